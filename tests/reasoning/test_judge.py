@@ -2,13 +2,11 @@
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.best_of_n import AnswerJudge
-from reason.serving.metered.model import MeteredModel
 from support.scripted_judge import judging, shown_answers
 from support.scripted_model import ScriptedModel, replies
+from support.stored_runs import RunHarness
 
 MARKS = {"weak": {"1": 1.0}, "middling": {"5": 1.0}, "strong": {"9": 0.5, "7": 0.3, "8": 0.1, "I": 0.1}}
 STRONG = ((0.5 * 9 + 0.3 * 7 + 0.1 * 8) / 0.9 - 1) / 8
@@ -22,21 +20,14 @@ class WithoutLogprobs(ScriptedModel):
 
 
 @pytest.fixture
-async def judge_of(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    count = 0
-
+def judge_of(store):
     async def make(model, *, budget=None, question=None):
-        nonlocal count
-        count += 1
         question = question or Question(text="How many?")
-        config = RunConfig(question=question, strategy="x", parameters={}, models={}, seed=1, budget=budget or Budget())
-        run = Run(f"r{count}", config, store)
-        await store.create_run(run.id, {})
-        return AnswerJudge(MeteredModel(model, "judge", run), question, run), run
+        harness = RunHarness(store, model)
+        metered = await harness.begin("r", strategy="x", question=question, budget=budget, seed=1)
+        return AnswerJudge(metered, question, harness.run), harness.run
 
-    yield make
-    await store.aclose()
+    return make
 
 
 async def test_a_rating_is_the_mean_mark(judge_of):

@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import GAP, truncate_middle
 from reason.reasoning.self_evaluation import (
@@ -17,8 +15,8 @@ from reason.reasoning.self_evaluation import (
     SelfEvaluator,
     evaluation_questions,
 )
-from reason.serving.metered.model import MeteredModel
 from support.scripted_model import END, ScriptedModel
+from support.stored_runs import RunHarness
 
 RESTART, RIGHT = evaluation_questions(unfinished=False)
 
@@ -41,25 +39,29 @@ def odds(p):
 
 
 @pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    count = 0
+def harness(store):
+    begun = set()
 
     async def make(model, *, name=None, budget=None, **evaluating):
-        nonlocal count
-        count += 1
-        config = RunConfig(
-            question=Question(text="What is 2 + 2?"), strategy="x", parameters={}, models={}, seed=1,
-            budget=budget or Budget(),
-        )  # fmt: skip
-        run = Run(name or f"r{count}", config, store)
-        if name is None:
-            await store.create_run(run.id, {})
-        metered = MeteredModel(model, "main", run)
-        return SelfEvaluator(metered, config.question, run, EvaluationConfig(**evaluating)), run
+        runs = RunHarness(store, model)
+        runs.begun = begun
+        question = Question(text="What is 2 + 2?")
+        metered = await runs.begin(name or f"r{len(begun)}", strategy="x", question=question, budget=budget, seed=1)
+        return SelfEvaluator(metered, question, runs.run, EvaluationConfig(**evaluating)), runs.run
 
-    yield make
-    await store.aclose()
+    return make
+
+
+def shown_prompts(model):
+    """The prompts for which the model is asked for its next token, in batches."""
+    batches, ask = [], model.next_token
+
+    async def noted(prompts, top=20):
+        batches.append(list(prompts))
+        return await ask(prompts, top)
+
+    model.next_token = noted
+    return batches
 
 
 async def test_both_logits_the_prior_and_their_sum(harness):
@@ -78,16 +80,9 @@ async def test_both_logits_the_prior_and_their_sum(harness):
     assert run.ledger.usage().completion_tokens == 0
 
 
-async def test_one_batch_and_the_empty_response_once_for_each_form(harness, monkeypatch):
+async def test_one_batch_and_the_empty_response_once_for_each_form(harness):
     model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5})
-    batches = []
-    ask = model.next_token
-
-    async def noted(prompts, top=20):
-        batches.append(list(prompts))
-        return await ask(prompts, top)
-
-    monkeypatch.setattr(model, "next_token", noted)
+    batches = shown_prompts(model)
     evaluator, _ = await harness(model)
     await evaluator.evaluate(["a", "b", "a", "c"])
     await evaluator.evaluate(["d"])
@@ -149,47 +144,34 @@ async def test_a_prior_without_a_verdict_is_not_taken_away(harness):
     assert (made.prior, made.v) == (None, made.u)
 
 
-async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(harness, monkeypatch):
+async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(harness):
     model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5})
-    shown = []
-    ask = model.next_token
-
-    async def noted(prompts, top=20):
-        shown.extend(p.messages[1].content for p in prompts)
-        return await ask(prompts, top)
-
-    monkeypatch.setattr(model, "next_token", noted)
+    batches = shown_prompts(model)
     evaluator, _ = await harness(model)
     thought = "<think>" + "x" * 5000
     await evaluator.evaluate(["<think>hm</think>It is 4.", thought])
+    shown = [p.messages[1].content for p in batches[0]]
     assert shown[0] == "It is 4."
     assert shown[2] == thought[-TAIL_CHARS:]
 
 
 async def test_a_response_that_does_not_fit_loses_its_middle_and_replays_so(harness):
     model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}, context_tokens=400)
-    shown = []
-    ask = model.next_token
-
-    async def noted(prompts, top=20):
-        shown.extend(prompts)
-        return await ask(prompts, top)
-
-    model.next_token = noted
+    batches = shown_prompts(model)
     evaluator, run = await harness(model)
     (made,) = await evaluator.evaluate(["a" * 300 + "b" * 300])
     assert made is not None
-    for prompt in shown[:2]:
+    for prompt in batches[0][:2]:
         assert model.count_tokens(prompt) == 400 - 4  # room for the verdict, and not a character less
         shown = prompt.messages[1].content
         assert shown.startswith("aaa")
         assert GAP in shown
         assert shown.endswith("bbb")
-    before = len(shown)
+    before = len(batches)
     model.count_tokens = lambda prompt: None  # as in a replay
     again, _ = await harness(model, name=run.id)
     assert await again.evaluate(["a" * 300 + "b" * 300]) == [made]
-    assert len(shown) == before
+    assert len(batches) == before
 
 
 async def test_a_question_that_fills_the_context_leaves_no_signal(harness):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reason.core.messages import Prompt
 from reason.reasoning.continuations import CONTINUE_INSTRUCTION
-from support.scripted_model import END, ScriptedModel, replies
+from support.scripted_model import ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Harness, walk
 
 
@@ -53,25 +53,6 @@ async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(stor
     first, second, *_ = await walk(await harness.sampler())
     assert first.after.token_ids == tuple(map(ord, "One.\n\n"))  # nothing stood before it
     assert (second.text, second.token_ids, second.after.token_ids) == ("Two.", None, None)
-
-
-async def test_without_prefix_support_a_model_that_does_not_repeat(store):
-    def script(text):
-        turns = text.split(CONTINUE_INSTRUCTION)
-        num_twos = turns[0].count("two") if len(turns) > 1 else 0
-        texts = ["Step 1: two.\n\nx", "Step 2: and two.\n\nx", "The answer is 4."]
-        text_to_write = texts[num_twos - 1 if num_twos > 1 else num_twos]
-        written = text.rpartition("assistant: ")[2]
-        return {(text_to_write + END)[len(written)]: 1.0}
-
-    harness = Harness(store, Open(script))
-    sampler = await harness.sampler()
-    (first,) = (await sampler.expand([ROOT])).expansions[0].samples
-    (second,) = (await sampler.expand([first.after])).expansions[0].samples
-    assert second.text == "Step 2: and two."
-    assert len(harness.model.generate_calls) == 2
-    assert second.after.text == "Step 1: two.\n\nStep 2: and two.\n\n"
-    assert (second.token_ids, second.after.token_ids) == (None, None)
 
 
 async def test_with_hidden_tokens_the_backend_may_report_the_end_of_the_text(store):

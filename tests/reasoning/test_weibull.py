@@ -72,7 +72,6 @@ def test_density_is_scipys(x: float, k: float, lam: float) -> None:
         assert math.log(density(np.array([x]), k, lam)[0]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=200)
 @given(parameters, points)
 def test_gradient_is_that_of_the_likelihood(at: tuple[float, ...], p: np.ndarray) -> None:
     ln_x = np.log(p)
@@ -135,14 +134,14 @@ def test_not_worse_than_differences_and_where_these_stop_early_better() -> None:
         return -float(np.sum(np.log(w * one + (1 - w) * two)))
 
     differences = []
-    for seed in range(40):
+    for seed in range(12):
         p, _ = two_weibulls(seed)
         with np.errstate(all="ignore"), one_blas_thread():
             naive = minimize(nll, START, args=(p,), bounds=BOUNDS)
         differences.append(fit_mixture(p).nll - naive.fun)
         assert fit_mixture(p, formula="reference").nll == pytest.approx(naive.fun, rel=1e-12)
     assert max(differences) <= 1e-4
-    assert sum(abs(d) <= 1e-4 for d in differences) > 20
+    assert sum(abs(d) <= 1e-4 for d in differences) > 6
 
 
 def test_a_fit_reports_whether_it_is_on_a_slope() -> None:

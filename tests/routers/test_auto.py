@@ -10,7 +10,6 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.knowledge import Knowledge
 from reason.reasoning.strategy import Models, create_strategy
@@ -74,10 +73,8 @@ class Harness:
 
 
 @pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield Harness(store, tmp_path)
-    await store.aclose()
+def harness(store, tmp_path):
+    return Harness(store, tmp_path)
 
 
 async def test_best_arm_answers_and_the_reason_is_noted(harness):

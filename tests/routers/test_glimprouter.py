@@ -10,7 +10,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Request, SamplingParams, Thought
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Solution
 from reason.reasoning.conclude import conclude_run
 from reason.reasoning.continuations import ContinuationRequests
@@ -21,10 +20,8 @@ from support.two_models import QUESTION, Probed, Shown, TwoModels, booked, chain
 
 
 @pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield TwoModels(store)
-    await store.aclose()
+def harness(store):
+    return TwoModels(store)
 
 
 def probes_of(model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import question_prompt, steps_instruction
 from reason.routers.glimprouter import RoutingContext
@@ -31,10 +30,8 @@ def engines(smollm2_files):
 
 
 @pytest.fixture
-async def harness(tmp_path, engines):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield TwoModels(store, *engines)
-    await store.aclose()
+def harness(store, engines):
+    return TwoModels(store, *engines)
 
 
 @pytest.mark.nightly

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from reason.core.errors import DataError, UserError
-from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.strategy import create_strategy
 from reason.routers.router_files import load_glimprouter_file
 from support.router_files import make_router, write_router
@@ -12,10 +11,8 @@ from support.two_models import TwoModels
 
 
 @pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield TwoModels(store)
-    await store.aclose()
+def harness(store):
+    return TwoModels(store)
 
 
 @pytest.fixture

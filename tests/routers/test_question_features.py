@@ -7,7 +7,6 @@ import math
 import pytest
 from reason.core.errors import BackendError, StoreError
 from reason.core.run import Run
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
 from reason.routers.features import extract_features, kept_vector, named_features
 from reason.serving.metered.replay import ReplayEmbedding
@@ -19,10 +18,8 @@ QUESTION = Question(text="What is 2 + 2?", kind="number")
 
 
 @pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield RunHarness(store, ScriptedModel(lambda _: {"a": 0.5, "b": 0.5}))
-    await store.aclose()
+def harness(store):
+    return RunHarness(store, ScriptedModel(lambda _: {"a": 0.5, "b": 0.5}))
 
 
 def test_signal_values():

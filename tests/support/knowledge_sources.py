@@ -23,13 +23,12 @@ class ScriptedKnowledgeSource:
         step: Awaited before each answer.
     """
 
-    def __init__(self, script, *, name="scripted", kind="python", identity="", step=None):
-        self.name, self.kind, self.identity = name, kind, identity or f"{name}@1"
+    def __init__(self, script, *, name="scripted", identity="", step=None):
+        self.name, self.kind, self.identity = name, "python", identity or f"{name}@1"
         self._script, self._step = script, step
         self.asked = []
         """(text, k, context) of every query begun."""
         self.running = self.most_running = 0
-        self.cancelled = 0
         self.closed = False
 
     async def query(self, text, k, context=""):
@@ -44,9 +43,6 @@ class ScriptedKnowledgeSource:
             if isinstance(found, BaseException):
                 raise found
             return found if not isinstance(found, list) else [_snippet(s, i) for i, s in enumerate(found)]
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
         finally:
             self.running -= 1
 

@@ -42,16 +42,10 @@ def entropy_after(seed, steps):
     return -sum(p * math.log(p) for p in first_letters(seed, before).values())
 
 
-def chain(who, *, steps=4, seed=0, end="The answer is 4.", judge="9"):
-    """The script of a model of that name, which ends after so many steps; a thought is closed there.
-
-    Args:
-        judge: The digit that it gives any step: the text of a judgement, or a distribution.
-    """
+def chain(who, *, steps=4, seed=0, end="The answer is 4."):
+    """The script of a model of that name, which ends after so many steps; a thought is closed there."""
 
     def script(text):
-        if text.endswith("["):
-            return judge if isinstance(judge, dict) else {judge: 1.0}
         written = written_in(text)
         _, closed, answer = written.rpartition(CLOSE)
         if closed or "Therefore" in written:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from reason.reasoning.retrieval.deduplication import (
     TextFingerprint,
     containment,
-    is_duplicate,
     jaccard,
     normalized_text,
     normalized_words,
@@ -121,17 +120,6 @@ def test_jaccard(left: str, right: str, share: float) -> None:
 )
 def test_containment(item: str, text: str, share: float) -> None:
     assert containment(TextFingerprint.of(item), TextFingerprint.of(text)) == pytest.approx(share)
-
-
-def test_duplicates() -> None:
-    def duplicates(item: str, *texts: str) -> bool:
-        return is_duplicate(TextFingerprint.of(item), [TextFingerprint.of(t) for t in texts])
-
-    assert not duplicates(A_TO_H)
-    assert duplicates(A_TO_H, "other", "A, B, c; d e f g h?")
-    assert duplicates(A_TO_H, "a b c d e f g")  # 5/6
-    assert duplicates("b c d e", A_TO_H)  # contained, and a third of its 3-grams
-    assert not duplicates(A_TO_H, "b c d e")  # says more than is there
 
 
 def test_content_words() -> None:

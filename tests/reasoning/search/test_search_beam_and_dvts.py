@@ -83,15 +83,6 @@ def test_subtrees_score_steps_equal_to_another_subtrees():
     assert (search.cost.duplicates, search.cost.unscored) == (1, 0)
 
 
-@given(seeds, st.integers(1, 4))
-def test_one_subtree_is_a_beam_of_width_one(seed, k):
-    one = play(dvts(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
-    other = play(beam(width=1, k=k, max_depth=6), RandomWorld(seed, words=3))
-    assert list(one.tree) == list(other.tree)
-    assert one.cost == other.cost
-    assert one.beam == other.beam
-
-
 @given(seeds, st.integers(1, 5))
 def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
     world = RandomWorld(seed, ending=0.3, words=2)

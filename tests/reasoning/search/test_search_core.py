@@ -48,12 +48,6 @@ def test_the_order_of_arrival_has_no_influence(make, seed, shuffle):
 
 
 @ALL
-def test_the_same_seed_gives_the_same_search(make):
-    runs = [state_of(play(make(seed, max_depth=6), world(5))) for seed in (5, 5)]
-    assert runs[0] == runs[1]
-
-
-@ALL
 def test_repeated_results_have_no_effect_and_different_ones_are_refused(make):
     search, serve = make(3, max_depth=5), world(3)
     history = []
@@ -163,19 +157,6 @@ def test_the_indices_to_score_are_those_the_search_uses(make, seed):
                 assert sum(node.score is not None for node in born) == len(indices)
                 assert all(node.score is not None or not node.text.strip() for node in born)
     assert search.cost.unscored == 0
-
-
-@ALL
-def test_an_outcome_is_available_at_any_time(make):
-    search, serve = make(2, max_depth=5), world(2)
-    assert search.outcome().chosen is None
-    while batch := search.ask():
-        for expand in batch:
-            search.tell(expand, serve(search, expand))
-            outcome = search.outcome()
-            assert outcome.cost == search.cost
-            assert outcome.cost is not search.cost
-            assert len(outcome.weights) == len(outcome.terminals)
 
 
 def test_limits_are_checked():
