@@ -6,7 +6,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.messages import Completion, Prompt, Thought, Usage
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Candidate, Question, Solution
 from reason.reasoning.conclude import (
     conclude,
@@ -38,11 +37,9 @@ def adds(text):
 
 
 @pytest.fixture
-async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    await opened.create_run("r", {})
-    yield opened
-    await opened.aclose()
+async def store(store):
+    await store.create_run("r", {})
+    return store
 
 
 def a_run(store, **budget):

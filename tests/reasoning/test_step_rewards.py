@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.events import MemorySink
 from reason.core.messages import Prompt
-from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix, PrefixCompleter
 from reason.reasoning.step_rewards import (
@@ -19,6 +17,7 @@ from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")
@@ -29,28 +28,15 @@ def chance(step):
     return CHANCES[step]
 
 
-class Harness:
-    def __init__(self, store):
-        self.store, self.sink, self.begun = store, MemorySink(), set()
-
-    async def run(self, name="r", *, seed=3, **budget):
-        config = RunConfig(
-            question=QUESTION,
-            strategy="astar",
-            parameters={},
-            models={"main": "scripted"},
-            budget=Budget(**budget),
-            seed=seed,
-        )
-        if name not in self.begun:
-            await self.store.create_run(name, {})
-            self.begun.add(name)
-        return Run(name, config, self.store, sinks=[self.sink])
-
-
 @pytest.fixture
-def harness(store):
-    return Harness(store)
+def begin(store):
+    harness = RunHarness(store, ScriptedModel(replies("")))
+
+    async def begin(name="r", **budget):
+        await harness.begin(name, strategy="astar", question=QUESTION, budget=Budget(**budget), seed=3)
+        return harness.run
+
+    return begin
 
 
 def by_model(reward, run):
@@ -77,16 +63,16 @@ def test_nothing_cannot_be_aggregated():
 # -- reward models
 
 
-async def test_the_prefix_as_one_step(harness):
+async def test_the_prefix_as_one_step(begin):
     reward = ScriptedReward(lambda step: 0.7 if step == "a\nb" else 0.1)
-    source = by_model(reward, await harness.run())
+    source = by_model(reward, await begin())
     assert await source.score("q", [["a", "b"], ["a"]], "model") == [pytest.approx(0.7), pytest.approx(0.1)]
 
 
-async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(harness):
+async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(begin):
     how = "prod"
     reward = ScriptedReward(chance, one_pass=False)
-    run = await harness.run()
+    run = await begin()
     source = by_model(reward, run)
     await source.score("q", [["a"], ["b"], ["a"]], how)
     await source.score("q", [["a", "b"], ["a", "c"], ["b", "d"], ["a"]], how)
@@ -102,25 +88,25 @@ async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(harness):
     assert scores == [pytest.approx(aggregate_scores(values, how)), pytest.approx(aggregate_scores(values[:2], how))]
 
 
-async def test_scoring_only_the_last_step_takes_one_pass(harness):
+async def test_scoring_only_the_last_step_takes_one_pass(begin):
     reward = ScriptedReward(chance, one_pass=False)
-    run = await harness.run()
+    run = await begin()
     assert await by_model(reward, run).score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
     assert run.ledger.usage().reward_calls == 1
 
 
-async def test_what_is_known_of_the_steps_serves_every_aggregation(harness):
+async def test_what_is_known_of_the_steps_serves_every_aggregation(begin):
     reward = ScriptedReward(chance, one_pass=False)
-    run = await harness.run()
+    run = await begin()
     source = by_model(reward, run)
     for how in ("mean", "prod", "min", "last"):
         await source.score("q", [["a", "b", "c"]], how)
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_a_model_of_one_pass_takes_one_pass_a_prefix(harness):
+async def test_a_model_of_one_pass_takes_one_pass_a_prefix(begin):
     reward = ScriptedReward(chance)
-    run = await harness.run()
+    run = await begin()
     source = by_model(reward, run)
     scores = await source.score("q", [["a"], ["a", "b"], ["a", "b", "c"]], "prod")
     assert scores == pytest.approx([0.9, 0.45, 0.36])
@@ -128,10 +114,10 @@ async def test_a_model_of_one_pass_takes_one_pass_a_prefix(harness):
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(harness):
+async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(begin):
     for one_pass in (True, False):
         reward = ScriptedReward(chance, one_pass=one_pass)
-        source = by_model(reward, await harness.run(str(one_pass)))
+        source = by_model(reward, await begin(str(one_pass)))
         assert await source.score("q", [["a"], ["bad"], ["c"]], "min") == [
             pytest.approx(0.9),
             None,
@@ -143,17 +129,17 @@ async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(
         assert not source.budget_exhausted
 
 
-async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(harness):
+async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(begin):
     reward = ScriptedReward(chance)
-    source = by_model(reward, await harness.run())
+    source = by_model(reward, await begin())
     assert await source.score("q", [[], [" \n"], ["a\n\n", " "]], "last") == [None, None, pytest.approx(0.9)]
     assert await source.score("q", [], "last") == []
     assert reward.asked == [("q", [["a"]], "last")]
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
-async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(harness, one_pass):
-    run = await harness.run(reward_calls=2)
+async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(begin, one_pass):
+    run = await begin(reward_calls=2)
     source = by_model(ScriptedReward(chance, one_pass=one_pass), run)
     assert await source.score("q", [["a"], ["b"], ["c"]], "min") == [pytest.approx(0.9), pytest.approx(0.5), None]
     assert source.budget_exhausted
@@ -162,8 +148,8 @@ async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(harne
     assert run.ledger.exhausted == "reward_calls"
 
 
-async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(harness):
-    source = by_model(ScriptedReward(chance, one_pass=False), await harness.run(reward_calls=2))
+async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(begin):
+    source = by_model(ScriptedReward(chance, one_pass=False), await begin(reward_calls=2))
     assert await source.score("q", [["a", "b", "c"]], "prod") == [None]
     assert await source.score("q", [["a", "b"]], "prod") == [pytest.approx(0.45)]
 
@@ -183,14 +169,12 @@ CALCULATION = ["2 + 2 = 4 and 4 * 2 = 8", "so far, so good", "8 - 1 = 6", "6 + 1
         (4, "model", 0.0),
     ],
 )
-async def test_arithmetic_is_checked_step_by_step(harness, steps, how, value):
-    assert await ArithmeticStepReward(await harness.run()).score("q", [CALCULATION[:steps]], how) == [
-        pytest.approx(value)
-    ]
+async def test_arithmetic_is_checked_step_by_step(begin, steps, how, value):
+    assert await ArithmeticStepReward(await begin()).score("q", [CALCULATION[:steps]], how) == [pytest.approx(value)]
 
 
-async def test_a_prefix_that_calculates_nothing_is_unknown(harness):
-    run = await harness.run()
+async def test_a_prefix_that_calculates_nothing_is_unknown(begin):
+    run = await begin()
     assert await ArithmeticStepReward(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
     assert await ArithmeticStepReward(run, unknown=None).score("q", [["so"], ["1 + 1 = 2"]]) == [None, 1.0]
 
@@ -202,8 +186,8 @@ def completer(model, run):
     return PrefixCompleter(MeteredModel(model, "main", run), PROMPT, QUESTION, run, "final answer")
 
 
-async def test_an_answer_can_be_forced(harness):
-    model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await harness.run()
+async def test_an_answer_can_be_forced(begin):
+    model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await begin()
     begun = Prefix(("good",), "good\n\n", tuple(map(ord, "good\n\n")))
     finisher = completer(model, run)
     first, again = [await finisher.complete(begun, 40, "Therefore, the answer is ") for _ in range(2)]
@@ -217,15 +201,15 @@ async def test_an_answer_can_be_forced(harness):
     assert exact.answer == "4"
 
 
-async def test_a_terminal_prefix_is_its_own_completion(harness):
-    model, run = ScriptedModel(replies("x")), await harness.run()
+async def test_a_terminal_prefix_is_its_own_completion(begin):
+    model, run = ScriptedModel(replies("x")), await begin()
     ended = Prefix(("good", "The answer is 4."), "good\n\nThe answer is 4.", None, terminal=True)
     assert (await completer(model, run).complete(ended, 40)).answer == "4"
     assert model.generate_calls == []
 
 
-async def test_a_completion_keeps_within_the_budget(harness):
-    run = await harness.run(tokens=50)
+async def test_a_completion_keeps_within_the_budget(begin):
+    run = await begin(tokens=50)
     finisher = completer(ScriptedModel(replies("x" * 200)), run)
     assert (await finisher.complete(Prefix(), 80)).finish_reason == "budget"
     assert (finisher.budget_exhausted, run.ledger.usage().completion_tokens) == (True, 50)
