@@ -66,6 +66,13 @@ async def test_workers_share_an_open_thought_whose_closing_tag_is_banned(store):
     assert run.degraded == []
 
 
+async def test_a_budget_of_thinking_tokens_ends_the_work_and_leaves_the_answer(store):
+    model = ScriptedWorkers(workers({}), concluding, profile=THINKS)
+    solution, run = await solve(store, model, budget=Budget(thinking_tokens=60))
+    assert (solution.notes["ended"], solution.best.answer) == ("budget", "4")
+    assert run.ledger.usage().thinking_tokens == 60
+
+
 async def test_the_answer_is_that_after_the_closed_thought_and_never_one_in_it(store):
     model = ScriptedWorkers(workers(STEPS), concluding, profile=THINKS)
     solution, _ = await solve(store, model)

@@ -271,6 +271,15 @@ async def test_one_that_was_removed_meanwhile_says_so(settings: Settings) -> Non
     await other.aclose()
 
 
+async def test_a_folder_that_must_not_be_written(settings: Settings) -> None:
+    home = settings.store.parent
+    home.parent.mkdir(exist_ok=True)
+    home.write_text("a file where a folder should be")
+    with pytest.raises(StoreError, match="cannot use the directory") as told:
+        await load_memory("facts", settings)
+    assert told.value.hint == "set --store"
+
+
 async def test_the_summary(settings: Settings) -> None:
     memory = await load_memory("facts", settings)
     await memory.add([item(text) for text in FACTS])

@@ -104,6 +104,7 @@ async def test_sources_and_callables(settings):
         ("mcp:http://", UserError, "is not an HTTP URL"),
         ("mcp:http://me:pw@host", UserError, "password"),
         ("mcp:", UserError, "lacks a value"),
+        ("~nobody-of-that-name", DataError, "is not a directory"),
         ("\0", DataError, "is not a directory"),
     ],
 )

@@ -57,6 +57,13 @@ async def test_steps_added_per_block(store):
     }
 
 
+async def test_refine_without_steps_reasons(store):
+    world = BlockWorld()
+    runner = await BlockRuns(store, world).runner()
+    assert (await runner.run(Block.REFINE, Trajectory(QUESTION))).steps == ("reasoned 1.",)
+    assert kinds(world) == ["reason"]
+
+
 async def test_subtasks_see_previous_results(store):
     class Long(Subtasks):
         def solve(self, steps):
