@@ -20,6 +20,9 @@ from reason.core.store.group_commit import GroupCommit
 
 T = TypeVar("T")
 
+DELIVERY_S = 0.005
+"""Seconds that the kernel of a busy machine may take to deliver what one socket of the process sends to another."""
+
 
 class FakeClock:
     """The held time of an event loop, in seconds.
@@ -162,8 +165,13 @@ class FakeClockLoop(asyncio.SelectorEventLoop):
         if self._clock is None:
             return select(timeout)
         events = select(0)
-        if events or timeout == 0 or (not self.num_outside and self._clock.on_idle(timeout)):
+        if events or timeout == 0:
             return events
+        if not self.num_outside:
+            if len(self._selector.get_map()) > 1:  # more than the loop's own: what was just sent may be on its way
+                events = select(DELIVERY_S)
+            if events or self._clock.on_idle(timeout):
+                return events
         return select(None)
 
 

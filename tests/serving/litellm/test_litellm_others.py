@@ -22,7 +22,7 @@ async def test_samples_of_another_provider_are_requests_of_their_own(opened, mon
         heard: list[Chunk] = []
         sampling = SamplingParams(n=4, seed=2, max_tokens=20)
         [made] = await model.generate([Request(prompt=PROMPT, sampling=sampling)], heard.append)
-        assert all(c.text in ("blue sky", "red rose", "green grass") for c in made)
+        assert all(c.text in ("blue sky", "red rose", "green grass") for c in made), [c.failure for c in made]
         assert all((c.finish_reason, c.stop_reason) == ("stop", None) for c in made)
         assert [c.sample_index for c in made] == [0, 1, 2, 3]
         assert all(c.usage.completion_tokens == len(c.text) + 1 for c in made)
