@@ -53,6 +53,12 @@ async def test_the_answer_is_json_and_the_chain_is_free(store):
     ]
 
 
+async def test_a_budget_that_ends_with_the_chain_leaves_no_answer(store):
+    model = ScriptedModel(writing(JSON), json_schema=True)
+    solution = await solve(store, model, budget=Budget(tokens=len(CHAIN) + 1))
+    assert (solution.best.text, solution.best.answer, solution.stopped) == ("", None, "budget")
+
+
 async def test_json_that_is_cut_is_no_answer(store):
     model = ScriptedModel(writing(JSON), json_schema=True)
     solution = await solve(store, model, budget=Budget(tokens=len(CHAIN) + 6))

@@ -5,7 +5,7 @@ from reason.core.budget import Budget
 from reason.core.types import Question
 from reason.reasoning.best_of_n import AnswerJudge
 from support.scripted_judge import judging, shown_answers
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import ALWAYS_THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 
 MARKS = {"weak": {"1": 1.0}, "middling": {"5": 1.0}, "strong": {"9": 0.5, "7": 0.3, "8": 0.1, "I": 0.1}}
@@ -90,6 +90,13 @@ async def test_a_budget_of_calls_rates_as_many_as_it_covers(judge_of):
     results = await judge.rate(["weak", "middling", "strong"])
     assert [r is None for r in results] == [False, False, True]
     assert (judge.stopped, run.ledger.usage().model_calls) == ("budget", 2)
+
+
+async def test_a_spent_budget_rates_nothing(judge_of):
+    thinks = ScriptedModel(thinking("Hm.", "5"), profile=ALWAYS_THINKS)
+    judge, _ = await judge_of(thinks, budget=Budget(tokens=1))
+    assert await judge.rate(["weak", "strong"]) == [None, None]
+    assert judge.stopped == "budget"
 
 
 async def test_answers_that_do_not_fit_lose_their_middle(judge_of):
