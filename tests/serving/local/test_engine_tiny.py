@@ -283,3 +283,9 @@ async def test_a_listener_that_raises_ends_its_call_and_no_other(tiny: LocalMode
     assert isinstance(neighbour, Completion)
     assert neighbour.token_ids == alone.token_ids
     await idle(tiny)
+
+
+async def test_int4_is_never_chosen_silently(tiny_files: Callable[[str], ModelFiles]) -> None:
+    model = LocalModel.load(tiny_files("llama"), threads=1)
+    assert model.weight_format in ("bf16", "fp32")
+    await model.aclose()
