@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions, softmax
 from support.enumerable_steps import UNEVEN
 from support.search_models import RandomWorld, executions, play
@@ -121,3 +122,9 @@ def test_the_answer_is_of_the_last_pass():
     best = max(range(4), key=lambda i: (last.theta[i], search.tree[last.nodes[i]].log_g))
     assert outcome.chosen.log_g == search.tree[last.nodes[best]].log_g
     assert math.fsum(outcome.weights) == pytest.approx(1)
+
+
+def test_what_would_be_biased_is_refused():
+    for wrong in ({"resampling": "systematic", "iterations": 2}, {"iterations": 0}):
+        with pytest.raises(ValidationError):
+            ParticleOptions(**wrong)
