@@ -94,12 +94,7 @@ StateUpdate = dict[str, Any]
 
 @dataclass(frozen=True)
 class PipelineContext:
-    """What the stages work with.
-
-    Attributes:
-        models: The run's models, metered.
-        resources: What the run's models, strategy and verifiers are.
-    """
+    """What the stages work with."""
 
     run: Run
     models: Models

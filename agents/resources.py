@@ -118,15 +118,7 @@ class ProviderPool:
 
 @dataclass(frozen=True)
 class RunResources:
-    """What one run works with.
-
-    Attributes:
-        models: Its language models by role.
-        strategy: Its strategy; None if the answer is given.
-        reward: Its reward model, if any.
-        verifiers: Its verifiers.
-        verifying: What they work with; None if neither they nor the strategy need anything.
-    """
+    """What one run works with."""
 
     models: Mapping[str, LanguageModel]
     strategy: Strategy | None = None

@@ -30,9 +30,6 @@ class RunWriter:
 
     Everything is gathered until `flush` or `end`, or inside `saving` until its delay is over. What a write that fails
     could not store is part of the next one.
-
-    Attributes:
-        is_created: Whether the run is in the store.
     """
 
     def __init__(self, store: RunStore, run_id: str, *, is_recording: bool = True) -> None:

@@ -451,11 +451,7 @@ class Equivalence:
         return (await self.compare(a, b, kind)).verdict == "same"
 
     async def compare(self, a: str, b: str, kind: AnswerKind) -> Comparison:
-        """Compare two answers.
-
-        Args:
-            a: An answer, as `answers.extract` gives it.
-        """
+        """Compare two answers."""
         if a == b:
             return _SAME
         self._num_compared += 1

@@ -20,12 +20,7 @@ from typing import TextIO
 
 
 def main(memory_bytes: int, seconds: float) -> None:
-    """Serve comparisons until the input ends.
-
-    Args:
-        memory_bytes: Bound on the address space, where the system can set one.
-        seconds: Maximum time of one comparison before the process ends itself.
-    """
+    """Serve comparisons until the input ends."""
     # Output of libraries must not mix with the verdicts.
     output = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)

@@ -142,12 +142,7 @@ _SPACING = re.compile(r"\\(?:displaystyle|quad|qquad|[,;:!])\s?")
 
 
 def closing_brace(text: str, after_open: int, end: int) -> int | None:
-    r"""Position of the brace that closes the one just before `after_open`; escaped braces (`\{`) do not count.
-
-    Args:
-        after_open: Position after the opening brace.
-        end: End of the search; may be beyond the text.
-    """
+    r"""Position of the brace that closes the one just before `after_open`; escaped braces (`\{`) do not count."""
     end = min(end, len(text))
     depth = 1
     i = after_open

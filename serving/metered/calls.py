@@ -64,17 +64,7 @@ class ResponseCodec(Generic[ResponseT]):
 
 @dataclass
 class CallInFlight:
-    """A call between its start and its end; its fields are charged at the end.
-
-    Attributes:
-        number: Number of its `call.started` event, the parent of its other events.
-        usage: Tokens, money and waiting time.
-        calls: Model calls; 0 where `Budget.calls` does not count them.
-        replayed_calls: Those that the store answered completely.
-        replayed_tokens: Generated tokens that came from the store.
-        reward_calls: Passes of reward models and classifiers.
-        failed: Samples or requests without a response.
-    """
+    """A call between its start and its end; its fields are charged at the end."""
 
     number: int
     usage: Usage = field(default_factory=Usage)
@@ -86,14 +76,7 @@ class CallInFlight:
 
 
 class RecordedCalls:
-    """The calls of one model in one role of one run.
-
-    Args:
-        run: The run that pays.
-        role: Role of the model: "main", "judge", "reward", "embedding", …
-        model: Name of the model.
-        identity: Identity of the model, part of every key in the run store.
-    """
+    """The calls of one model in one role of one run."""
 
     def __init__(self, run: Run, role: str, model: str, identity: str) -> None:
         self.run, self.role, self.model, self.identity = run, role, model, identity
