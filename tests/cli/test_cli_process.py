@@ -7,13 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from reason.core.types import Answer
 from support.cli_json import printed_answer
+from support.waiting import wait_blocking
 
 Process = Callable[..., subprocess.Popen[str]]
 TIMEOUT_S = 120.0
@@ -33,11 +33,8 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def wait_for(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:
     """Wait until something is so; fail if the process ends first."""
-    end = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert child.poll() is None, f"ended early: {child.communicate()}"
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
+    wait_blocking(lambda: child.poll() is not None or condition())
+    assert child.poll() is None, f"ended early: {child.communicate()}"
 
 
 def query(home: Path, sql: str) -> list[tuple[object, ...]]:

@@ -1,11 +1,11 @@
 """`reason serve` before it serves: refusals and messages."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from reason.cli.render.status import StatusLine
 from reason.core.settings import Settings, load_settings
 from reason.core.store import open_store
 from reason.sidecar.key_store import ApiKey, KeyStore
+from support.waiting import wait_blocking
 
 
 def test_the_help_names_the_options(cli):
@@ -92,12 +93,13 @@ def workers_of(parent):
     return {int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
+def ask(url):
+    with contextlib.suppress(httpx.TransportError):  # not there yet, or killed meanwhile
+        return [httpx.post(f"{url}/v1/reason", json={"question": "?", "parameters": {"max_tokens": 5}}, timeout=60)]
+
+
 def until_answered(url):
-    while True:
-        try:
-            return httpx.post(f"{url}/v1/reason", json={"question": "?", "parameters": {"max_tokens": 5}}, timeout=60)
-        except httpx.TransportError:  # not there yet, or killed meanwhile
-            time.sleep(0.1)
+    return wait_blocking(lambda: ask(url))[0]
 
 
 @pytest.mark.nightly
@@ -119,9 +121,8 @@ def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
     assert len(before) == 2
     killed = min(before)
     os.kill(killed, signal.SIGKILL)
-    while len(after := workers_of(child.pid) - {killed}) < 2:
-        time.sleep(0.05)
-    assert before - {killed} < after
+    wait_blocking(lambda: len(workers_of(child.pid) - {killed}) == 2)
+    assert before - {killed} < workers_of(child.pid)
     assert until_answered(url).status_code == 200
     child.terminate()
     assert child.wait(60) == 0

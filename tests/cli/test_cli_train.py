@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shlex
 import signal
-import time
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from reason.evals.training import navigator as training
 from reason.reasoning.rlot.navigator import load_navigator
 from support.navigation_model import SumsModel, SumsWorld, step_chance
 from support.scripted_reward import ScriptedReward
+from support.waiting import wait_blocking
 
 QUICK = tuple(
     word
@@ -132,6 +134,14 @@ def test_training_without_data_is_refused(cli, world):
     assert (status, "nowhere.safetensors" in err) == (2, True)
 
 
+def has_calls(store: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
+            return bool(db.execute("SELECT 1 FROM calls LIMIT 1").fetchone())
+    except sqlite3.OperationalError:  # no store or no table yet
+        return False
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
@@ -144,12 +154,7 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
         *("--set", "max_blocks=2"),
     )
     child = process(*payload, "--run-dir", "work")
-    store = Path("work") / "store.sqlite3"
-    for _ in range(6000):
-        if store.exists() or child.poll() is not None:
-            break
-        time.sleep(0.02)
-    time.sleep(1)
+    wait_blocking(lambda: child.poll() is not None or has_calls(Path("work") / "store.sqlite3"))
     child.send_signal(number)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 130, err

@@ -16,6 +16,7 @@ from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.summary import mean_of, summarize
 from support.eval_tasks import SOURCE, adder, sums
 from support.scripted_model import ScriptedModel
+from support.waiting import wait_until
 
 VOTES = {"n": 4, "max_tokens": 40, "temperature": 1.0}
 
@@ -84,8 +85,7 @@ async def test_concurrency_bounds_the_items_in_flight(model, settings, tmp_path)
 
     async def look() -> None:
         nonlocal most
-        while model.running < 2 and most < 2:  # until a second item is under way, however slow the machine
-            await asyncio.sleep(0.001)
+        await wait_until(lambda: model.running >= 2 or most >= 2)  # until a second item is in flight
         most = max(most, model.running)
 
     model._step = look

@@ -16,6 +16,7 @@ from reason.core.store.records import RunRecord
 from reason.core.store.sqlite import SqliteStore
 from support.example_modules import wait_until_idle
 from support.sidecar_server import Server, serving_app
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -36,12 +37,12 @@ async def only_run(home: Path) -> RunRecord:
     """The one run in the store, once it has ended."""
     store = await SqliteStore.open(home / "runs.sqlite3")
     try:
-        while True:
-            listed = await store.list_runs()
-            if listed and listed[0].status != "running":
-                (run,) = listed
-                return await store.get_run(run.id)
-            await asyncio.sleep(0.02)
+
+        async def ended() -> list[Any]:
+            return [run for run in await store.list_runs() if run.status != "running"]
+
+        (run,) = await wait_until(ended)
+        return await store.get_run(run.id)
     finally:
         await store.aclose()
 

@@ -15,6 +15,7 @@ from reason.sidecar import server as reason_server
 from reason.sidecar.auth import MAX_HEADER_BYTES
 from reason.sidecar.server import max_connections, uvicorn_options
 from support.authenticated_app import guarded_app
+from support.waiting import wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -63,8 +64,7 @@ async def listening(tmp_path, headers_s=30.0, **serve):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve())
             try:
-                while not server.started:
-                    await asyncio.sleep(0.01)
+                await wait_until(lambda: server.started)
                 yield Listening(server, key.encode())
             finally:
                 server.should_exit = True
@@ -72,9 +72,7 @@ async def listening(tmp_path, headers_s=30.0, **serve):
 
 async def until_closed(s):
     """Wait until the server has no connection, for less time than it lingers."""
-    async with asyncio.timeout(30):
-        while len(s.connections):
-            await asyncio.sleep(0.01)
+    await wait_until(lambda: not len(s.connections))
 
 
 def statuses(told):
@@ -217,8 +215,7 @@ async def test_connections_beyond_the_maximum_get_503_until_others_close(tmp_pat
         head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nAuthorization: " + s.key
         for _, writer in held:  # their bodies do not come
             writer.write(head + b"\r\n\r\n")
-        while len(s.connections) < 4:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: len(s.connections) >= 4)
         assert statuses(await s.send(CLOSING)) == [503]
         for _, writer in held:
             writer.close()
@@ -233,6 +230,5 @@ async def test_a_client_that_does_not_read_is_closed(tmp_path, monkeypatch):
         _, writer = await s.open()
         writer.transport.pause_reading()
         writer.write(page * 200)
-        while len(s.connections):
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not len(s.connections))
         writer.close()

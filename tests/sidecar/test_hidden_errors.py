@@ -34,6 +34,7 @@ from reason.sidecar.errors import RunErrors, error_object, public_error, public_
 from reason.sidecar.server import uvicorn_options
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
+from support.waiting import wait_until
 
 PATH_KEY = "sk-in-the-path-0123456789"
 SAID = "on demand"
@@ -91,8 +92,7 @@ async def served(tmp_path, **settings):
             options = {**uvicorn_options(chosen.serve), "port": 0, "lifespan": "off"}
             server = uvicorn.Server(uvicorn.Config(app, **options))
             tasks.create_task(server.serve())
-            while not server.started:
-                await asyncio.sleep(0.01)
+            await wait_until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
             try:
                 async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:

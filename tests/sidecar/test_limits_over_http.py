@@ -10,6 +10,7 @@ from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
 from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
+from support.waiting import wait_blocking
 
 CHAT = {"model": "reason/cot", "messages": [{"role": "user", "content": "What is 6 * 7?"}]}
 TEXT = "The answer is 42."  # 18 tokens with its end
@@ -172,5 +173,4 @@ def test_old_runs_are_deleted_while_the_server_runs(serve, monkeypatch):
         httpx.Client(base_url=server.url, timeout=60) as http,
     ):
         run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
-        while http.get(f"/v1/runs/{run_id}").status_code != 404:
-            time.sleep(0.01)
+        wait_blocking(lambda: http.get(f"/v1/runs/{run_id}").status_code == 404)

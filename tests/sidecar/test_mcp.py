@@ -13,6 +13,7 @@ from reason.sidecar.key_store import ApiKey, KeyStore
 from support.held_model import Held
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
+from support.waiting import wait_until
 
 mcp = pytest.importorskip("mcp")
 httpx2 = pytest.importorskip("httpx2")
@@ -118,15 +119,16 @@ async def test_errors_are_results(server, tool, arguments, message):
 
 async def stop_while(call, running):
     """Cancel a call when it runs, and wait until nothing does."""
-    async with asyncio.timeout(60):
-        task = asyncio.ensure_future(call)
-        while not await running():
-            await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        while await running():
-            await asyncio.sleep(0.01)
+
+    async def idle():
+        return not await running()
+
+    task = asyncio.ensure_future(call)
+    await wait_until(running)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await wait_until(idle)
 
 
 async def test_a_cancelled_request_cancels_its_run(over_http, models):

@@ -23,6 +23,7 @@ from reason.core.events import RunFailed, RunFinished, TextDelta
 from reason.sidecar.runs import LiveRun
 from support.run_manager import ANNE, BEN, Gate, abandoned_run, config_of, running_manager
 from support.scripted_model import ScriptedModel, replies
+from support.waiting import wait_until
 
 
 async def test_a_run_is_answered_followed_and_found_again(path, models):
@@ -438,11 +439,9 @@ async def test_of_the_runs_that_a_process_died_with_one_at_a_time_gets_its_last_
         assert set(run_manager._live) == {"new", "a"}
         assert await run_manager.adopt() == 0
         gate.open.set()
-        while run_manager.in_flight:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not run_manager.in_flight)
         assert await run_manager.adopt() == 1
-        while run_manager.in_flight:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not run_manager.in_flight)
         assert [(await run_manager.record(name, ANNE)).status for name in names] == ["finished"] * 3
 
 
@@ -455,8 +454,7 @@ async def test_a_drained_run_may_be_handed_over_any_number_of_times(path, models
             db.execute("UPDATE runs SET owner = NULL, status = 'queued' WHERE id = ?", (run_id,))
         run_manager.draining = False
         assert await run_manager.adopt() == 1
-        while run_manager.in_flight:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not run_manager.in_flight)
         assert (await run_manager.record(run_id, ANNE)).status == "finished"
 
 
@@ -476,6 +474,10 @@ async def test_an_ending_that_the_store_could_not_take_is_stored_later(path, mod
             await run.result()
         assert (await run_manager.record(run.id, ANNE)).status == "running"
         broken = False
-        while (record := await run_manager.record(run.id, ANNE)).status == "running":
-            await asyncio.sleep(0.02)
+
+        async def ended():
+            record = await run_manager.record(run.id, ANNE)
+            return record if record.status != "running" else None
+
+        record = await wait_until(ended)
         assert (record.status, record.answer["answer"]) == ("finished", "42")

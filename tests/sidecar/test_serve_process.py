@@ -4,13 +4,13 @@ import json
 import signal
 import sqlite3
 import threading
-import time
 
 import httpx
 import pytest
 from reason.core.events import RunFinished
 from support.native_client import NativeClient
 from support.sidecar_process import Process, free_port
+from support.waiting import wait_blocking
 
 N = 6
 VOTE = {"strategy": "self-consistency", "parameters": {"n": N, "max_tokens": 400}}
@@ -64,8 +64,7 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
         beside = [threading.Thread(target=follow, args=(one,)), threading.Thread(target=ask)]
         for thread in beside:
             thread.start()
-        while len(had := stored(tmp_path)) < 5:  # each run has calls, also the request with an idempotency key
-            time.sleep(0.01)
+        wait_blocking(lambda: len(stored(tmp_path)) == 5)  # each run has calls, also the request with a key
         first.kill()
         beside[1].join(60)
         assert broken
@@ -105,12 +104,10 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
         behind = [client.start(f"Long {i}?", **VOTE, seed=i) for i in range(3)]
         asking = threading.Thread(target=ask)
         asking.start()
-        while readiness(client)["in_flight"] < 4:
-            time.sleep(0.01)
+        wait_blocking(lambda: readiness(client)["in_flight"] >= 4)
         first.signal(signal.SIGTERM)
-        while (told := readiness(client))["ready"]:
-            time.sleep(0.01)
-        assert told["draining"]
+        wait_blocking(lambda: not readiness(client)["ready"])
+        assert readiness(client)["draining"]
         refused = httpx.post(f"{first.url}/v1/reason", json={"question": "Late?"}, timeout=60)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" in refused.headers

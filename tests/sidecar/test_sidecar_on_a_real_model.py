@@ -1,7 +1,5 @@
 """The sidecar with the default model: equal answers to the library, and the engine stops on disconnect."""
 
-import time
-
 import httpx
 import pytest
 from reason.agents.reasoner import Reasoner
@@ -9,6 +7,7 @@ from reason.core.events import TextDelta
 from reason.core.settings import load_settings
 from support.native_client import NativeClient, parse_events
 from support.sidecar_server import serving
+from support.waiting import wait_blocking
 
 pytestmark = pytest.mark.real
 
@@ -30,8 +29,7 @@ def test_answers_are_those_of_the_sdk_and_the_engine_stops_with_its_caller(smoll
         assert partial["status"] == "interrupted"
         assert 0 < partial["result"]["usage"]["completion_tokens"] < 400
         (model,) = server.app.state.reasoner._models._models.values()
-        while model.num_running:
-            time.sleep(0.01)
+        wait_blocking(lambda: not model.num_running)
     with Reasoner(settings=settings, strategy="self-consistency", parameters=options["parameters"], seed=11) as sdk:
         same = sdk.ask(question)
     assert [c.text for c in same.candidates] == [c["text"] for c in answer["candidates"]]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from support.script_modules import load_script
+from support.waiting import wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -20,11 +20,9 @@ def load_example(name: str) -> ModuleType:
 
 async def wait_until_running(models: Sequence[Any]) -> None:
     """Wait until a model generates."""
-    while not any(model.num_running for model in models):
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: any(model.num_running for model in models))
 
 
 async def wait_until_idle(models: Sequence[Any]) -> None:
     """Wait until no model generates: an engine checks for cancellation after its current step."""
-    while any(model.num_running for model in models):
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: not (any(model.num_running for model in models)))

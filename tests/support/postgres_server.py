@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from support.waiting import wait_blocking
 
 NOBODY = "nobody"
 """Who runs the server where the tests are run by root, as whom Postgres refuses to be."""
@@ -107,8 +108,7 @@ class PostgresServer:
         """Wait until a standby follows; from then on, writes wait for it."""
         self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         self.execute("SELECT pg_reload_conf()")
-        while self.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'") != [(1,)]:
-            time.sleep(0.05)
+        wait_blocking(lambda: self.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'") == [(1,)])
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         """Execute a statement; returns its rows."""

@@ -157,7 +157,7 @@ async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after
         nonlocal calls
         calls += 1
         if calls > after:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         return await ask(requests, listener)
 
     runs.model.generate = generate
@@ -183,7 +183,7 @@ async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues
         if "assess" in kinds and any(STEP.search(runs.model.render(r.prompt)) for r in requests):
             cut.append(kinds)
             runs.run.conclude()
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         return await ask(requests, listener)
 
     runs.model.generate = generate

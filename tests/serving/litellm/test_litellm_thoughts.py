@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +24,7 @@ from reason.serving.litellm.responses import (
 )
 from reason.serving.profiles.profile import ModelProfile
 from support.thinking_server import DECOY, KINDS, QUESTION, Kind, ThinkingServer, text_of
+from support.waiting import wait_until
 
 ASK = Prompt.user(QUESTION)
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -134,8 +134,7 @@ async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kin
         assert not made.thought.closed
         # where no tokens are shown, a chunk may have several
         assert 20 <= made.usage.thinking_tokens <= (40 if kind.anthropic else 24)
-        while server.open:  # the server notices that the connection was closed
-            await asyncio.sleep(0.001)
+        await wait_until(lambda: not server.open)  # the server notices that the connection was closed
         assert server.tokens <= made.usage.completion_tokens + 24
 
 

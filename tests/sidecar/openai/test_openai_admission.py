@@ -23,8 +23,7 @@ class Gated(ScriptedModel):
         super().__init__(replies("The answer is 42."), name="gated", step=self.wait)
 
     async def wait(self) -> None:
-        while not self.open.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(self.open.wait)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from reason.evals.training.routers.fitting import QuestionSignals, compute_signa
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
 from support.scripted_model import THINKS, ScriptedModel, replies
 from support.trained_routers import asked, hard, sums_file, way
+from support.waiting import wait_until
 from support.word_vectors import WordVectors
 
 N = 150
@@ -166,8 +167,7 @@ async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, 
     with monkeypatch.context() as patched:
         patched.setattr(gathering, "load_model", open_slow)
         task = asyncio.ensure_future(compute_signals(questions, settings, model="scripted"))
-        while len(words.asked) < 3:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: len(words.asked) >= 3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
