@@ -107,6 +107,21 @@ async def test_differing_settings_are_named_in_a_note(model, settings, votes) ->
     assert answer.calibrated_confidence == pytest.approx(answer.confidence / 2, abs=1e-12)
 
 
+async def test_a_parameter_unknown_to_the_map_counts_as_its_default(model, settings) -> None:
+    older = {name: value for name, value in PARAMETERS.items() if name != "top_k"}
+    async with voting(settings, calibration=make_map(parameters=older)) as reasoner:
+        assert (await reasoner.aask("Where?")).degraded == ()
+    async with voting(settings, calibration=make_map(parameters=older), parameters={"top_k": 3}) as reasoner:
+        (note,) = (await reasoner.aask("Where?")).degraded
+    assert note.endswith("other settings: top_k was 0 and is 3")
+
+
+async def test_only_models_that_the_strategy_uses_are_compared(model, settings) -> None:
+    found = make_map(models={"main": "scripted"}, engines={"main": "scripted@1", "judge": "j@1"})
+    async with voting(settings, calibration=found) as reasoner:
+        assert (await reasoner.aask("Where?")).degraded == ()  # self-consistency asks no judge
+
+
 async def test_a_map_fitted_with_verifiers_is_not_applied_to_an_answer_without(model, settings) -> None:
     sink = MemorySink()
     async with voting(settings, calibration=make_map(verify=("davinci",))) as reasoner:
@@ -219,6 +234,30 @@ async def test_a_resumed_run_keeps_the_map_it_began_with(model, settings, votes)
         resumed = await reasoner.aresume("cut")
     assert resumed.calibrated_confidence == whole.calibrated_confidence == pytest.approx(whole.confidence / 2)
     assert resumed.calibration == whole.calibration
+
+
+async def test_a_resumed_run_refuses_another_model(model, settings) -> None:
+    async with voting(settings, calibration=make_map()) as reasoner:
+        model._step = lambda: task.cancel()
+        task = asyncio.ensure_future(reasoner.aask("Where?", run_id="cut"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        model._step = None
+        model.identity = "scripted@2"
+        before = len(model.generate_calls)
+        with pytest.raises(UserError, match="not the one that run cut began with"):
+            await reasoner.aresume("cut")
+    assert len(model.generate_calls) == before
+
+
+async def test_a_variant_has_the_map_of_its_strategy(model, settings, votes) -> None:
+    async with voting(settings, calibration=votes) as reasoner:
+        same = await reasoner.variant(parameters={"n": 2, "max_tokens": 60})
+        other = await reasoner.variant("cot")
+        without = await reasoner.variant(calibration="none", parameters={"max_tokens": 60})
+        assert (await same.aask("Where?")).calibration == "votes (isotonic, sums)"
+        assert (await other.aask("Where?")).calibration == ""
+        assert (await without.aask("Where?")).calibration == ""
 
 
 # -- evaluations

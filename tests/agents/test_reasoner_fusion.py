@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import reason.agents.reasoner as reasoner_module
+from reason.agents.planner import used_roles
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import BackendUnavailable, NotVerified
+from reason.core.errors import BackendUnavailable, NotVerified, UserError
 from reason.core.events import MemorySink
 from reason.core.types import Question
 from support.scripted_model import ScriptedModel, answering
@@ -135,6 +136,15 @@ async def test_without_verifiers_every_token_is_released(asking):
     assert answer.verification is None
 
 
+async def test_an_answer_in_a_schema_is_not_released(asking, settings):
+    asked = Question(text="What?", kind="text", answer_schema={"type": "object", "properties": {}})
+    await asking(verify=[], verify_parameters={}, evidence=[])
+    sink = MemorySink()
+    async with Reasoner(settings=settings, strategy="fusion", jurors=["a/one", "b/two"]) as reasoner:
+        await reasoner.aask(asked, sinks=[sink], stream_text=True)
+    assert [e for e in sink.of_type("text.delta") if e.answer_start is not None] == []
+
+
 async def test_a_user_who_wants_the_answer_now_gets_what_was_released_and_its_end(asking, settings):
     asking.models["m/main"] = ScriptedModel(answering(author), name="m/main")
     sink = MemorySink()
@@ -152,3 +162,10 @@ async def test_a_user_who_wants_the_answer_now_gets_what_was_released_and_its_en
     assert answer.stopped == "user"
     assert answer.text.startswith(text)
     assert text == WRONG[: len(text)] != WRONG
+
+
+async def test_models_that_are_not_used_are_refused(settings):
+    assert used_roles("fusion", (), {}) == {"main", "jury"}
+    with pytest.raises(UserError, match="fusion") as e:
+        Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
+    assert "fusion" in str(e.value.hint) + str(e.value)

@@ -14,6 +14,7 @@ from reason.core.settings import (
     models_by_role,
     settings_for_models,
 )
+from reason.core.types import Document
 from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_jury import CAPITAL, OPEN, ScriptedJuror, model, rules, says
@@ -77,6 +78,40 @@ async def test_without_jurors_the_main_model_is_every_juror(opened, settings):
     assert counts == {"m/main": 1, "a/one": 0, "b/two": 0}
     assert answer.usage.by_role["main:m/main"].model_calls == 3
     assert any("single_family" in what for what in answer.degraded)
+
+
+async def test_a_run_replays_without_its_models(opened, settings):
+    models, _ = opened
+    async with jury(settings) as reasoner:
+        answer = await reasoner.aask(CAPITAL)
+    made = [len(m.generate_calls) for m in models.values()]
+    models.clear()
+    async with Reasoner(settings=settings) as elsewhere:
+        again = await elsewhere.areplay(answer.run_id)
+    assert (again.text, again.answer, again.candidates) == (answer.text, answer.answer, answer.candidates)
+    assert again.usage.model_calls == answer.usage.model_calls == again.usage.replayed_calls
+    assert made == [1, 4, 2]
+
+
+async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings):
+    models, _ = opened
+    facts = Document(name="facts", text="Ada Byron did not write the timetable. Ben Dale wrote the timetable.")
+
+    def said(prompt):
+        return (
+            "Ben Dale wrote the timetable."
+            if "Your earlier answer was fact-checked" in prompt
+            else "Ada Byron wrote the timetable."
+        )
+
+    for name in models:
+        models[name] = model(ScriptedJuror(said, chair=lambda prompt: rules(said(prompt))(prompt)), name)
+    decided = LEXICAL | {"verdicts": "none", "threshold": 0.5}
+    verifying = {"verify": ["davinci"], "verify_parameters": {"davinci": decided}}
+    async with jury(settings, parameters=LEXICAL, **verifying) as reasoner:
+        answer = await reasoner.aask(OPEN, documents=[facts])
+    assert answer.text == "Ben Dale wrote the timetable."
+    assert answer.verification.verdict == "supported"
 
 
 def test_roles_and_settings_are_inverse():

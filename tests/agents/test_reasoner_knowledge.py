@@ -68,6 +68,17 @@ def coat(settings, **more):
     return Reasoner(strategy="coat", parameters=SMALL, settings=settings, **more)
 
 
+@pytest.mark.nightly
+@pytest.mark.real
+async def test_a_directory_is_searched_and_cited(world, settings, folder):
+    async with coat(settings, context=[str(folder)]) as reasoner:
+        answer = await reasoner.aask(QUESTION)
+    assert answer.answer.startswith("Quax")
+    (cited,) = answer.citations
+    assert (cited.text, "towers.md" in cited.source) == (FACT, True)
+    assert answer.degraded == ()
+
+
 @pytest.mark.real
 async def test_a_run_replays_without_model_directory_or_embedding(world, settings, folder):
     async with coat(settings, context=[str(folder)]) as reasoner:

@@ -6,7 +6,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 import reason.serving.rewards.factory as factory
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import StoreError
+from reason.core.errors import StoreError, UserError
 from reason.core.settings import RewardSettings, Settings
 from reason.core.types import Question
 from support.scripted_model import ScriptedModel, replies
@@ -150,3 +150,19 @@ async def test_an_interrupted_run_keeps_its_best_and_resumes_with_the_same_rewar
         whole = await reasoner.aask(QUESTION)
     assert (answer.answer, answer.stopped) == (whole.answer, "done")
     assert [c.score for c in answer.candidates] == [c.score for c in whole.candidates]
+
+
+async def test_a_run_is_not_resumed_with_another_reward_model(opened, settings):
+    async with scoring(settings) as reasoner:
+        await cut_off(reasoner, opened["reward"], "r")
+        opened["reward"].identity = "local/scripted-reward@2"
+        with pytest.raises(UserError, match="local/scripted-reward is not the one that run r began with"):
+            await reasoner.aresume("r")
+
+
+async def test_an_unpriced_reward_model_with_a_money_budget_is_refused(opened, settings):
+    opened["reward"] = ScriptedReward(CHANCES.get, price=None)
+    async with scoring(settings, budget={"usd": 1}) as reasoner:
+        with pytest.raises(UserError, match="price of model 'local/scripted-reward' is unknown"):
+            await reasoner.aask(QUESTION)
+    assert opened["scripted"].made == []

@@ -34,6 +34,12 @@ def test_sources_follow_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = noted_answer()
+    print_answer(answer, printed=answer.text)
+    assert capsys.readouterr().out == "\n\nSources\n[1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.\n"
+
+
 def test_sources_contain_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from support.cli_json import printed_answer
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
@@ -82,6 +86,32 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     assert (config["seed"], config["parameters"]["max_tokens"]) == (9, 50)
 
 
+def test_flag_beats_environment_beats_file(
+    cli: Cli, scripted: Scripted, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted()
+    (home / "work" / "reason.toml").write_text("seed = 1\n[strategies.cot]\nmax_tokens = 77\n[budget]\ntokens = 500\n")
+
+    def config(*flags: str) -> dict[str, object]:
+        run = json.loads(cli("ask", "?", "--json", *flags)[1])["run_id"]
+        return dict(json.loads(cli("runs", "show", run, "--json")[1])["config"])
+
+    first = config()
+    assert (first["seed"], first["parameters"]["max_tokens"], first["budget"]["tokens"]) == (1, 77, 500)  # type: ignore[index]
+    monkeypatch.setenv("REASON_SEED", "2")
+    assert config()["seed"] == 2
+    last = config("--seed", "3", "--set", "max_tokens=78", "--budget", "calls=9")
+    assert (last["seed"], last["parameters"]["max_tokens"]) == (3, 78)  # type: ignore[index]
+    assert (last["budget"]["tokens"], last["budget"]["calls"]) == (500, 9)  # type: ignore[index]
+
+
+def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = scripted()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"why not?\n")))
+    assert cli("ask", "-")[0] == 0
+    assert "why not?" in model.made[0][0]
+
+
 def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
     status, out, err = cli("ask", "?", "--budget", "tokens=22")
@@ -97,11 +127,26 @@ def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: 
     assert printed["selected_strategy"] is None
 
 
+def test_budget_names_its_limit(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("So I think.", "So I wonder."))
+    status, out, err = cli(
+        "ask", "?", *VOTING, "--set", "max_tokens=20", "--budget", "calls=1", "--budget", "tokens=40"
+    )
+    assert status == 4
+    assert out in ("So I think.\n", "So I wonder.\n")
+    assert "the limit of calls stopped the run" in err
+
+
 def test_streamed_text_is_the_text(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("\n\nParis\nis it.\n"))
     streamed = cli("ask", "?", "--stream")
     assert streamed[:2] == (0, "Paris\nis it.\n")
     assert cli("ask", "?", "--no-stream")[1] == streamed[1]
+
+
+def test_several_samples_are_not_streamed(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies("The answer is 42."))
+    assert cli("ask", "?", *VOTING, "--stream")[1] == "The answer is 42.\n"
 
 
 def test_degradations_and_failures_are_reported(cli: Cli, scripted: Scripted) -> None:
@@ -137,6 +182,13 @@ def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
         assert (status, out) == (3, "")
         assert name in err
     assert model.made == []
+
+
+def test_answer_contains_no_control_characters(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(replies("\x1b[31mred"))
+    assert cli("ask", "?", "--no-stream")[1] == "\x1b[31mred\n"  # into a pipe, as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli("ask", "?", "--no-stream")[1] == "[31mred\n"
 
 
 def test_knowledge_source_is_refused_by_strategies_without_retrieval(

@@ -92,3 +92,40 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert f"confidence {answer['confidence']:.2f} (calibrated {answer['calibrated_confidence']:.2f})" in err
     status, out, _ = cli("runs", "show", answer["run_id"])
     assert f"calibrated {answer['calibrated_confidence']:.2f} by map (platt, sums)" in out
+
+
+def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> None:
+    scripted(adder)
+    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
+    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
+    Path("reason.toml").write_text('strategy = "self-consistency"\n[calibration]\nself-consistency = "map.json"\n')
+    status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["calibration"] == "map (temperature, sums)"
+    status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "none", "--json")
+    assert json.loads(out)["calibration"] is None
+    Path("map.json").unlink()
+    status, _, err = cli("ask", "What is 3 + 4?", *VOTES)
+    assert status == 2
+    assert "no calibration map map.json" in err
+    assert cli("runs", "replay", answer["run_id"])[0] == 0
+
+
+def test_maps_of_other_setups_are_refused_before_any_call(cli, scripted, sums) -> None:
+    model = scripted(adder)
+    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
+    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
+    made = len(model.made)
+    status, _, err = cli("ask", "What is 3 + 4?", "-s", "cot", "-m", "adder", "--calibration", "map.json")
+    assert status == 2
+    assert "fitted to strategy 'self-consistency', not to 'cot'" in err
+    model.identity = "another@1"
+    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
+    assert status == 2
+    assert "(scripted@1), not to adder (another@1)" in err
+    Path("map.json").write_text("{")
+    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
+    assert status == 2
+    assert "map.json is not a complete JSON file" in err
+    assert len(model.made) == made

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +101,14 @@ def test_items_are_removed(cli: Cli) -> None:
     assert cli("memory", "list", "--json")[1].count('"items": 0') == 1
 
 
+def test_a_memory_is_removed(cli: Cli, home: Path) -> None:
+    fill("facts", "red one")
+    fill("other", "green two")
+    assert cli("memory", "rm", "facts", "--yes") == (0, "", "removed memory facts with all its items\n")
+    assert not (home / "data" / "reason" / "memory" / "facts.sqlite3").exists()
+    assert len(json.loads(cli("memory", "list", "--json")[1])["memories"]) == 1
+
+
 def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
     fill("facts", "red one")
     (home / "data" / "reason" / "memory" / "facts.sqlite3").write_bytes(b"no database" * 500)
@@ -120,3 +130,20 @@ def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) ->
     status, out, err = cli("memory", command[0], "../facts", *command[1:])
     assert (status, out) == (2, "")
     assert "is not a valid name of a memory" in err
+
+
+@pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
+def test_removal_on_a_terminal_asks_for_confirmation(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, response: str, left: int
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    fill("facts", "red one")
+    monkeypatch.setattr(sys, "stdin", Terminal(response))
+    status, out, err = cli("memory", "rm", "facts", "1")
+    assert (status, out.strip()) == (0, "")
+    assert "Remove item 1 of memory facts?" in err
+    assert ("nothing was removed" in err) is bool(left)
+    assert len(records(cli("memory", "show", "facts", "--json")[1])) == left

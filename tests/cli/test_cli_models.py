@@ -13,6 +13,8 @@ from reason.serving.model_files.catalogue import KNOWN_ENCODERS
 from reason.serving.model_files.packages import is_installed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import errno
+
 from support.hub_server import HubServer
 from support.tiny_gguf import TinyModel
 
@@ -97,6 +99,14 @@ def test_pull_list_show_and_remove(cli, cache, gguf_file):
     assert gguf_file.is_file()
 
 
+def test_downloaded_model_is_not_pulled_again(cli, gguf_file):
+    assert cli("models", "pull", f"local/{gguf_file}")[0] == 0
+    status, out, err = cli("models", "pull", f"local/{gguf_file}")
+    assert (status, out) == (0, "")
+    assert "is ready" in err
+    assert "converting" not in err
+
+
 def test_show_of_a_user_directory(cli, tiny_model, cache):
     status, out, _ = cli("models", "show", f"local/{tiny_model}", "--json")
     assert status == 0
@@ -123,6 +133,17 @@ def test_errors_are_one_line_with_their_status(command, status, expected_text, c
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1
     assert expected_text in lines[0]
+    assert not list(cache.rglob(".partial*"))
+
+
+def test_a_full_disk(cli, gguf_file, cache, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("reason.serving.local.gguf.save", fail)
+    status, _, err = cli("models", "pull", f"local/{gguf_file}")
+    assert status == 3
+    assert "is full" in err
     assert not list(cache.rglob(".partial*"))
 
 

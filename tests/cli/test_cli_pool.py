@@ -68,6 +68,22 @@ def test_a_mistaken_import_is_refused(cli, home: Path, arguments: tuple[str, ...
     assert message in err
 
 
+def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool: Path) -> None:
+    options = ("-s", "self-consistency", "--set", "n=5", "--seeds", "2", "--out", "run")
+    status, out, err = cli("eval", "pool", "--data", str(pool), "-m", f"recorded/{pool}:m", *options, "--json")
+    assert status == 0, err
+    summary = json.loads(out)
+    assert summary["accuracy"]["value"] == pytest.approx(2 / 3)
+    rows = [json.loads(line) for line in Path("run", "items.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["seed"], r["answer"], r["correct"]) for r in rows] == [
+        (q, seed, answer, answer == GOLD[q]) for seed in (0, 1) for q, answer in (("q1", "4"), ("q2", "7"), ("q3", "9"))
+    ]
+    assert {r["ledger"]["completion_tokens"] for r in rows} == {sum(LENGTHS)}
+    assert {r["id"]: r["confidence"] for r in rows} == {"q1": 0.6, "q2": 0.6, "q3": 0.8}
+    orders = [[c["answer"] for c in r["candidates"]] for r in rows if r["id"] == "q3"]
+    assert sorted(map(str, orders[0])) == sorted(map(str, orders[1]))
+
+
 def test_ask_answers_a_recorded_question_and_names_what_is_missing(cli, pool: Path) -> None:
     model = ("-m", f"recorded/{pool}:m", "--json")
     status, out, err = cli("ask", "sums:q1", *model, "-s", "self-consistency", "--set", "n=5", "--set", "stopping=beta")

@@ -83,6 +83,13 @@ def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     assert events[-1].type == "run.finished"
 
 
+def test_stored_run_is_written_as_a_page(cli: Cli, scripted: Scripted, home: Path) -> None:
+    scripted()
+    answer = ask(cli)
+    assert cli("runs", "show", answer.run_id, "--trace", "page.html") == (0, "", "")
+    assert answer.run_id in (home / "work" / "page.html").read_text()
+
+
 def test_replay_prints_what_ask_printed_without_a_model(
     cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +117,17 @@ def test_a_finished_run_is_not_resumed(cli: Cli, scripted: Scripted) -> None:
     status, out, err = cli("runs", "resume", answer.run_id)
     assert (status, out) == (2, "")
     assert "is finished" in err
+
+
+def test_a_failed_run_is_resumed(cli: Cli, scripted: Scripted) -> None:
+    scripted(failing=frozenset({0}))
+    assert cli("ask", "What is 6 * 7?")[0] == 3
+    (run,) = json.loads(cli("runs", "list", "--json")[1])
+    assert run["status"] == "failed"
+    scripted()
+    status, out, _ = cli("runs", "resume", run["id"], "--json")
+    assert status == 0
+    assert json.loads(out)["answer"] == "42"
 
 
 def test_removing_runs_is_all_or_nothing(cli: Cli, scripted: Scripted) -> None:

@@ -107,6 +107,23 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
     assert sum(json.loads(out)["degraded"].values()) == load_navigator("nav.safetensors").card.problems
 
 
+def test_a_training_that_is_run_again_continues(cli, world, data):
+    status, _, err = cli(*train(data, "--max-tokens", "6000", episodes=30))
+    assert status == 0, err
+    done = len(records())
+    assert 0 < done < 30
+    assert f"ended by --max-tokens after {done} episodes" in err
+    made = len(world.made)
+    status, _, err = cli(*train(data, "--max-tokens", "1000000", episodes=30))
+    assert status == 0, err
+    assert len(records()) == 30
+    made = len(world.made)
+    assert cli(*train(data, episodes=30))[0] == 0
+    assert len(world.made) == made
+    status, _, err = cli(*train(data, "--run-dir", "other", "--problems", "all", "--max-tokens", "1"))
+    assert status == 4, err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -73,6 +73,28 @@ def test_router_of_a_model_pair_is_calibrated_and_used(models, run, cli):
         assert answer["text"].startswith("Z") == bool(by_large), answer["text"]
 
 
+def test_calibrating_again_needs_no_model_and_moves_the_threshold(models, run, cli, monkeypatch):
+    async def load_model(*_):
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
+    assert calibrate(cli)[0] == 0
+    first = load_glimprouter_file(Path("pair.json"))
+    status, _, err = calibrate(cli, "--rate", "0.1", out="other.json")
+    assert status == 0, err
+    other = load_glimprouter_file(Path("other.json"))
+    assert other.quantiles == first.quantiles
+    assert other.threshold > first.threshold
+    _, _, err = calibrate(cli, "--rate", "0.9", out="other.json")
+    assert "the threshold routes 100.0% of these steps instead of 90.0%: many steps have the same entropy" in err
+    status, out, err = calibrate(cli, "--json")
+    payload = json.loads(out)
+    assert (payload["router"]["questions"], payload["rows_without_entropies"]) == (N, 0)
+    assert payload["digest"] == first.digest
+    Path("dev/store.sqlite3").rename("moved.sqlite3")
+    assert "there is no run store dev/store.sqlite3" in calibrate(cli)[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -85,3 +107,10 @@ def test_invalid_calibrations_are_refused(models, cli, arguments, why):
     assert status == 2
     assert why in err
     assert not Path("pair.json").exists()
+
+
+def test_runs_of_other_strategies_are_refused(models, cli):
+    assert cli("eval", "sums.jsonl", "--limit", "2", "-m", LARGE, "--out", "cot")[0] == 0
+    status, _, err = cli("train", "glimprouter", "cot", "--out", "pair.json")
+    assert status == 2
+    assert "the run is one of cot" in err

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from reason.verify.entailment.lexical import lexical_support
@@ -86,6 +89,20 @@ def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
         one_line(results, "'answer.txt' is part of the documents", "would support itself", "move it elsewhere")
 
 
+def test_other_scripts_keep_offsets_and_widths(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    (workspace / "answer.txt").write_text(
+        "\ufeffÅngström wurde 1814 in Lögdö geboren. 東京は日本の首都です。 👩‍🔬 Zoë is 12.", "utf-8"
+    )
+    (workspace / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
+    status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json")
+    results = printed_verification(out)
+    assert status == 0
+    assert results.verification.claims[0].verdict == "supported"
+    assert all(results.answer[c.start : c.end] in results.answer for c in results.verification.claims)
+    assert "東京は日本の首都です" in cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
+
+
 def test_control_characters_never_reach_the_terminal(cli: Cli, workspace: Path) -> None:
     (workspace / "answer.txt").write_text(
         "Paris is the \x1b[31mcapital\x1b[0m of France.\x07 \x9b2J\x1b]0;owned\x07 [bold]Madrid is big.[/bold]"
@@ -94,6 +111,13 @@ def test_control_characters_never_reach_the_terminal(cli: Cli, workspace: Path) 
     _, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
     assert "[bold]Madrid is big.[/bold]" in out  # no markup of ours either
+
+
+def test_standard_input(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"Paris is the capital of France.\n")))
+    status, out, _ = cli("verify", "--answer", "-", "--docs", "facts.md", *LEXICAL)
+    assert status == 0
+    assert "supported: 1 of 1 claim supported" in out
 
 
 def test_require_verified(cli: Cli, workspace: Path) -> None:

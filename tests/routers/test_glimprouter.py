@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 
@@ -100,6 +101,14 @@ async def test_step_distribution_is_unchanged(harness, seed):
     alone = await harness.solve("c", policy="small", seed=seed)
     assert [s.text for s in alone.best.steps] == [s.text for s in made.best.steps]
     assert harness.generated()["large"] == 0
+
+
+async def test_intervention_rate_is_monotone_in_the_threshold(harness):
+    entropies = (await harness.solve("a", threshold=1e9)).notes["entropies"]
+    rates = [sum(h >= t for h in entropies) / len(entropies) for t in [0, 0.2, 0.5, 0.9, 1.5, 3]]
+    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert rates[0] == 1
+    assert rates[-1] == 0
 
 
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])

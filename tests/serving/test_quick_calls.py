@@ -6,7 +6,7 @@ import math
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BudgetExceeded
+from reason.core.errors import BackendError, BudgetExceeded
 from reason.core.messages import Prompt, Thought
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
@@ -92,6 +92,12 @@ async def test_a_quick_call_that_the_budget_does_not_cover_is_refused_with_the_r
     assert "cannot answer without thinking" in note
     assert "--judge-model" in note
     assert model.run.ledger.exhausted == "tokens"
+
+
+async def test_failed_verdicts_are_none_and_all_failed_are_an_error():
+    model = thinker(HYBRID, failing=frozenset({0}))
+    with pytest.raises(BackendError, match="failed to give any verdict"):
+        await first_tokens(model, [PROMPT], 20)
 
 
 async def test_a_model_that_does_not_think_is_asked_as_ever():

@@ -61,6 +61,21 @@ async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept()
     assert stored.asked == 1  # buffered events need no store read
 
 
+async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed():
+    stored = Stored()
+    buffer = EventBuffer(stored, max_events=2)
+    for n in range(1, 7):
+        buffer(stage(n))
+    reading = asyncio.ensure_future(numbers(buffer))
+    while stored.asked < 2:
+        await asyncio.sleep(0.01)
+    stored.saved = [stage(n) for n in range(1, 7)]
+    while stored.asked < 3:
+        await asyncio.sleep(0.01)
+    buffer.close()
+    assert await reading == [1, 2, 3, 4, 5, 6]
+
+
 async def test_what_neither_store_nor_board_has_is_an_error_and_no_gap():
     buffer = EventBuffer(Stored(), max_events=2)
     for n in range(1, 7):

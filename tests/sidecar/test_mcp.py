@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from reason.core.store import open_store
 from reason.sidecar.api_keys import new_key
 from reason.sidecar.key_store import ApiKey, KeyStore
 from support.held_model import Held
@@ -154,6 +156,30 @@ async def test_ask_over_standard_streams(over_stdio):
         assert progress == ["A sample is finished."]
         refused = await client.call_tool("ask", {"question": "?", "model": "other"})
         assert (refused.is_error, "[model_not_found]" in texts(refused)[0]) == (True, True)
+
+
+@pytest.mark.nightly
+async def test_cancellation_over_standard_streams(over_stdio, tmp_path):
+    @asynccontextmanager
+    async def opened():
+        store = await open_store(tmp_path / "runs.sqlite3")
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+    async def running():
+        if not (tmp_path / "runs.sqlite3").exists():
+            return False
+        async with opened() as store:
+            runs = await store.list_runs(1)
+        return bool(runs) and runs[0].status == "running"
+
+    async with over_stdio() as client:
+        await stop_while(client.call_tool("ask", {"question": "?", "model": "reason/cot:held"}), running)
+        assert not (await client.call_tool("ask", {"question": "?"})).is_error
+    async with opened() as store:
+        assert [run.status for run in await store.list_runs(5)] == ["finished", "interrupted"]
 
 
 async def test_keys(tmp_path, models):

@@ -1,6 +1,7 @@
 """The native API over a real socket, with a scripted model behind it."""
 
 import json
+import threading
 
 import httpx
 import pytest
@@ -270,6 +271,71 @@ def test_events_go_on_after_the_last_that_is_known(http):
     both = http.get(path, params={"after": whole[0]}, headers={"Last-Event-ID": str(known)})
     assert [e.number for e in events_of(both.text)] == rest
     assert events_of(http.get(path, headers={"Last-Event-ID": "rubbish"}).text)[0].number == whole[0]
+
+
+def test_a_run_is_cancelled_and_resumed(http, served):
+    hold, reached = threading.Event(), threading.Event()
+
+    async def wait():
+        import asyncio
+
+        reached.set()
+        while not hold.is_set():
+            await asyncio.sleep(0.005)
+
+    served.models["scripted"]._step = wait
+    try:
+        run_id = http.post("/v1/runs", json={"question": "Slow?"}).json()["id"]
+        assert reached.wait(20)
+        with httpx.stream("GET", f"{served.url}/v1/runs/{run_id}/events", timeout=30) as response:
+            chunks = response.iter_text()
+            while ": ping" not in next(chunks):  # keep-alive comments
+                pass
+        refused(http.delete(f"/v1/runs/{run_id}"), 409, "run_conflict")
+        cancelled = http.post(f"/v1/runs/{run_id}/cancel")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "interrupted")
+        assert cancelled.json()["result"]["stopped"] == "cancelled"
+        assert http.post(f"/v1/runs/{run_id}/cancel").json() == cancelled.json()
+        assert served.models["scripted"].running == 0
+    finally:
+        hold.set()
+    resumed = http.post(f"/v1/runs/{run_id}/resume")
+    assert resumed.status_code == 202
+    events = events_of(http.get(f"/v1/runs/{run_id}/events").text)
+    served.models["scripted"]._step = None
+    assert [e.number for e in events] == sorted({e.number for e in events})
+    assert [e.answer.stopped for e in events if isinstance(e, RunFinished)] == ["cancelled", "done"]
+    refused(http.post(f"/v1/runs/{run_id}/resume"), 409, "run_conflict")
+
+
+def test_a_run_answers_now(http, served):
+    hold, reached = threading.Event(), threading.Event()
+
+    async def wait():
+        import asyncio
+
+        reached.set()
+        while not hold.is_set():
+            await asyncio.sleep(0.005)
+
+    served.models["concluding"]._step = wait
+    body = {"question": "Slow?", "model": "concluding"}
+    try:
+        run_id = http.post("/v1/runs", json=body).json()["id"]
+        assert reached.wait(20)
+        told = http.post(f"/v1/runs/{run_id}/answer")
+        assert (told.status_code, told.json()["status"], told.json()["concluding"]) == (202, "running", True)
+        assert http.post(f"/v1/runs/{run_id}/answer").status_code == 202
+    finally:
+        hold.set()
+    last = events_of(http.get(f"/v1/runs/{run_id}/events").text)[-1]
+    assert isinstance(last, RunFinished)
+    assert (last.answer.answer, last.answer.stopped) == ("42", "user")
+    assert last.answer.based_on
+    ended = http.post(f"/v1/runs/{run_id}/answer")
+    assert (ended.status_code, ended.json()["status"], ended.json()["concluding"]) == (200, "finished", False)
+    assert ended.json()["result"]["based_on"] == last.answer.based_on
+    refused(http.post("/v1/runs/none/answer"), 404, "unknown_name")
 
 
 def test_what_has_ended_is_neither_cancelled_nor_resumed(http):

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.run import RunConfig
 from reason.core.types import Question
@@ -77,6 +78,15 @@ async def test_a_long_run_leaves_the_event_loop_to_others(path, models, strategy
             await run.result()
         assert models["scripted"].num_samples >= 4096
         assert watchdog.longest_s < MAX_BLOCK_S, watchdog.stack
+
+
+async def test_the_time_of_a_budget_ends_a_search_whose_model_answers_at_once(path, models):
+    async with running_manager(path, models) as run_manager, asyncio.timeout(60):
+        models["scripted"] = InstantModel(step, stop_reason="\n\n", logprobs=True)
+        parameters = {"width": 16, "k": 16, "max_depth": 200, "score": "arithmetic"}
+        asked = config_of(run_manager, strategy="beam", parameters=parameters, budget=Budget(seconds=0.5))
+        run = await run_manager.start(asked, ANNE)
+        assert (await run.result()).stopped == "budget"
 
 
 async def test_a_long_run_is_cancelled_in_the_middle_of_its_work(path, models):

@@ -3,13 +3,15 @@
 import asyncio
 
 import pytest
-from reason.core.errors import UserError
+from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
+from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar import server as server_module
 from reason.sidecar.app import create_app
 from reason.sidecar.errors import INTERNAL
 from reason.sidecar.native.routes import EventStreamResponse
 from reason.sidecar.server import WorkerProcesses
+from reason.verify.verifier import VERIFIERS
 from support.authenticated_app import guarded_app
 from support.run_manager import Gate
 from support.scripted_model import ScriptedModel, replies
@@ -112,6 +114,23 @@ async def test_an_alias_that_stands_for_nothing_is_refused_at_the_start(tmp_path
         async with app.router.lifespan_context(app):
             pass
     assert refused.value.param == f"serve.aliases.{name}"
+
+
+async def test_what_can_be_asked_for_is_loaded_before_anybody_asks(tmp_path, monkeypatch):
+    loaded = []
+    for registry in (STRATEGIES, VERIFIERS):
+        load = registry.load
+
+        def noted(name, load=load):
+            loaded.append(name)
+            if name == "coat":
+                raise DataError("a package that cannot be loaded")
+            return load(name)
+
+        monkeypatch.setattr(registry, "load", noted)
+    async with guarded_app(tmp_path) as g:
+        assert set(loaded) >= {*STRATEGIES.names(), *VERIFIERS.names()}
+        assert (await g.client.get("/healthz")).status_code == 200
 
 
 def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, monkeypatch):

@@ -4,6 +4,9 @@ import asyncio
 
 import pytest
 from reason.core.errors import Cancelled, StoreError
+from reason.core.events import RunStarted
+from reason.core.store.records import RunRecord
+from reason.sidecar.native.schemas import summary_of
 from reason.sidecar.runs import POLL_INTERVAL_S
 from support.run_manager import ANNE, Gate, abandoned_run, config_of, running_manager
 
@@ -174,6 +177,18 @@ async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, mo
         assert (await other.result()).answer == "42"
 
 
+async def test_a_run_that_goes_on_is_known_to_have_begun_at_once(path, models):
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        run = await run_manager.start(config_of(run_manager), ANNE)
+        await gate.reached.wait()
+        await run_manager.cancel(run.id, ANNE)
+        gate.reached.clear()
+        await run_manager.resume(run.id, ANNE)
+        await gate.reached.wait()
+        begun = [e for e in await run_manager.store.list_events(run.id) if isinstance(e, RunStarted)]
+        assert [e.resumed for e in begun] == [False, True]
+
+
 async def test_a_run_that_is_about_to_stop_is_resumed_after_it_has(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         run = await run_manager.start(config_of(run_manager), ANNE)
@@ -206,3 +221,13 @@ async def test_whether_the_store_answers_is_asked_once_at_a_time(path, models, m
         monkeypatch.setattr("reason.sidecar.run_manager.PROBE_INTERVAL_S", 0.0)
         assert await run_manager.reaches_store(60)
         assert len(asked) == 2
+
+
+def test_a_run_whose_process_was_killed_is_shown_as_queued_where_the_next_one_takes_it_up():
+    config = {"question": {"text": "?"}, "strategy": "cot", "parameters": {}, "models": {}, "seed": 1}
+    left = RunRecord(
+        id="r", created=0, updated=0, status="interrupted", config=config, identities={}, owner="gone", background=True
+    )
+    assert summary_of(left).status == "queued"
+    assert summary_of(left.model_copy(update={"background": False})).status == "interrupted"
+    assert summary_of(left.model_copy(update={"owner": None})).status == "interrupted"

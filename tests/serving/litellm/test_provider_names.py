@@ -128,3 +128,8 @@ def test_without_litellm_only_servers_of_ones_own_are_called(without_keys, monke
     assert find_target("openai/mine", own).is_own_server
     monkeypatch.setenv("OPENAI_API_BASE", "http://127.0.0.1:9/v1")
     assert find_target("openai/mine", Settings()).api_base == "http://127.0.0.1:9/v1"
+
+
+def test_a_provider_that_the_program_registered_is_known(without_keys, monkeypatch):
+    monkeypatch.setattr(load_litellm(), "custom_provider_map", [{"provider": "mine", "custom_handler": object()}])
+    assert find_target("mine/x", Settings()).provider == "mine"

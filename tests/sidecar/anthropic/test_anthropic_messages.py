@@ -134,6 +134,14 @@ def test_the_limit_of_tokens(client, ask):
     assert (made.content[0].text, made.stop_reason) == (SAID[:10].strip(), "max_tokens")
 
 
+def test_sampling_parameters(ask, models):
+    ask(extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 7})
+    sampling = models["plain"].generate_calls[-1][0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 7)
+    with pytest.raises(anthropic.BadRequestError, match="'edgejury' has no parameter top_k"):
+        ask(model="reason/edgejury", extra_body={"top_k": 7})
+
+
 def test_a_conversation(client, models):
     chat = [
         {"role": "user", "content": "Hello."},
