@@ -47,6 +47,25 @@ def test_map_is_fitted_to_a_run_directory(cli) -> None:
     assert "reason ask QUESTION -s self-consistency --calibration maps/votes.json" in err
 
 
+def test_map_that_is_worse_out_of_sample_is_a_warning(cli) -> None:
+    rng = random.Random(3)
+    rows = []
+    for i in range(40):
+        c = rng.uniform(0.05, 0.95)
+        rows.append(make_row(f"i{i}", c, rng.random() < c))
+    run = write_run(rows, Path("fine"))
+    status, _, err = cli("eval", "calibrate", str(run), "--method", "isotonic", "--out", "m.json")
+    assert status == 0
+    assert "out of sample the map made ECE, Brier worse; the stated confidence may be the better one" in err
+
+
+def test_constant_map_is_a_warning(cli) -> None:
+    rows = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
+    status, _, err = cli("eval", "calibrate", str(write_run(rows, Path("odd"))), "--method", "platt", "--out", "m.json")
+    assert status == 0
+    assert "the map is constant" in err
+
+
 def test_invalid_calibration_is_refused(cli) -> None:
     few = write_run(overconfident(10), Path("few"))
     complete = write_run(overconfident(30), Path("whole"))

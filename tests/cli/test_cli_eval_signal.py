@@ -43,6 +43,13 @@ def test_informative_signal_is_reported(cli) -> None:
     assert payload["beta"] > 0
 
 
+def test_uninformative_signal_is_a_warning(cli) -> None:
+    write_run(judged_rows(60, skill=0.0), Path("run"))
+    status, _, err = cli("eval", "signal", "run")
+    assert status == 0
+    assert "do not select or prune by it" in err
+
+
 def test_runs_without_a_signal_are_refused(cli) -> None:
     write_run([make_row(f"q{i}", 0.5, True, gold={"type": "math", "answer": "7"}) for i in range(30)], Path("none"))
     status, _, err = cli("eval", "signal", "none")

@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reason.cli.render.status import StatusLine
+from support.word_vectors import WordVectors
 
 pytest.importorskip("bm25s")
 
@@ -24,6 +26,22 @@ def documents(home: Path) -> Path:
         "".join(f'{{"id": "r{i}", "page": "P{i}", "text": "Fact {i}."}}\n' for i in range(3))
     )
     return directory
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Replaces every embedding model by one that counts words; returns the names of the loaded models."""
+    pytest.importorskip("faiss")
+    names: list[str | None] = []
+
+    async def load_embedding_model(name: str | None, settings: Any, *_: Any) -> WordVectors:
+        names.append(name)
+        model = WordVectors(identity=name or settings.embedding_model, dimension=32)
+        model.name = name or settings.embedding_model  # type: ignore[misc]
+        return model
+
+    monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", load_embedding_model)
+    return names
 
 
 def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
@@ -58,6 +76,22 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert "1 documents were removed: docs/a.md" in err
     status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
+
+
+def test_embedding_model_is_that_of_the_index(
+    cli: Cli, documents: Path, opened: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/words")
+    assert cli("index", "build", "i", "docs")[0] == 0
+    monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/other")
+    assert cli("index", "build", "i", "docs")[0] == 0
+    assert cli("index", "build", "i", "docs")[0] == 0
+    assert opened == [None, "test/words", "test/words"]
+    shown = json.loads(cli("index", "show", "i", "--json")[1])
+    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/words", "exact")
+    status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
+    assert (status, out) == (2, "")
+    assert "leave out --no-vectors" in err
 
 
 def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
