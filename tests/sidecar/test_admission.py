@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import ServerBusy, ShuttingDown
 from reason.sidecar.admission import AdmissionQueue
@@ -52,7 +52,6 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=60)
 @given(acts=ACTS, max_runs=st.integers(1, 3), max_queued=st.integers(0, 4))
 def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_queued):
     async def play():

@@ -72,7 +72,7 @@ def check(reply, *, refused=False):
         assert len(reply.content) < 20_000  # the request body is not echoed
 
 
-TOGETHER = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+TOGETHER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @TOGETHER

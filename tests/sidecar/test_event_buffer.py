@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import StoreError
 from reason.core.events import EventsDropped, StageStarted, TextDelta
@@ -154,7 +154,6 @@ async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
     assert await numbers(buffer, after=2) == [100_003]
 
 
-@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["event", "text", "read", "save"]), max_size=60), st.integers(1, 5))
 def test_any_interleaving_gives_each_event_once_and_in_order(steps, max_events):
     async def play():

@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.events import Degraded, NodesSearched, RunFailed, RunFinished, RunStarted, SearchEnded, SearchNode
 from reason.core.types import Question
@@ -33,7 +33,6 @@ def test_no_text_becomes_markup(page: str) -> None:
     assert json.dumps(json.loads(data[0])).count("window.pwned") >= 3
 
 
-@settings(max_examples=25)
 @given(st.text(alphabet="<>&\"'/ab=-!\\\n\u2028\u2029\u202e", min_size=1, max_size=40))
 def test_whatever_the_texts_the_page_is_whole(text: str) -> None:
     page = trace_html(evil_run(text))
