@@ -406,8 +406,7 @@ async def evaluate(
         reader = await open_store(path)
         stack.push_async_callback(reader.aclose)
         if isinstance(reader, SqliteStore) and path == out / STORE:
-            # whoever locks the directory is alone in it: an owner on another host counts as alive otherwise
-            await reader.commits.write(lambda db: db.write("UPDATE runs SET owner = NULL WHERE owner IS NOT NULL", ()))
+            await reader.disown_runs()  # whoever locks the directory is alone in it, also after the end of its host
         if shared is None:
             reasoner = Reasoner(
                 parameters=plan.parameters,

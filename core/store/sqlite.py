@@ -51,6 +51,13 @@ class SqliteStore(RunStore):
         await commits.open()
         return cls(path, commits)
 
+    async def disown_runs(self) -> None:
+        """Take all runs from their owners, because the caller knows that none of them works on the file any more.
+
+        An owner on another host counts as alive otherwise, also when that host is gone.
+        """
+        await self.commits.write(lambda db: db.write("UPDATE runs SET owner = NULL WHERE owner IS NOT NULL", ()))
+
 
 class _File:
     """The file's connection, as `GroupCommit` uses one (`Database`)."""
