@@ -113,7 +113,6 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
             return _same_mathematics(a, b, kind)
 
 
-@lru_cache(MAX_CACHED_FORMS)
 def _same_code(a: str, b: str) -> bool:
     """Whether two sources are the same but for comments and spacing."""
     try:
@@ -122,6 +121,7 @@ def _same_code(a: str, b: str) -> bool:
         return a.split() == b.split()
 
 
+@lru_cache(MAX_CACHED_FORMS)
 def normalize_text(answer: str) -> str:
     """An answer without case, articles, punctuation, wrappings and superfluous blanks."""
     text = normalize("NFKC", normalize_characters(answer))
