@@ -92,28 +92,36 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
         assert {e.number for e in client.events(one)} >= {e.number for e in followed if isinstance(e, RunFinished)}
 
 
-def test_sigterm_lets_what_runs_end_and_refuses_more(start):
-    server = start(step_s=0.02, REASON_SERVE__DRAIN_TIMEOUT_S="60")
+def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_path):
+    port = free_port()
+    first = start(port, step_s=0.02, REASON_SERVE__DRAIN_TIMEOUT_S="4")
     replies = {}
 
     def ask():
-        replies["short"] = httpx.post(f"{server.url}/v1/reason", json={"question": "Short?"}, timeout=60)
+        replies["short"] = httpx.post(f"{first.url}/v1/reason", json={"question": "Short?"}, timeout=60)
 
-    with NativeClient(server.url) as client:
-        client.start("Long?")
+    with NativeClient(first.url) as client:
+        behind = [client.start(f"Long {i}?", **VOTE, seed=i) for i in range(3)]
         asking = threading.Thread(target=ask)
         asking.start()
-        wait_blocking(lambda: readiness(client)["in_flight"] >= 2)
-        server.signal(signal.SIGTERM)
+        wait_blocking(lambda: readiness(client)["in_flight"] >= 4)
+        first.signal(signal.SIGTERM)
         wait_blocking(lambda: not readiness(client)["ready"])
         assert readiness(client)["draining"]
-        refused = httpx.post(f"{server.url}/v1/reason", json={"question": "Late?"}, timeout=60)
+        refused = httpx.post(f"{first.url}/v1/reason", json={"question": "Late?"}, timeout=60)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" in refused.headers
         asking.join(60)
         assert replies["short"].json()["answer"] == "42"
-        assert server.child.wait(60) == 0, server.said.read_text()
-    said = server.said.read_text()
-    assert f"serving scripted at {server.url}" in said
+        assert first.child.wait(60) == 0, first.said.read_text()
+    said = first.said.read_text()
+    assert f"serving scripted at {first.url}" in said
     assert "Short?" not in said  # JSON log lines do not have the question
     assert [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    had = stored(tmp_path)
+    second = start(port)
+    with NativeClient(second.url) as client:
+        for i, run_id in enumerate(behind):
+            answer = client.wait(run_id)["result"]
+            assert (answer["answer"], len(answer["candidates"])) == ("42", N)
+            assert second.begun_of(f"Long {i}?") == N - had.get(run_id, 0)
