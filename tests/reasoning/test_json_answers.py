@@ -7,6 +7,7 @@ import json
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import InvalidResponse, UserError
+from reason.core.json_schema import OBJECT_SCHEMA
 from reason.core.types import Question
 from reason.reasoning.json_answers import JSON_INSTRUCTION, MAX_ATTEMPTS, unfenced, with_json_answer
 from reason.serving.metered.model import MeteredModel
@@ -74,6 +75,13 @@ async def test_a_model_without_schemas_is_prompted_for_the_form(store, written):
     prompted = model.generate_calls[-1][0]
     assert prompted.sampling.json_schema is None
     assert prompted.prompt.messages[-1].content.endswith(json.dumps(SCHEMA))
+
+
+async def test_any_object_needs_no_schema_in_the_prompt(store):
+    model = ScriptedModel(writing('{"x": [1]}'))
+    solution = await solve(store, model, QUESTION.model_copy(update={"answer_schema": OBJECT_SCHEMA}))
+    assert solution.best.answer == '{"x": [1]}'
+    assert model.generate_calls[-1][0].prompt.messages[-1].content == JSON_INSTRUCTION
 
 
 @pytest.mark.parametrize("invalid", ["It is 42.", '{"answer": "42"}', "[42]", '{"answer": NaN}'])

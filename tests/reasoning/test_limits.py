@@ -43,7 +43,9 @@ def test_every_number_and_list_has_a_maximum(registry):
     ("strategy", "parameters"),
     [
         ("beam", {"k": 1000, "width": 1000}),
+        ("coat", {"k": 64, "expansions": 1000}),
         ("particle-filter", {"n": 64, "iterations": 4096}),
+        ("astar", {"k": 64, "m": 64}),
         ("self-consistency", {"n": 1_000_000}),
         ("cascade", {"first": "beam", "first_parameters": {"width": 256, "k": 256}}),
         ("rlot", {"n_votes": 256, "max_blocks": 100}),

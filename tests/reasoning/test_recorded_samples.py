@@ -13,7 +13,7 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.reasoning.sampling import SampleSet, sample_chains
-from reason.reasoning.stopping import Agreement, Beta, Dirichlet, Lead, StoppingRule, Tally
+from reason.reasoning.stopping import Agreement, Beta, Dirichlet, FirstFinished, Lead, StoppingRule, Tally
 from reason.serving.recorded.model import RecordedModel
 from support.recorded_pools import model_of, samples
 from support.stored_runs import RunHarness
@@ -71,6 +71,18 @@ async def test_a_stopping_rule_takes_the_samples_that_the_pure_rule_takes(
         taken.add(expected)
         await store.delete_run(f"r{seed}")
     assert len(taken) > 1, "the seeds must differ in their cost"
+
+
+async def test_first_finished_takes_the_shortest_and_pays_for_all_until_then(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    model = model_of(tmp_path, samples(["4", "5", None, "6", "4"], [30, 10, 5, 20, 40]))
+    harness = Harness(store, model)
+    sampled = await harness.draw(0, 5, rule=FirstFinished(finished=2), mode="race", width=None)
+    assert sampled.stopped_early
+    assert sorted(str(c.answer) for c in sampled.candidates) == ["5", "6", "None"]
+    assert harness.spent.completion_tokens == 5 + 10 + 20 + 20 + 20
+    assert sum(c.usage.completion_tokens for c in sampled.cancelled) == 20 + 20
 
 
 async def test_long_samples_are_replayed_from_event_to_event(tmp_path: Path) -> None:

@@ -154,6 +154,14 @@ async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(b
     assert await source.score("q", [["a", "b"]], "prod") == [pytest.approx(0.45)]
 
 
+async def test_another_problem_is_another_score(begin):
+    reward = ScriptedReward(chance)
+    source = by_model(reward, await begin())
+    await source.score("p", [["a"]])
+    await source.score("q", [["a"]])
+    assert [problem for problem, _, _ in reward.asked] == ["p", "q"]
+
+
 # -- exact arithmetic
 
 CALCULATION = ["2 + 2 = 4 and 4 * 2 = 8", "so far, so good", "8 - 1 = 6", "6 + 1 = 7"]

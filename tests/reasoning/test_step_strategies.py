@@ -5,6 +5,8 @@ from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import NodesSearched, SearchEnded
 from reason.core.types import Question
+from reason.reasoning.continuations import Prefix, StepOptions, StepSampler
+from reason.reasoning.prompts import question_prompt, steps_instruction
 from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.judge import own_judge
@@ -109,6 +111,22 @@ async def test_many_new_nodes_are_several_events(store, monkeypatch):
     assert all(len(e.nodes) <= 2 for e in parts)
     assert sum(e.discarded for e in parts) == sum(e.discarded for e in events)
     assert [i for e in parts for i in e.expanded] == [i for e in events for i in e.expanded]
+
+
+@pytest.mark.parametrize("name", ["astar", "beam", "beam diverse", "particle-filter"])
+async def test_a_search_of_one_is_plain_sampling(store, name):
+    size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "beam diverse": {"width": 1, "k": 1}}.get(name, {"n": 1})
+    for seed in range(3):
+        harness = Harness(store)
+        solution = await harness.solve(name, f"{name}-{seed}", seed=seed, **size)
+        models = await harness.models("plain", f"plain-{name}-{seed}", seed=seed)
+        prompt = question_prompt(QUESTION, steps_instruction(QUESTION))
+        sampler = StepSampler(models.main, prompt, QUESTION, harness.run, StepOptions(temperature=1.0))
+        prefix = Prefix()
+        while not prefix.terminal:
+            (expansion,) = (await sampler.expand([prefix])).expansions
+            prefix = expansion.samples[0].after
+        assert [c.text for c in solution.candidates] == [prefix.text]
 
 
 DEFAULT_SIZES = {

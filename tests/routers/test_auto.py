@@ -96,6 +96,15 @@ async def test_best_arm_answers_and_the_reason_is_noted(harness):
     assert harness.run.degraded == []
 
 
+async def test_price_of_the_file_can_be_overridden(harness):
+    file = harness.write(FILE)
+    free = await harness.solve(LONG, {"router": file, "price": 0.0})
+    assert free.notes["selected_strategy"] == VOTES.label
+    dear = await harness.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
+    assert dear.notes["selected_strategy"] == COT.label
+    assert harness.chosen[0]["price"] == 1000.0
+
+
 async def test_without_a_file_cot_answers_with_a_note(harness):
     found = await harness.solve(SHORT, {})
     assert found.best.answer == "4"

@@ -98,6 +98,8 @@ async def test_strategy_without_confidence_uses_likelihood(store):
         assert solution.notes["confidence_kind"] == "likelihood"
         assert len(runs.large.made) == asked
         assert solution.confidence is None  # a likelihood is no probability of being right
+    solution = await solve(runs, "voted", confidence="likelihood", threshold=0.0)  # though the votes state one
+    assert (solution.notes["confidence_kind"], solution.confidence) == ("likelihood", None)
 
 
 def test_confidence_values():
@@ -155,6 +157,9 @@ async def test_maps_of_other_strategies_are_rejected(store, tmp_path):
         await solve(runs, "likelihood", confidence="likelihood", **map_of(tmp_path))
     await solve(runs, "other", **{**map_of(tmp_path), "first_parameters": {"n": 4}})
     assert runs.run.degraded == [f"the calibration map {answer_map()} was fitted with other parameters: {N_6_4}"]
+    await solve(runs, "effort", **map_of(tmp_path, effort="high"))
+    (told,) = runs.run.degraded
+    assert told.endswith("was fitted with other parameters: effort was high and is None")
 
 
 N_6_4 = "n was 6 and is 4"

@@ -16,7 +16,7 @@ from reason.reasoning.conclude import conclude_run
 from reason.reasoning.continuations import ContinuationRequests
 from reason.reasoning.prompts import answer_trigger, question_prompt, steps_instruction
 from reason.reasoning.strategy import create_strategy
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.two_models import QUESTION, Probed, Shown, TwoModels, booked, chain, entropy_after, texts
 
 
@@ -128,6 +128,13 @@ async def test_token_accounting_adds_up_to_the_ledger(harness, given):
         assert made.best.tokens == kept
 
 
+async def test_truncated_step_continues_with_the_same_model(harness):
+    whole = await harness.solve("a", threshold=0.5)
+    pieces = await harness.solve("b", threshold=0.5, max_step_tokens=4)
+    assert texts(pieces) == texts(whole)
+    assert len(probes_of(harness.small)) == 2 * whole.notes["steps"]
+
+
 async def test_leading_blank_lines_are_dropped_and_an_empty_step_ends_thinking(harness):
     told = {"": "one.\n\n", "one.\n\n": "\ntwo.\n\n", "one.\n\ntwo.\n\n": "\n\n"}
 
@@ -194,6 +201,16 @@ async def test_entropies_are_those_of_first_tokens_of_steps_of_the_thought(harne
     assert len(set(made.notes["writers"])) == 2
 
 
+async def test_a_stated_answer_does_not_end_a_thought(harness):
+    harness.small = ScriptedModel(
+        thinking("The answer is 3.\n\nNo: 4.\n\nYes.", "The answer is 4."), name="small", profile=THINKS
+    )
+    harness.large = ScriptedModel(thinking("", "The answer is 4."), name="large", profile=THINKS)
+    made = await harness.solve(threshold=1e9)
+    assert [s.text for s in made.best.steps] == ["The answer is 3.", "No: 4.", "Yes."]
+    assert made.best.answer == "4"
+
+
 async def test_without_effort_models_that_think_write_steps_of_text(harness):
     harness.think()
     await harness.begin(threshold=0.5, effort="none")
@@ -248,6 +265,14 @@ async def test_without_logprobs_first_tokens_are_sampled(harness):
     assert (first.sampling.temperature, first.indices) == (1.0, tuple(range(8)))
     assert made.notes["tokens"]["small"]["probes"] == 8 * made.notes["steps"]
     assert booked(made) == harness.generated()
+
+
+async def test_default_threshold_is_compared_with_the_entropies_that_it_is_of(harness):
+    harness.small = Probed(chain("small"), name="small")
+    made = await harness.solve("a")
+    assert (made.notes["entropy_kind"], made.notes["threshold"]) == ("top_k", 1.0)
+    assert not any("threshold" in what for what in harness.run.degraded)
+    assert (await harness.solve("b", threshold=1.0)).notes["entropy_kind"] == "full"
 
 
 @pytest.mark.parametrize(("kind", "scale"), [("full", "full-vocabulary"), ("sampled", "8-sample")])

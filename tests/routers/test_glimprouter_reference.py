@@ -90,7 +90,9 @@ TEXTS = st.lists(
     max_size=7,
 )
 TOPS = st.lists(
-    st.lists(st.floats(-12, 0), min_size=1, max_size=24).map(lambda vs: [(str(i), v) for i, v in enumerate(vs)]),
+    st.lists(st.floats(-12, 0), min_size=1, max_size=24).map(
+        lambda vs: [(str(i), v) for i, v in enumerate(sorted(vs, reverse=True))]
+    ),
     min_size=1,
     max_size=7,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
 from reason.routers.router_files import PARTS, load_glimprouter_file, quantiles_of
 from support.router_files import make_router, write_router
@@ -18,6 +19,13 @@ few_values = st.lists(st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.0]), min_size=1, ma
 
 def of(entropies: list[float], **changed: object) -> object:
     return make_router(quantiles=quantiles_of(entropies), steps=len(entropies), **changed)
+
+
+def test_quantile_values() -> None:
+    found = quantiles_of([4.0, 1.0, 3.0, 2.0])
+    assert found[0] == 1.0
+    assert (found[24], found[25], found[50], found[75], found[100]) == (1.0, 2.0, 3.0, 4.0, 4.0)
+    assert quantiles_of([0.7]) == (0.7,) * (PARTS + 1)
 
 
 def test_a_rate_gives_its_quantile() -> None:
@@ -92,6 +100,12 @@ def test_invalid_files(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=why):
             load_glimprouter_file(path)
+
+
+def test_invalid_values() -> None:
+    for changed in ({"threshold": -0.1}, {"threshold": math.inf}, {"k": -1}, {"questions": 0}, {"surplus": 1}):
+        with pytest.raises(ValidationError):
+            make_router(**changed)
 
 
 def test_other_models_and_entropies_are_rejected() -> None:

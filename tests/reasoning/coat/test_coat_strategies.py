@@ -85,6 +85,22 @@ async def test_expansion_takes_three_calls(store, monkeypatch):
         assert len(runs.calls()) <= 1 + 3 * (len(batches) - final) + final  # the first brings notes to the question
 
 
+async def test_trace_without_association_equals_mcts(store):
+    trees = []
+    for name, method, more in (("coat", CoAT, {"beta": 0.0}), ("none", MonteCarloThoughts, {})):
+        runs = ThoughtSearchRuns(store, World())
+        await runs.solve(method, QUESTION, name=name, expansions=8, **more)
+        nodes = nodes_of(runs.events)
+        trees.append(
+            (
+                [(n.id, n.parent, n.text, n.score, n.values["N"], n.values["V"]) for n in nodes.values()],
+                [e.path for e in runs.events if e.type == "search.selected"],
+            )
+        )
+    assert trees[0] == trees[1]
+    assert len(trees[0][1]) == 8
+
+
 class Planted(World):
     """The answer is right only where the notes have the fact; only the third step asks for it."""
 
@@ -134,6 +150,28 @@ async def test_prompt_texts_come_from_question_path_or_templates(store):
             if "root/" in line:
                 mark = line[line.index("root/") :]
                 assert mark in allowed, (path, line)
+
+
+@METHODS
+async def test_solution_reaching_tau_ends_search(store, method):
+    class Answers(World):
+        def steps(self, path, text):
+            return {"The answer is Rome.": 1.0, "The answer is Oslo.": 1.0, f"More {len(path)}.": 2.0}
+
+    reward = ScriptedReward(lambda step: 0.95 if "Rome" in step else 0.3)
+    runs = ThoughtSearchRuns(store, Answers())
+    made = await runs.solve(
+        method, QUESTION, k=2, expansions=30, reward=lambda run: MeteredReward(reward, "reward", run)
+    )
+    nodes = nodes_of(runs.events)
+    assert made.notes["ended"] == "done"
+    assert made.best.answer == "Rome"
+    assert made.confidence == pytest.approx(0.95)
+    rounds = [e for e in runs.events if e.type == "search.nodes"]
+    reached = [i for i, e in enumerate(rounds) for n in e.nodes if n.values.get("reward", 0) >= 0.9]
+    assert reached
+    assert reached[0] == len(rounds) - 1
+    assert all(n.values.get("reward") is not None for n in nodes.values() if n.terminal)
 
 
 FAULTS = ["error", "timeout", "empty", "same"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reason.core.errors import BackendError
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory import admission as admission_module
 from reason.reasoning.memory import working_memory
@@ -156,6 +157,15 @@ async def test_nothing_is_embedded_for_nothing() -> None:
 async def test_text_that_cannot_be_written_down_is_repaired() -> None:
     result = await admitted(thought("capital \ud800\0 x"))
     assert [item.text for item in result.items] == ["capital ?  x"]
+
+
+async def test_what_embeddings_say_is_not_swallowed() -> None:
+    class Broken:
+        async def cosines(self, left: Sequence[str], right: Sequence[str]) -> list[list[float]]:
+            raise BackendError("no embeddings today")
+
+    with pytest.raises(BackendError, match="no embeddings"):
+        await admitted(thought(CAPITAL), Broken())  # type: ignore[arg-type]
 
 
 # -- property 6: over random searches

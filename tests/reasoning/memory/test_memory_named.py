@@ -190,6 +190,13 @@ async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings, mon
     await memory.aclose()
 
 
+async def test_a_score_that_is_no_number_counts_as_nothing(settings: Settings) -> None:
+    memory = await load_memory("facts", settings)
+    await memory.add([item("one", float("nan")), item("two", float("inf"))])
+    assert [one.item.score for one in await memory.items()] == [0.0, 0.0]
+    await memory.aclose()
+
+
 async def test_items_are_removed_all_or_none(settings: Settings) -> None:
     memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item(text) for text in FACTS])
@@ -200,6 +207,16 @@ async def test_items_are_removed_all_or_none(settings: Settings) -> None:
     await memory.remove([])
     assert await held(memory) == [FACTS[1]]
     assert await recalled(memory, "capital of France", 3) == []
+    await memory.aclose()
+
+
+async def test_many_tasks_may_use_one(settings: Settings) -> None:
+    memory = await load_memory("facts", settings, WordVectors())
+    async with asyncio.TaskGroup() as group:
+        for i in range(12):
+            group.create_task(memory.add([item(f"fact{i} word{i}"), item("in common")]))
+            group.create_task(memory.recall(f"fact{i}", 2))
+    assert sorted(await held(memory)) == sorted([*(f"fact{i} word{i}" for i in range(12)), "in common"])
     await memory.aclose()
 
 

@@ -50,6 +50,12 @@ async def test_snippets_of_several_sources_are_fused_and_equal_texts_come_once(r
     assert row[0].source_name == "one"
 
 
+async def test_the_scores_of_a_single_source_are_its_own_and_k_bounds_it(runs):
+    source = ScriptedKnowledgeSource({"q": [Snippet(text=str(i), source_id="", score=9.0 - i) for i in range(9)]})
+    (row,) = await KnowledgeClient([source], await runs.run()).query(["q"], 2)
+    assert [(s.text, s.score) for s in row] == [("0", 9.0), ("1", 8.0)]
+
+
 async def test_no_source_no_query_and_blank_queries_find_nothing(runs):
     run = await runs.run()
     assert await KnowledgeClient([], run).query(["q"], 3) == [[]]
@@ -64,6 +70,12 @@ async def test_no_source_no_query_and_blank_queries_find_nothing(runs):
 async def test_what_cannot_be_asked_is_refused(runs, bad):
     with pytest.raises(UserError):
         await KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run()).query(["moon"], **bad)
+
+
+@pytest.mark.parametrize("bad", [{"timeout_s": 0}, {"timeout_s": float("nan")}])
+async def test_bounds_that_bound_nothing_are_refused(runs, bad):
+    with pytest.raises(UserError):
+        KnowledgeClient([], await runs.run(), **bad)
 
 
 # -- faults
@@ -251,6 +263,13 @@ async def test_a_replay_that_asks_for_something_new_ends(runs):
         await KnowledgeClient([out_of_time], run).query(["sun"], 3)
     assert len(await runs.store.list_calls("r")) == before
     await recorded.aclose()
+
+
+async def test_errors_of_a_sources_own_store_and_budget_are_its_own(runs):
+    source = ScriptedKnowledgeSource({"a": StoreError("its file is locked"), "b": BudgetExceeded("tokens", 1, 1)})
+    client = KnowledgeClient([source], await runs.run())
+    assert await client.query(["a", "b"], 3) == [[], []]
+    assert client.errors == 2
 
 
 async def test_what_came_before_a_kill_is_not_asked_again(runs, clock):

@@ -109,6 +109,16 @@ async def test_a_server_that_dies_in_the_midst_is_started_again_by_the_next_quer
         assert texts(await source.query("moon", 3)) == MOON
 
 
+async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_path):
+    async with opened(command("dies", tmp_path / "died")) as source:
+        with pytest.raises(BackendUnavailable):
+            await source.query("moon", 3)
+        source._server = command("crash")
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable, match="cannot be used as an MCP server"):
+                await source.query("moon", 3)
+
+
 async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
     async with opened() as source:
         client = KnowledgeClient([source], await runs.run(), timeout_s=0.2)
@@ -121,6 +131,7 @@ async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
     ("server", "error", "says"),
     [
         (["/no/such/program"], BackendUnavailable, "cannot be used"),
+        (["a\0b"], BackendUnavailable, "cannot be used"),
         (command("crash"), BackendUnavailable, "cannot be used as an MCP server"),
         (command("mute"), BackendTimeout, "did not respond"),
         (command("garbage"), (BackendTimeout, BackendUnavailable), "mcp_raw_server"),

@@ -82,6 +82,13 @@ async def test_subtasks_see_previous_results(store):
     ]
 
 
+async def test_excess_subtasks_are_dropped(store):
+    world = Subtasks(9)
+    runner = await BlockRuns(store, world).runner(limits=BlockLimits(subtasks=3))
+    await runner.run(Block.DECOMPOSE, ONE)
+    assert kinds(world).count("solve") == 3
+
+
 async def test_unparsed_completions_have_fallbacks_and_are_counted(store):
     class Mumbling(BlockWorld):
         def split(self, steps):
@@ -127,6 +134,15 @@ async def test_answer_includes_its_prefix(store, begins):
     assert (await runner.answer(ONE)).text == "Therefore, the answer (a number) is 7."
     assert (await runner.assess(ONE)).missing == 0
     assert (await runner.run(Block.REASON, ONE)).steps == ("a first step.", "reasoned 2.")
+
+
+async def test_model_chooses_among_legal_blocks(store):
+    world = BlockWorld()
+    world.choose = lambda steps: "4"
+    runner = await BlockRuns(store, world).runner()
+    assert await runner.choose_block(Trajectory(QUESTION), legal_blocks(0, 5, "none")) is Block.TERMINATE
+    assert await runner.choose_block(ONE, legal_blocks(1, 5, "none")) is Block.REFINE
+    assert "4. Give the final answer." in world.seen[0][2]
 
 
 ASKED = Question(

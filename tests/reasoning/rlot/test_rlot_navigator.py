@@ -173,6 +173,25 @@ def test_missing_or_unreadable_file_raises(tmp_path: Path) -> None:
     assert "cannot read" in refused(Path(f"{tmp_path}/a\0b")).message
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"PK\x03\x04" + bytes(200),
+        b"\x80\x04\x95" + bytes(100),
+        bytes(8),
+        b"\xff" * 64,
+        b"\x02" + bytes(7) + b"[]",
+    ],
+    ids=["empty", "json", "zip", "pickle", "zeros", "ones", "a list"],
+)
+def test_other_file_format_raises(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(content)
+    refused(path)
+
+
 def test_other_model_raises(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     good = {name: np.array(array, dtype=np.float32) for name, array in network().weights.items()}

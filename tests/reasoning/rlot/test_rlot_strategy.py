@@ -193,6 +193,29 @@ async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues
     assert runs.run.partial_completions == []
 
 
+async def test_stopped_attempt_uses_answer_of_last_step(store, clock):
+    class Stating(BlockWorld):
+        def reason(self, steps):
+            return "so the answer is 5." if len(steps) else "about 5."
+
+    runs = BlockRuns(store, Stating())
+    ask, calls = runs.model.generate, 0
+
+    async def generate(requests, listener=None):
+        nonlocal calls
+        calls += 1
+        made = await ask(requests, listener)
+        clock.skip(1 if calls < 6 else 1000)
+        return made
+
+    runs.model.generate = generate
+    made = await clock.run(runs.solve(budget=Budget(seconds=100), policy="fixed", sequence=["R"] * 5))
+    assert made.stopped == "budget"
+    assert made.best.answer == "5"
+    assert made.best.finish_reason == "budget"
+    assert made.notes["forced"] is False
+
+
 # -- votes
 
 
@@ -267,6 +290,12 @@ async def test_failing_block_forces_the_answer(store, error):
     again, run = await runs.replay(**config)
     assert again == made
     assert run.degraded == [BLOCK_FAILED]
+
+
+async def test_failing_answer_raises(store):
+    runs = Failing(store, BlockWorld(), {"plans", "answer"}, BackendUnavailable("gone"))
+    with pytest.raises(BackendUnavailable):
+        await runs.solve(policy="fixed", sequence=["R", "Db"])
 
 
 async def test_failing_attempt_does_not_fail_others(store, navigator):
