@@ -128,7 +128,7 @@ async def test_finished_samples_are_counted_and_the_others_dropped(settings):
     assert same(answer, replay)
 
 
-@pytest.mark.parametrize("tokens", [3, 90])
+@pytest.mark.parametrize("tokens", [3, 90, *(pytest.param(tokens, marks=pytest.mark.nightly) for tokens in (40, 200))])
 @pytest.mark.parametrize("strategy", sorted(set(STRATEGIES.names()) - OTHERS))
 async def test_every_strategy_ends_with_an_answer(settings, strategy, tokens):
     options = {"small_model": "small"} if "small" in STRATEGIES.load(strategy).roles else {}

@@ -138,6 +138,7 @@ def test_a_judge_model_that_is_not_named_and_a_judge_that_does_not_exist_are_ref
     ("differing", "param", "error"),
     [
         ({"parameters": {"nn": 2}}, "nn", UnknownName),
+        ({"parameters": {"n": 0}}, "n", UserError),
         ({"budget": {"tokens": -1}}, "tokens", UserError),
         ({"require_verified": True}, "verify", UserError),
         ({"verify": ("davinci",), "verify_parameters": {"davinci": {"k": -1}}}, "k", UserError),
@@ -152,8 +153,9 @@ def test_errors_name_the_argument_at_fault(settings, differing, param, error):
 
 def test_unknown_names_and_invalid_questions_are_refused(settings):
     reasoner = Reasoner(settings=settings)
-    with pytest.raises(UnknownName):
-        reasoner.plan("?", strategy="no-such")
+    for wrong in ({"strategy": "no-such"}, {"verify": ("no-such",)}):
+        with pytest.raises(UnknownName):
+            reasoner.plan("?", **wrong)
     with pytest.raises(UserError, match="empty"):
         reasoner.plan("  ")
     with pytest.raises(UserError, match="not named"):

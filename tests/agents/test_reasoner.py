@@ -348,6 +348,7 @@ async def test_a_run_is_not_resumed_with_a_changed_model(opened, settings):
         ("", {}, "the question is empty"),
         ("x" * 1_000_000, {}, "1,000,000 characters"),
         ("?", {"choices": ["only"]}, "at least two choices"),
+        ("?", {"choices": ["a", " "]}, "none of them empty"),
         ("?", {"choices": ["x"] * 27}, "more than there are letters"),
     ],
 )
@@ -413,7 +414,7 @@ _KILLED = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("finished", [1, 15])
+@pytest.mark.parametrize("finished", [0, 1, pytest.param(15, marks=pytest.mark.nightly), 23])
 async def test_resume_of_a_killed_run_does_not_pay_twice(opened, settings, tmp_path, finished):
     tests = os.path.dirname(os.path.dirname(__file__))
     process = subprocess.run([sys.executable, "-c", _KILLED, str(settings.store), tests, str(finished)], check=False)

@@ -126,6 +126,7 @@ async def test_a_conversation_that_is_too_long_is_refused(opened, settings):
     [
         ("self-consistency", {"n": 2}),
         ("best-of-n", {"n": 2, "score": "self-evaluation"}),
+        ("best-of-n", {"n": 2, "score": "logprob"}),
         ("beam", {}),  # its own judge scores the steps
         ("logprob", {"prompt": "qa"}),
     ],

@@ -171,6 +171,8 @@ async def test_a_spent_time_limit_replays_unchanged(settings, facts, monkeypatch
     [
         (LEXICAL, []),
         ({"judge": "model"}, ["the judge"]),
+        ({"judge": "lexical", "claims": "model"}, ["the judge"]),
+        ({"judge": "lexical", "internal": ["context"]}, ["scripted"]),
         ({"judge": "model", "internal": ["provenance", "whitebox"]}, ["the judge", "scripted"]),
     ],
 )
@@ -196,7 +198,7 @@ async def test_an_empty_answer_is_refused(settings, facts, answer):
         await averify_text(answer, evidence=[facts], parameters=LEXICAL, settings=settings)
 
 
-@pytest.mark.parametrize(("opens", "closes"), [("<think>", "</think>")])
+@pytest.mark.parametrize(("opens", "closes"), [("<think>", "</think>"), ("[THINK]", "[/THINK]")])
 async def test_a_thought_at_the_beginning_of_a_text_is_no_part_of_it(settings, facts, no_model, opens, closes):
     raw = f"{opens}Barcelona is the capital of Spain.{closes}\n\nMadrid is the capital of Spain."
     found = await averify_text(raw, evidence=[facts], parameters=LEXICAL, settings=settings)

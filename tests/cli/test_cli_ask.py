@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +137,21 @@ def test_budget_names_its_limit(cli: Cli, scripted: Scripted) -> None:
     assert status == 4
     assert out in ("So I think.\n", "So I wonder.\n")
     assert "the limit of calls stopped the run" in err
+
+
+def test_an_interrupted_run_is_one_object_and_resumes(cli: Cli, scripted: Scripted) -> None:
+    async def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.Event().wait()
+
+    scripted(step=interrupt)
+    status, out, err = cli("ask", "?", "--json", "--trace", "trace.html")
+    partial = printed_answer(out)
+    assert (status, partial.stopped) == (130, "cancelled")
+    assert f"reason runs resume {partial.run_id}" in err
+    assert "cancelled" in Path("trace.html").read_text()
+    scripted()
+    assert printed_answer(cli("runs", "resume", partial.run_id, "--json")[1]).answer == "42"
 
 
 def test_streamed_text_is_the_text(cli: Cli, scripted: Scripted) -> None:

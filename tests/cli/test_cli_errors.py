@@ -156,6 +156,11 @@ def test_usage_errors_are_json_too(arguments: list[str], code: str, param: str |
         assert f"({described['hint']})" in err
 
 
+def test_json_as_a_value_is_no_option(cli: Cli) -> None:
+    status, out, _ = cli("strategies", "show", "--", "--json")
+    assert (status, out) == (2, "")
+
+
 def test_a_partial_result_is_the_only_object(cli: Cli, scripted: Scripted) -> None:
     scripted()
     flags = ["--verify", "davinci", "--require-verified", "--verify-set", "davinci.judge=lexical", "--json"]

@@ -102,6 +102,12 @@ def test_question_of_maximum_length_and_one_more() -> None:
         read_question("ä" * (MAX_QUESTION_CHARS + 1))
 
 
+def test_question_of_a_megabyte_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, ("€" * 400_000).encode())  # what is read of it ends within a character
+    with pytest.raises(UserError, match="--context"):
+        read_question("-")
+
+
 def test_question_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     give_stdin(monkeypatch, "\ufeffwhy, naïve one?\n".encode())
     assert read_question("-") == "why, naïve one?"

@@ -2,6 +2,7 @@
 
 import sys
 
+import pytest
 import reason.cli.serve as serve_command
 from reason.core.extras import install_command
 
@@ -15,8 +16,9 @@ def test_over_http_it_is_the_server_with_the_endpoint(cli, monkeypatch):
     assert settings.model == "local/smollm2-135m"
 
 
-def test_a_missing_library_is_named(cli, monkeypatch):
+@pytest.mark.parametrize("command", [("mcp",), ("serve", "--mcp", "--no-auth", "--port", "0")])
+def test_a_missing_library_is_named(cli, monkeypatch, command):
     monkeypatch.setitem(sys.modules, "reason.sidecar.mcp", None)
     monkeypatch.setitem(sys.modules, "mcp.server", None)
-    status, _, err = cli("mcp")
+    status, _, err = cli(*command)
     assert (status, install_command("mcp") in err) == (2, True)

@@ -89,6 +89,16 @@ def test_show(cli: Cli) -> None:
     assert cli("memory", "show", "empty") == (0, "", "memory 'empty' is empty\n")
 
 
+def test_show_as_json_contains_all_items_of_the_memory_beside_a_run_store(cli: Cli, home: Path) -> None:
+    store = home / "elsewhere" / "my.sqlite3"
+    fill("facts", *(f"word{i} öther{i}" for i in range(60)), store=store)
+    assert cli("memory", "list")[2] == "no memories yet\n"
+    show = ("memory", "show", "facts", "--json", "--store", str(store))
+    shown = records(cli(*show)[1])
+    assert [(one["id"], one["text"]) for one in shown] == [(i + 1, f"word{i} öther{i}") for i in range(60)]
+    assert [one["id"] for one in records(cli(*show, "-n", "2")[1])] == [59, 60]
+
+
 def test_items_are_removed(cli: Cli) -> None:
     fill("facts", "red one", "green two", "blue three")
     assert cli("memory", "rm", "facts", "1", "3", "1", "--yes") == (0, "", "removed items 1, 3 of memory facts\n")

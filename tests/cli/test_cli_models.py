@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 from reason.serving.model_files import catalogue
 from reason.serving.model_files.catalogue import KNOWN_ENCODERS
+from reason.serving.model_files.downloads import PullTask
 from reason.serving.model_files.packages import is_installed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -145,6 +147,23 @@ def test_a_full_disk(cli, gguf_file, cache, monkeypatch):
     assert status == 3
     assert "is full" in err
     assert not list(cache.rglob(".partial*"))
+
+
+def test_ctrl_c_while_pulling(cli, gguf_file, cache, monkeypatch):
+    report = PullTask.report
+
+    def interrupted(self, stage, *progress):
+        report(self, stage, *progress)
+        if stage == "converting":
+            os.kill(os.getpid(), signal.SIGINT)
+            self.cancel.wait()
+            self.check()
+
+    monkeypatch.setattr(PullTask, "report", interrupted)
+    status, out, err = cli("models", "pull", f"local/{gguf_file}")
+    assert (status, out) == (130, "")
+    assert "cancelled" in err
+    assert [p.name for p in (cache / "models").iterdir()] == [".locks"]
 
 
 def test_encoders_are_listed_and_removed(cli, cache):

@@ -39,7 +39,7 @@ def test_without_keys_a_warning_says_what_that_means(cli, home):
     assert "warning: authentication is off: every user and every program of this machine can do everything" in err
 
 
-@pytest.mark.parametrize(("expires", "revoked"), [(1.0, None)])
+@pytest.mark.parametrize(("expires", "revoked"), [(1.0, None), (None, 1.0)])
 def test_expired_and_revoked_keys_do_not_count(cli, home, expires, revoked):
     path = home / "s.sqlite3"
 

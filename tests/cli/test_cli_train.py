@@ -107,6 +107,21 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
     assert sum(json.loads(out)["degraded"].values()) == load_navigator("nav.safetensors").card.problems
 
 
+def test_a_training_reports_itself_and_its_runs_can_be_shown(cli, world, data):
+    status, out, err = cli(*train(data, "--json", "--problems", "all", "--reward", "prm", "--reward-model", "x/y"))
+    assert status == 0, err
+    payload = json.loads(out)
+    assert (payload["complete"], payload["episodes"], payload["card"]["reward"]) == (True, 12, "prm")
+    assert Path(payload["navigator"]) == Path("work/navigator.safetensors").absolute()
+    assert [v["episode"] for v in payload["validations"]] == [0, 12]
+    runs = json.loads(cli("runs", "list", "--store", "work/store.sqlite3", "--json")[1])
+    assert {run["status"] for run in runs} == {"finished"}
+    for run in runs:
+        status, _, err = cli("runs", "show", run["id"], "--store", "work/store.sqlite3")
+        assert status == 0, err
+    assert cli("train", "show", payload["navigator"])[0] == 0
+
+
 def test_a_training_that_is_run_again_continues(cli, world, data):
     status, _, err = cli(*train(data, "--max-tokens", "6000", episodes=30))
     assert status == 0, err

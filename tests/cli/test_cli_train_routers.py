@@ -91,6 +91,17 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert "trained on this question" in err
 
 
+def test_json_has_the_values(cli, ways, opened):
+    arguments = ("--holdout", "0.3", "--no-entropy", "--json", "--store", "s.sqlite3")
+    status, out, err = cli("train", "auto", *ways, "--out", "auto.json", *arguments)
+    assert status == 0, err
+    payload = json.loads(out)
+    assert payload["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
+    assert payload["held"]["questions"] + payload["crossed"]["questions"] == N
+    assert not opened.made
+    assert json.loads(cli("train", "show", "auto.json", "--json")[1])["digest"] == payload["digest"]
+
+
 def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home, data):
     status, _, err = cli("train", "auto", ways[0], "--out", "a.json")
     assert (status, "at least two arms" in err) == (2, True)

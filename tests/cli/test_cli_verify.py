@@ -126,6 +126,10 @@ def test_require_verified(cli: Cli, workspace: Path) -> None:
     assert "[2] refuted" in out
     failed = r"error: not verified: claim 2, “Barcelona .+”: refuted \(\d+% sure\); claim 3, “Rabbits .+”: not enough"
     assert re.match(failed, err.splitlines()[-1])
+    for answer, expected in (("Paris is the capital of France.", 0), ("Is it so?", 5)):  # no claim can be checked
+        (workspace / "answer.txt").write_text(answer)
+        checked = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
+        assert checked[0] == expected, checked
 
 
 def test_programs_only(cli: Cli, workspace: Path) -> None:
@@ -154,6 +158,8 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "answer file 'none.txt' does not exist", "--answer")
     one_line(refused(*inputs), "nothing to verify the answer against", "--docs", "--programs-only")
     one_line(refused(*inputs, "--docs", "nowhere"), "does not exist", "nowhere", "name existing files or directories")
+    (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
+    one_line(refused(*inputs, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
     with (workspace / "huge.txt").open("wb") as file:
         file.truncate(200 << 20)
     one_line(refused(*inputs, "--docs", "huge.txt"), "huge.txt has 200 MB", "reason index build")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from reason.core.settings import load_settings
 from reason.evals.sweep import read_sweep
-from support.doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
+from support.doc_blocks import ROOT, Block, all_blocks, blocks_of, indented_code, pages, read_page
 from support.doc_commands import commands, refused, shown_commands
 from support.doc_skip_reasons import REASONS, reason_problem
 
@@ -37,6 +37,7 @@ def test_every_block_is_run_or_checked():
     assert {b.location: b.language for b in BLOCKS if b.language not in RUN_BY_PAGES | CHECKED | PICTURES} == {}
     assert {p: lines for p in pages() if (lines := indented_code(read_page(p)))} == {}, "put it between fences"
     assert len(BLOCKS) > 100
+    assert indented_code("So:\n\n    reason ask\n") == [3]
 
 
 def test_skipped_blocks_have_valid_reasons():
@@ -44,6 +45,10 @@ def test_skipped_blocks_have_valid_reasons():
     assert {b.location: wrong for b in marked if (wrong := reason_problem(b.not_run, b.code))} == {}
     assert {b.location for b in marked if b.language not in RUN_BY_PAGES} == set(), "nobody would run these"
     assert {b.not_run for b in marked} == set(REASONS), "a reason that no page gives"
+    assert "nothing in the block" in reason_problem("it needs Docker", "reason ask x\n")
+    assert "unknown reason" in reason_problem("it is slow", "docker run x\n")
+    with pytest.raises(ValueError, match=r"a\.md:1: the fence"):
+        blocks_of("a.md", "```bash\nreason ask\n")
 
 
 def test_every_reason_command_is_accepted():

@@ -219,6 +219,17 @@ name = "cot"
         read_sweep(write(tmp_path / "sweep.toml", text))
 
 
+def test_models_of_a_sweep_name_a_jury_for_strategies_that_have_one(settings, tmp_path) -> None:
+    text = """
+models = [{main = "m/main", jurors = ["a/one", "b/two", "c/three"]}, {main = "m/main", jurors = ["a/one", "b/two"]}]
+dataset = [{name = "sums-4"}]
+strategy = [{name = "edgejury"}, {name = "cot"}]
+"""
+    jobs = plan_sweep(read_sweep(write(tmp_path / "sweep.toml", text)), settings, tmp_path / "out", open_sums)
+    juries = [(job.plan.strategy, job.plan.models.get("juror-3"), "juror-1" in job.plan.models) for job in jobs]
+    assert sorted(juries, key=str) == [("cot", None, False), ("edgejury", "c/three", True), ("edgejury", None, True)]
+
+
 def test_a_plan_is_not_compared_with_all_others(settings, tmp_path, monkeypatch) -> None:
     def equal(plan: EvalPlan, other: object) -> bool:
         raise AssertionError("two plans were compared")

@@ -131,6 +131,8 @@ def test_without_the_package_a_pdf_says_which(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "pypdf", None)
+    with pytest.raises(UnreadableFile, match="invalid UTF-16"):
+        extract_text("a.txt", b"\xff\xfe\x00")
     with pytest.raises(UnreadableFile, match="pip install pypdf"):
         extract_text("a.pdf", b"%PDF-1.4")
 
