@@ -28,8 +28,8 @@ EVENTS_DELAY_S = 1.0
 class RunWriter:
     """Writes one run to the store. Used from one event loop.
 
-    Everything is gathered until `flush` or `end`, or inside `saving` until its delay is over. What a write that fails
-    could not store is part of the next one.
+    Everything is gathered until `flush` or `end`, or until its delay is over; outside of `saving` only responses, which
+    cost money, have one. What a write that fails could not store is part of the next one.
     """
 
     def __init__(self, store: RunStore, run_id: str, *, is_recording: bool = True) -> None:
@@ -75,7 +75,8 @@ class RunWriter:
         """Store an event."""
         if self._is_recording:
             self._pending.events.append(event)
-            self._schedule(EVENTS_DELAY_S)
+            if self._worker is not None:  # events alone are not worth a transaction of their own
+                self._schedule(EVENTS_DELAY_S)
 
     @property
     def has_pending_calls(self) -> bool:
@@ -110,7 +111,7 @@ class RunWriter:
 
     @asynccontextmanager
     async def saving(self) -> AsyncIterator[None]:
-        """Write what is added while the block runs, each part before its delay is over.
+        """Leave `save` to the delays while the block runs.
 
         A write that fails cancels the block, which raises the error instead: another process may have the run.
         """
@@ -135,7 +136,7 @@ class RunWriter:
 
     def _schedule(self, delay_s: float) -> None:
         """Write at this time at the latest."""
-        if self._worker is None or self._error is not None:
+        if self._error is not None:
             return
         loop = asyncio.get_running_loop()
         if self._timer is not None:

@@ -112,6 +112,22 @@ async def test_what_is_added_is_written_in_time(clock, add, delay_s):
     assert store.written[1:] == [[3]]
 
 
+async def test_responses_are_written_in_time_outside_of_a_block_too(clock):
+    store = Store()
+    writer = RunWriter(store, "run")
+    writer.add_calls([call("a")])
+    await clock.advance(CALL_DELAY_S)
+    assert store.written == [["a"]]
+    store.error = StoreError("the disk is full")
+    writer.add_calls([call("b")])
+    await clock.advance(CALL_DELAY_S)
+    with pytest.raises(StoreError, match="disk is full"):
+        await writer.save()
+    store.error = None
+    await writer.save()
+    assert store.written == [["a"], ["b"]]
+
+
 async def test_responses_gather_while_one_is_written(clock):
     store = Store(is_open=False)
     writer = RunWriter(store, "run")

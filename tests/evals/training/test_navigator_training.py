@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendUnavailable, BudgetExceeded, UserError
 from reason.core.files import question_digest
 from reason.core.run import Run, RunConfig
+from reason.core.store.run_writer import CALL_DELAY_S
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Answer, Document, Question, RunUsage
 from reason.evals.datasets.items import (
@@ -41,6 +42,7 @@ from reason.evals.training.navigator import (
 )
 from reason.reasoning.rlot.blocks import Block, Trajectory
 from reason.reasoning.rlot.navigator import load_navigator
+from reason.reasoning.rlot.rlot import RLoT
 from reason.serving.metered.scorers import MeteredReward
 from support.eval_tasks import sums
 from support.navigation_model import SUM, SumsModel, SumsWorld, Workshop, step_chance
@@ -269,6 +271,29 @@ async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monke
     (listed,) = await store.list_runs()
     assert (listed.status, await store.list_events(listed.id)) == ("finished", [])
     await store.aclose()
+
+
+async def test_samples_are_stored_while_others_of_their_call_are_generated(tmp_path, monkeypatch, clock):
+    held = asyncio.Event()
+
+    class Holding(SumsModel):
+        async def generate(self, requests, listener=None):
+            made = await super().generate(requests[:1], listener)
+            if len(requests) > 1:
+                held.set()
+                await asyncio.Event().wait()
+            return made
+
+    shop = Workshop(monkeypatch, tmp_path, model=Holding(SumsWorld()))
+    async with shop.resources() as (resources, problems):
+        task = asyncio.create_task(walk(resources, problems[2], [D]))
+        await held.wait()
+        await clock.advance(CALL_DELAY_S)
+        run = await resources.run(problems[2], RLoT.name, resources.parameters)
+        assert len(await resources._store.list_calls(run.id)) == len(shop.model.made)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_a_too_long_prompt_ends_only_its_episode(tmp_path, monkeypatch):
