@@ -184,6 +184,15 @@ async def test_a_parameter_that_the_model_refuses_is_an_error_before_the_call(st
     await metered.generate([request(effort="none", temperature=0.5, logprobs=True)])
 
 
+def test_capabilities_follow_the_runs_effort():
+    strict = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"logprobs"})})
+    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1, effort="none")
+    metered = MeteredModel(ScriptedModel(SCRIPT, profile=strict), "main", Run("r", config, None))
+    assert (metered.thinks, metered.capabilities.logprobs) == (False, True)
+    metered.run.effort = "low"
+    assert (metered.thinks, metered.capabilities.logprobs) == (True, False)
+
+
 # -- budgets
 
 

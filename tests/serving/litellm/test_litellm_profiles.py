@@ -344,6 +344,7 @@ async def test_a_thought_without_its_signature_is_not_begun_again(recorded: list
         ("openai/gpt-5-mini", {"temperature": 0.2}, "temperature"),
         ("anthropic/claude-sonnet-4-5", {"temperature": 0.2, "top_p": 0.5}, "temperature_with_top_p"),
         ("deepseek/deepseek-reasoner", {"logprobs": True}, "logprobs"),
+        ("openai/gpt-4o", {"effort": "high"}, "effort"),
         ("openai/gpt-5-mini", {"effort": "none"}, "effort"),
         ("gemini/gemini-2.5-flash", {"thinking_tokens": 50_000}, "thinking_tokens"),
     ],

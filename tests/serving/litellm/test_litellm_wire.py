@@ -42,6 +42,11 @@ def test_an_event_of_several_lines_and_one_without_an_end():
     assert reader.end() == []
 
 
+def test_data_after_done_is_ignored():
+    reader = EventParser()
+    assert reader.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n') == [{"a": 1}]
+
+
 def test_non_object_is_a_bad_response():
     with pytest.raises(InvalidResponse):
         EventParser().feed(b"data: [1]\n\n")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from reason.core.errors import BackendUnavailable, CapabilityMissing, ContextTooLong, DataError, UserError
-from reason.core.messages import Message, Prompt
+from reason.core.messages import Message, Prompt, Request, SamplingParams
 from reason.serving.local.config import ModelConfig
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.model import load_layer
@@ -42,6 +42,13 @@ async def test_any_number_format_uses_the_checkpoints_weights(tiny_files: Files)
         actual.append(await model.relevance(PROMPT, PARTS, CLAIM))
         await model.aclose()
     assert actual[0] == actual[1]
+
+
+async def test_the_engine_goes_on_as_before(tiny: LocalModel) -> None:
+    request = Request(prompt=Prompt(text="The quick"), sampling=SamplingParams(max_tokens=24, seed=3, ignore_eos=True))
+    single = await tiny.generate([request])
+    neighbour, _ = await asyncio.gather(tiny.generate([request]), tiny.relevance(PROMPT, PARTS, CLAIM))
+    assert [c.token_ids for c in neighbour[0]] == [c.token_ids for c in single[0]]
 
 
 async def test_parts_are_found_in_their_order_and_the_log_probability_is_the_engines(tiny: LocalModel) -> None:

@@ -222,6 +222,22 @@ def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_directory:
         assert not torch.allclose(seen(6), seen(7), atol=1e-3)
 
 
+def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: Decoder) -> None:
+    """Tokens were computed under other views: recomputing the text gives another state."""
+    with torch.inference_mode():
+        workspace = SharedCache(decoder)
+        history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
+        for number in range(5):
+            last = workspace.forward(
+                [WorkerChunk((history, two, one), [number + 3]), WorkerChunk((history, one, two), [number + 40])]
+            )
+        repeated = SharedCache(decoder)
+        transcript = repeated.forward(
+            [WorkerChunk((repeated.add_block([*PROMPT, *two.token_ids]), repeated.add_block()), one.token_ids)]
+        )
+        assert not torch.allclose(last[0], transcript[0], atol=1e-3)
+
+
 def test_blocks_grow_without_a_change(decoder: Decoder) -> None:
     with torch.inference_mode():
         workspace = SharedCache(decoder)

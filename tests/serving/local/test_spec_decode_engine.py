@@ -113,6 +113,10 @@ async def test_repeated_text_takes_few_steps(tiny_files: Callable[[str], ModelFi
     assert reported(await model.generate([requested])) == reported(first)
     again = model.spec_decode - before
     assert (again.tokens, again.passes <= 12) == (59, True)
+    before = model.spec_decode
+    other = requested.model_copy(update={"prompt": requested.prompt.with_cache_salt("somebody else")})
+    assert reported(await model.generate([other])) == reported(first)
+    assert (model.spec_decode - before).passes > again.passes  # another's texts suggest nothing
     await model.aclose()
 
 
@@ -177,6 +181,25 @@ def test_a_single_path_changes_no_bit(tiny_files: Callable[[str], ModelFiles], n
             guessed = TokenChunk(other, two, ids[begun + 1 : begun + 6], range(5), range(-1, 4))
             ahead = decoder.forward([TokenChunk(other, two, ids[begun : begun + 1], [0]), guessed])
             assert torch.equal(ahead, torch.stack(plain))
+
+
+async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
+    tiny_files: Callable[[str], ModelFiles],
+) -> None:
+    for variant, steady in (("llama", True), ("gpt_neox", False)):
+        model = load(tiny_files(variant), "auto")
+        budget = model._scheduler.speculator._budget
+        budget.num_draft_tokens = lambda rows, odds: len(odds)  # type: ignore[method-assign]
+        requested = Request(
+            prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+        )
+        for _ in range(2):  # the second time, all of it was generated before
+            await model.generate([requested])
+        assert (model.spec_decode.drafted > 0) is steady
+        guessed = model.spec_decode.drafted
+        await model.generate([requested, requested])
+        assert model.spec_decode.drafted == guessed
+        await model.aclose()
 
 
 def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(

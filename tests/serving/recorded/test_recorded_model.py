@@ -227,7 +227,7 @@ def rows_with_texts(*texts: str) -> list[PoolSample]:
     return [sample(f"q{i}", question=text, answer=str(i)) for i, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("kind", ["auto", "number", "text"])
+@pytest.mark.parametrize("kind", ["auto", "number", "math", "text", "yes_no"])
 async def test_a_prompt_of_the_project_finds_its_question(tmp_path: Path, kind: str) -> None:
     texts = ("What is 2 + 2?", "What is 2 + 2?\n\nGive a reason.", "A robe takes 2 bolts.  How many?\n- one\n- two")
     model = model_of(tmp_path, rows_with_texts(*texts))

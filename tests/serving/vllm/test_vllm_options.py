@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,11 @@ def test_tested_versions_are_accepted(monkeypatch: pytest.MonkeyPatch, actual: s
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(installed, "version", lambda package: actual)
     assert installed.require_vllm() == actual
+
+
+def test_the_extra_installs_the_supported_versions() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["vllm"] == [installed.REQUIREMENT]
 
 
 def test_a_vllm_without_what_its_plugins_import_is_named_as_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Bad input and cancelling, the same for every backend: the embedded engine, vLLM in process, a real server."""
+"""Bad input and cancelling, the same for every backend: the embedded engine, vLLM, a real server, a scripted one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from reason.core.errors import (
 from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.settings import LocalSettings, ProviderSettings, Settings, VllmSettings, load_settings
 from reason.serving.factory import load_model
+from support.fault_server import FaultServer
+from support.scripted_model import ScriptedModel, replies
 from support.tiny_llama import write_tiny_llama
 from support.waiting import wait_until
 
@@ -46,7 +48,12 @@ class BackendUnderTest(NamedTuple):
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=["local", pytest.param("vllm", marks=pytest.mark.real), pytest.param("hosted_vllm", marks=pytest.mark.real)],
+    params=[
+        "local",
+        "fault server",
+        pytest.param("vllm", marks=pytest.mark.real),
+        pytest.param("hosted_vllm", marks=pytest.mark.real),
+    ],
 )
 async def backend(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -60,6 +67,16 @@ async def backend(
         settings = Settings(
             cache_dir=folder.parent, local=LocalSettings(weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
         )
+    elif request.param == "fault server":
+        script = ScriptedModel(replies("blue sky", "red rose"), context_tokens=CONTEXT)
+        async with FaultServer(script, key="right").run() as base:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("HOSTED_VLLM_API_KEY", "right")
+                settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base=base, max_retries=0)})
+                model = await load_model("hosted_vllm/small", settings)
+                yield BackendUnderTest("hosted_vllm/small", settings, model)
+                await model.aclose()
+        return
     elif request.param == "vllm":
         pytest.importorskip("vllm", reason="vLLM is not installed")
         request.getfixturevalue("smollm2_files")
