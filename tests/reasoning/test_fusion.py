@@ -68,6 +68,13 @@ async def test_models_take_the_drafts_in_turn(store):
     ]
 
 
+async def test_fewer_drafts_than_models_leave_the_last_models_out(store):
+    by_role = models("The answer is 4.", "The answer is 5.", "The answer is 6.")
+    solution = await fusion(store, by_role).solve(question=SUM, n=2)
+    assert [draft["model"] for draft in solution.notes["drafts"]] == ["j/1", "j/2"]
+    assert by_role["juror-3"].generate_calls == []
+
+
 async def test_the_synthesiser_sees_anonymous_drafts_in_random_order(store):
     drafts = [f"I am j/{i}, and draft number {i} says 4. The answer is 4." for i in range(1, 5)]
     orders = set()

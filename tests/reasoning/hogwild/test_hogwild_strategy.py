@@ -140,6 +140,13 @@ async def test_next_step_gets_redundancy_check(store):
     assert (check["worker"], check["verdict"]) == (0, "no")
 
 
+async def test_redundancy_checks_can_be_disabled(store):
+    steps = {(name, n): "c.\n\n" if n > 1 else " c.\n\n" for name in (ADA, BEN) for n in range(1, 30)}
+    none = ScriptedWorkers(saying(steps))
+    await solve(store, none, name="none", check_every=0, max_passes=60)
+    assert not any(f and CHECK in f.text for p in none.groups[0].passes for f in p.inputs)
+
+
 async def test_shorter_run_is_a_prefix_of_a_longer_one(store):
     def chances(worker, view):
         return {"a": 0.4, "b": 0.3, ".": 0.1, "\n": 0.2}

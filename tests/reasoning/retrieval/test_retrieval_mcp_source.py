@@ -155,6 +155,11 @@ async def test_opening_can_be_cancelled(clock):
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
 
 
+async def test_identities():
+    async with opened() as one, opened(tool="shout") as two, opened(name="other") as three:
+        assert one.identity == three.identity != two.identity
+
+
 # -- which tool
 
 

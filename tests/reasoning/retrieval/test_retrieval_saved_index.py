@@ -344,6 +344,12 @@ async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(
     assert len(await asked(tmp_path / "i")) == len(CLAIMS)
 
 
+async def test_texts_without_words(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": "!!!"}\n{"text": "…"}\n')
+    await build_index(tmp_path / "i", [tmp_path / "d.jsonl"], None)
+    assert await asked(tmp_path / "i") == [[] for _ in CLAIMS]
+
+
 def test_adding_a_document_reads_no_other_documents(tmp_path: Path) -> None:
     database = PassageDatabase(tmp_path / "passages.sqlite3", write=True)
     passages = [Passage(id=f"p{i}", source="s", title="", text="the same text") for i in range(3)]

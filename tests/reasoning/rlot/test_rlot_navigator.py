@@ -101,6 +101,14 @@ def test_values_are_equal_after_round_trip(file: Path) -> None:
     assert after.q(BARE) == pytest.approx(tuple(network().q([BARE])[0]), abs=1e-6)
 
 
+def test_digest_depends_only_on_weights() -> None:
+    assert Navigator(network(), CARD).digest == Navigator(network()).digest
+    assert Navigator(network(1)).digest != Navigator(network()).digest
+    almost = {name: np.array(array) for name, array in Navigator(network()).network.weights.items()}
+    almost["Linear1.bias"][0] = np.nextafter(np.float32(almost["Linear1.bias"][0]), np.float32(1))
+    assert Navigator(DuelingNetwork(almost)).digest != Navigator(network()).digest
+
+
 def test_navigator_knows_its_training_questions() -> None:
     navigator = Navigator(network(), CARD)
     assert navigator.knows("What is 1 + 1?")
