@@ -103,7 +103,7 @@ def test_question_of_maximum_length_and_one_more() -> None:
 
 
 def test_question_of_a_megabyte_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    give_stdin(monkeypatch, ("€" * 400_000).encode())  # what is read of it ends within a character
+    give_stdin(monkeypatch, ("x" + "€" * 400_000).encode())  # what is read of it ends within a character
     with pytest.raises(UserError, match="--context"):
         read_question("-")
 
