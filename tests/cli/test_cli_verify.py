@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from reason.verify.entailment.lexical import lexical_support
 from support.cli_json import printed_verification
 from support.html_page import carried
 from support.scripted_entailment import ScriptedEntailment
+from support.waiting import wait_blocking
 
 Cli = Callable[..., tuple[int, str, str]]
 Process = Callable[..., "subprocess.Popen[str]"]
@@ -196,13 +197,21 @@ def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:
     assert [claim["text"] for claim in claims if madrid in claim["evidence"]] == ["Barcelona is the capital of Spain."]
 
 
+def open_for_writing(fifo: Path) -> int | None:
+    """The pipe once the program reads it."""
+    with contextlib.suppress(OSError):
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    return None
+
+
 @pytest.mark.nightly
 def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:
     os.mkfifo(workspace / "slow.txt")  # nobody writes
     child = process("verify", "--answer", "slow.txt", "--docs", "facts.md", *LEXICAL)
-    time.sleep(3)
+    fifo = wait_blocking(lambda: open_for_writing(workspace / "slow.txt"))
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
+    os.close(fifo)
     assert (child.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err

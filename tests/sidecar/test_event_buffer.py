@@ -61,17 +61,16 @@ async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept()
     assert stored.asked == 1  # buffered events need no store read
 
 
-async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed():
+async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed(clock):
     stored = Stored()
     buffer = EventBuffer(stored, max_events=2)
     for n in range(1, 7):
         buffer(stage(n))
     reading = asyncio.ensure_future(numbers(buffer))
-    while stored.asked < 2:
-        await asyncio.sleep(0.01)
+    await clock.advance(1)
+    assert stored.asked > 1
     stored.saved = [stage(n) for n in range(1, 7)]
-    while stored.asked < 3:
-        await asyncio.sleep(0.01)
+    await clock.advance(1)
     buffer.close()
     assert await reading == [1, 2, 3, 4, 5, 6]
 

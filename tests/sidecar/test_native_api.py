@@ -1,5 +1,6 @@
 """The native API over a real socket, with a scripted model behind it."""
 
+import asyncio
 import json
 import threading
 
@@ -277,11 +278,8 @@ def test_a_run_is_cancelled_and_resumed(http, served):
     hold, reached = threading.Event(), threading.Event()
 
     async def wait():
-        import asyncio
-
         reached.set()
-        while not hold.is_set():
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(hold.wait)
 
     served.models["scripted"]._step = wait
     try:
@@ -312,11 +310,8 @@ def test_a_run_answers_now(http, served):
     hold, reached = threading.Event(), threading.Event()
 
     async def wait():
-        import asyncio
-
         reached.set()
-        while not hold.is_set():
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(hold.wait)
 
     served.models["concluding"]._step = wait
     body = {"question": "Slow?", "model": "concluding"}

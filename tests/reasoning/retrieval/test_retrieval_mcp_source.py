@@ -13,6 +13,7 @@ from reason.reasoning.knowledge import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
 from reason.reasoning.retrieval.sources.mcp import CONNECT_TIMEOUT_S, McpSource, QueryTool, select_tool
+from support.waiting import wait_until
 
 pytest.importorskip("mcp")
 
@@ -52,8 +53,7 @@ async def over_a_socket():
     app = facts_server().streamable_http_app()
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/mcp"
     finally:

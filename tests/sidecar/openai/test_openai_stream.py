@@ -3,12 +3,12 @@
 import asyncio
 import itertools
 import json
-import time
 
 import httpx
 import openai
 import pytest
 from reason.reasoning.strategy import STRATEGIES
+from support.waiting import wait_blocking, wait_until
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
@@ -22,12 +22,6 @@ def gathered(stream):
         if choice.finish_reason is not None:
             ends[choice.index] = choice.finish_reason
     return chunks, content, thoughts, ends
-
-
-def until(true):
-    """Wait until a condition is true; the timeout of the test limits the wait."""
-    while not true():
-        time.sleep(0.005)
 
 
 def lines(server, **body):
@@ -123,7 +117,7 @@ def test_a_silence_is_kept_alive(server, models):
     stream = lines(server, model="reason/cot:silent")
     assert next(stream) == ": ping"
     stream.close()
-    until(lambda: models["silent"].running == 0)
+    wait_blocking(lambda: models["silent"].running == 0)
 
 
 def test_what_fails_before_the_first_word_is_an_error_status(ask):
@@ -151,10 +145,9 @@ def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
         async with httpx.AsyncClient(timeout=60) as client:
             post = client.post(f"{server.url}/v1/chat/completions", json={**asked, "stream": stream})
             task = asyncio.ensure_future(post)
-            while len(models[model].made) < begun + 8 or models[model].running < 1:
-                await asyncio.sleep(0.005)
+            await wait_until(lambda: len(models[model].made) >= begun + 8 and models[model].running)
             task.cancel()
 
     asyncio.run(leave())
-    until(lambda: models[model].running == 0)
-    until(lambda: server.run_manager.in_flight == 0)
+    wait_blocking(lambda: models[model].running == 0)
+    wait_blocking(lambda: server.run_manager.in_flight == 0)
