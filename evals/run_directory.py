@@ -35,7 +35,7 @@ ITEMS = "items.jsonl"
 STORE = "store.sqlite3"
 
 
-class RunManifest(Frozen, extra="ignore"):
+class RunManifest(Frozen):
     """What `run.json` holds.
 
     Attributes:

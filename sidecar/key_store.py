@@ -130,8 +130,9 @@ class KeyStore:
 
     @classmethod
     async def open(cls, runs: RunStore) -> Self:
-        """Create the tables unless they exist."""
-        await runs.commits.write(lambda db: db.create_tables(_TABLES))
+        """Create the tables unless they exist: a server's role in the database need not be allowed to create any."""
+        if not await runs.commits.read(lambda db: db.execute("SELECT key FROM meta WHERE key = 'keys'")):
+            await runs.commits.write(_create_tables)
         return cls(runs)
 
     # -- keys
@@ -246,6 +247,11 @@ class KeyStore:
     async def release_spending(self, name: str) -> None:
         """Give back a reservation; its run has been charged for what it spent."""
         await self._database.write(lambda db: db.write("DELETE FROM reservations WHERE name = ?", (name,)))
+
+
+def _create_tables(db: Connection) -> None:
+    db.create_tables(_TABLES)
+    db.write("INSERT INTO meta VALUES ('keys', '1') ON CONFLICT DO NOTHING", ())
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 TESTS = Path(__file__).parent
 KERNEL = {"agents", "core", "reasoning", "reasoning/search", "serving"}
 HEAVY = re.compile(
-    r"subprocess|multiprocessing|smollm2|mark\.real|transformers|\btorch\b|[sS]erver\(|thinking_cells"
+    r"subprocess|multiprocessing|smollm2|mark\.real|transformers|\btorch\b|gguf|[sS]erver\(|thinking_cells"
     r"|_process\b|lexical|scipy|megabyte|_reference|_against_|conformance"
 )
 """In the name or the text of files that start processes or servers, load weights or large libraries, verify answers, or
 compare implementations."""
 
 
+@cache
 def is_heavy(path: Path) -> bool:
     """Whether tests of the file may take seconds."""
     return bool(HEAVY.search(path.name + path.read_text(encoding="utf-8")))

@@ -65,9 +65,6 @@ class PostgresStore(RunStore):
     """The run store in a Postgres database; open it with `PostgresStore.open`.
 
     Each opened store is an owner of its own, which counts as alive as long as its lease is renewed.
-
-    Attributes:
-        owner: Its name as an owner.
     """
 
     def __init__(self, owner: str, commits: GroupCommit, lease: Lease) -> None:
@@ -129,9 +126,6 @@ class Lease(threading.Thread):
 
     While the server cannot be reached, renewal is retried each second. An expired lease does no harm:
     writes of this process are refused from the moment that another one has claimed the run.
-
-    Attributes:
-        is_renewed: Whether the last renewal succeeded.
     """
 
     def __init__(

@@ -33,9 +33,6 @@ class SqliteStore(RunStore):
 
     Safe under several processes. A run is owned by another process as long as that process lives; a process on another
     host counts as alive.
-
-    Attributes:
-        path: The file.
     """
 
     def __init__(self, path: Path, commits: GroupCommit) -> None:

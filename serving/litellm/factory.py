@@ -93,8 +93,8 @@ def declare(target: Target, wire: Transport, limiter: ConcurrencyLimiter, profil
         multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
         max_output_tokens=longest if isinstance(longest, int) and not target.is_own_server else None,
     )
-    identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
-    return LiteLLMModel(target, wire, priced(can, traits, prices), traits, prices, limiter, identity + profile.digest)
+    identity = target.identity + profile.digest
+    return LiteLLMModel(target, wire, priced(can, traits, prices), traits, prices, limiter, identity)
 
 
 def priced(can: Capabilities, traits: RequestTraits, prices: Prices) -> Capabilities:

@@ -100,6 +100,14 @@ class SampleBatch:
         """The samples that are not done."""
         return tuple(i for i in self.indices if (self.position, i) not in done)
 
+    def has_several_broken(self, left: Sequence[int]) -> bool:
+        """Whether more than one of these samples is to be continued, which takes a request for each."""
+        return sum(i in self.broken for i in left) > 1
+
+    def next_run(self, left: Sequence[int]) -> tuple[int, ...]:
+        """The samples of the next request: one that is continued, or neighbours that begin."""
+        return (left[0],) if left[0] in self.broken else consecutive([i for i in left if i not in self.broken])[0]
+
 
 class AttemptResult(NamedTuple):
     """Result of one request for some samples.
@@ -229,9 +237,9 @@ class LiteLLMModel:
         attempts = self._new_attempts()
         error: ReasonError | None = None
         while left := part.left(done):
-            if len(left) > 1 and not part.broken.keys().isdisjoint(left):  # each is continued by a request of its own
+            if part.has_several_broken(left):
                 return await self._one_by_one(part, left, done, listener) or error
-            outcome = await self._attempt(part, consecutive(left)[0], attempts, listener)
+            outcome = await self._attempt(part, part.next_run(left), attempts, listener)
             done.update({(part.position, c.sample_index): c for c in outcome.finished})
             if outcome.fault is not None and outcome.failed:
                 error = await self._give_up(part, outcome.failed, outcome.fault, done, listener) or error

@@ -133,6 +133,11 @@ class Target:
         return self.vllm or (self.openai_wire and self.settings.api_base is not None)
 
     @property
+    def identity(self) -> str:
+        """What is known of the model without a request, as part of every key in the run store."""
+        return self.name if self.settings.api_base is None else f"{self.name}@{self.api_base}"
+
+    @property
     def endpoint(self) -> str:
         """The endpoint, for messages and limits."""
         return self.api_base or self.provider

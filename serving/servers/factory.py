@@ -28,15 +28,13 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
         is_probed: Whether anything is measured; otherwise the capabilities stay as declared.
     """
     target = declared.target
-    identity, context, root = declared.target.name, declared.capabilities.context_tokens, None
+    identity, context, root = target.identity, declared.capabilities.context_tokens, None
 
     def build(can: Capabilities, traits: RequestTraits) -> ServerModel:
         can = priced(can, traits, declared.prices)
         own = identity + can.profile.digest
         return ServerModel(target, declared.wire, can, traits, declared.prices, declared.limiter, own)
 
-    if target.settings.api_base is not None:
-        identity += f"@{target.api_base}"
     plain = build(declared.capabilities, declared.traits)
     if not is_probed:
         return plain

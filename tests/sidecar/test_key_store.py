@@ -38,6 +38,13 @@ async def test_a_key_is_stored_once_and_read_as_it_was_until_it_is_revoked(any_s
         await keys.revoke("none")
 
 
+async def test_tables_that_are_there_are_not_created_again(any_store):
+    await KeyStore.open(any_store)
+    written = any_store.commits.transactions
+    await KeyStore.open(any_store)
+    assert any_store.commits.transactions == written
+
+
 async def test_spending_is_of_a_tenant_and_a_day(any_store):
     keys, now = await KeyStore.open(any_store), time.time()
     await any_store.create_run("r", {}, tenant="t")

@@ -33,9 +33,6 @@ class Read(HTMLParser):
     def handle_data(self, data: str) -> None:
         self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
 
-    def of_class(self, name: str) -> list[dict[str, str | None]]:
-        return [attrs for _, attrs in self.elements if name in (attrs.get("class") or "").split()]
-
     def scripts(self) -> tuple[list[str], list[str]]:
         """Texts of the scripts that run, and of those that are data."""
         kinds = [attrs.get("type") for tag, attrs in self.elements if tag == "script"]

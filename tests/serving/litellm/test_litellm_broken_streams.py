@@ -133,6 +133,13 @@ async def test_samples_of_a_broken_response_are_continued_at_the_same_time(opene
         assert (server.count, server.most_open) == (5, 4)
 
 
+async def test_samples_that_had_not_begun_are_requested_together(opened):
+    async with opened(TEXT, fault=first("cut 1")) as (server, model):
+        [made] = await model.generate([ask(n=4)])
+        assert [c.text for c in made] == [TEXT] * 4
+        assert [body.get("n", 1) for _, body in server.requests if "seed" in body] == [4, 1, 3]
+
+
 async def test_a_sample_under_a_grammar_is_not_continued(opened):
     async with opened(TEXT, schemas=True) as (server, model):
         before = server.count
