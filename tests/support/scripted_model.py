@@ -94,6 +94,18 @@ def replies(*texts: str, weights: Sequence[float] | None = None) -> Script:
     return script
 
 
+def echoing(*texts: str) -> Script:
+    """A script that answers "echo X" with X, and all else with one of the texts."""
+    others = replies(*texts)
+
+    def script(text: str) -> Distribution:
+        _, is_echo, asked = text.partition("user: echo ")
+        said, _, written = asked.partition("\nassistant: ")
+        return replies(said)(f"assistant: {written}") if is_echo else others(text)
+
+    return script
+
+
 def answering(reply: Callable[[str], str]) -> Script:
     """A script that answers with a function of the prompt, after the thought if there is one."""
 

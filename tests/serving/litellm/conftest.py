@@ -8,12 +8,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from reason.core.settings import ProviderSettings, Settings
+from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from support.fake_clock import FakeClock
 from support.fault_server import FaultServer
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, echoing
 
 Opened = AbstractAsyncContextManager[tuple[FaultServer, LiteLLMModel]]
 Open = Callable[..., Opened]
@@ -23,19 +23,15 @@ Open = Callable[..., Opened]
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key or address of the machine reaches a test."""
     for name in list(os.environ):
-        if name.endswith(("_API_KEY", "_API_BASE", "_API_TOKEN")) or name.startswith("REASON_"):
+        if name.endswith(("_API_KEY", "_API_BASE", "_TOKEN")) or name.startswith("REASON_"):
             monkeypatch.delenv(name)
 
 
-def settings_for(base: str, provider: str = "hosted_vllm", **changes: Any) -> Settings:
-    chosen = {"api_base": base, "timeout_s": 60.0, "retry_s": 60.0, **changes}
-    return Settings(providers={provider: ProviderSettings(**chosen)})
-
-
-def _echo(text: str) -> dict[str, float]:
-    """A script that says what it is told to."""
-    asked, _, written = text.partition("user: echo ")[2].partition("\nassistant: ")
-    return replies(asked)(f"assistant: {written}")
+@pytest.fixture
+def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of each provider."""
+    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER", "MISTRAL"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "key")
 
 
 @pytest.fixture
@@ -52,13 +48,13 @@ def opened(clock: FakeClock) -> Open:
         context_tokens: int = 100_000,
         **server_options: Any,
     ) -> AsyncIterator[tuple[FaultServer, LiteLLMModel]]:
-        said = replies(*(texts or ("blue sky", "red rose", "green grass")))
-        script = ScriptedModel(
-            lambda text: _echo(text) if "user: echo " in text else said(text), context_tokens=context_tokens
+        script = echoing(*(texts or ("blue sky", "red rose", "green grass")))
+        server = FaultServer(
+            ScriptedModel(script, context_tokens=context_tokens), vllm=provider == "hosted_vllm", **server_options
         )
-        server = FaultServer(script, vllm=provider == "hosted_vllm", **server_options)
         async with server.run() as base:
-            model = await load_litellm_model(f"{provider}/small", settings_for(base, provider, **(settings or {})))
+            chosen = {"api_base": base, "timeout_s": 60.0, "retry_s": 60.0, **(settings or {})}
+            model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: chosen}))
             await clock.settle()  # the last reply may be here before the server is done with it
             # faults begin when the model is open
             server.count, server.most_open = 0, 0

@@ -20,22 +20,16 @@ from reason.serving.servers import endpoints
 from reason.serving.servers.endpoints import LoadBalancedModel
 from support.fake_clock import FakeClock
 from support.fault_server import FaultServer
-from support.scripted_model import ScriptedModel, replies
-
-
-def _echo(text: str) -> dict[str, float]:
-    asked, _, written = text.partition("user: echo ")[2].partition("\nassistant: ")
-    return replies(asked)(f"assistant: {written}")
+from support.scripted_model import ScriptedModel, echoing, replies
 
 
 def script(context_tokens: int = 1000) -> ScriptedModel:
-    said = replies("blue sky", "red rose")
-    return ScriptedModel(lambda t: _echo(t) if "user: echo " in t else said(t), context_tokens=context_tokens)
+    return ScriptedModel(echoing("blue sky", "red rose"), context_tokens=context_tokens)
 
 
-def echoes(number: int, first: int = 0) -> list[Request]:
+def echoes(number: int) -> list[Request]:
     sampling = SamplingParams(seed=4, max_tokens=20)
-    return [Request(prompt=Prompt.user(f"echo {i:04}"), sampling=sampling) for i in range(first, first + number)]
+    return [Request(prompt=Prompt.user(f"echo {i:04}"), sampling=sampling) for i in range(number)]
 
 
 @pytest.fixture(autouse=True)
@@ -44,22 +38,35 @@ def flowing(clock: FakeClock) -> None:
     clock.flows = True
 
 
+def always(fault: str | None) -> Callable[[int], str | None]:
+    """The fault of each request."""
+    return lambda number: fault
+
+
 @asynccontextmanager
-async def spread(*servers: FaultServer, **changes: Any) -> AsyncIterator[tuple[LoadBalancedModel, list[str]]]:
-    """The servers behind one name."""
+async def spread(*options: dict[str, Any], **changes: Any) -> AsyncIterator[tuple[Any, ...]]:
+    """A model over servers with these options, and the servers."""
+    servers = [FaultServer(**{"model": script(), **of_one}) for of_one in options]
     async with AsyncExitStack() as stack:
         bases = [await stack.enter_async_context(s.run()) for s in servers]
         chosen = {"endpoints": [{"api_base": b} for b in bases], "timeout_s": 60.0, **changes}
         settings = Settings(providers={"hosted_vllm": ProviderSettings.model_validate(chosen)})
         model = await load_litellm_model("hosted_vllm/small", settings)
         assert isinstance(model, LoadBalancedModel)
+        assert [e.address for e in model.endpoints.all] == bases
         for server in servers:
             server.answered.clear()
+            server.requests.clear()
             server.count = server.most_open = 0
         try:
-            yield model, bases
+            yield model, *servers
         finally:
             await model.aclose()
+
+
+def has_echoed(server: FaultServer) -> bool:
+    """Whether it has answered more than checks."""
+    return any(text.startswith("echo") for text in server.answered)
 
 
 async def ask(model: LoadBalancedModel, requests: list[Request]) -> list[str]:
@@ -74,22 +81,21 @@ async def ask(model: LoadBalancedModel, requests: list[Request]) -> list[str]:
 
 
 async def test_requests_are_spread_evenly_and_report_their_endpoint():
-    servers = [FaultServer(script(), pause_s=0.002) for _ in range(3)]
-    async with spread(*servers) as (model, bases):
+    async with spread(*[{"pause_s": 0.002}] * 3) as (model, *servers):
         made = await model.generate(echoes(60))
         assert [c.text for [c] in made] == [f"{i:04}" for i in range(60)]
-        assert [len(s.answered) for s in servers] == pytest.approx([20, 20, 20], abs=2)
-        served = Counter(c.extras["endpoint"] for [c] in made)
-        assert served == Counter({b: len(s.answered) for b, s in zip(bases, servers, strict=True)})
+        counts = [len(s.answered) for s in servers]
+        assert counts == pytest.approx([20, 20, 20], abs=2)
+        addresses = (e.address for e in model.endpoints.all)
+        assert Counter(c.extras["endpoint"] for [c] in made) == dict(zip(addresses, counts, strict=True))
 
 
 async def test_dead_endpoint_is_skipped_until_it_recovers(clock):
-    one, other = FaultServer(script()), FaultServer(script())
-    async with spread(one, other, concurrency=1) as (model, _):
-        one.fault = lambda n: "disconnect"
+    async with spread({}, {}, concurrency=1) as (model, one, _):
+        one.fault = always("disconnect")
         await ask(model, echoes(40))
         assert 3 <= one.count < 20, "each request would have tried it if it were not left alone"
-        one.fault = lambda n: None
+        one.fault = always(None)
         await ask_until(model, clock, lambda: one.answered)
         before = len(one.answered)
         await ask(model, echoes(20))
@@ -97,130 +103,106 @@ async def test_dead_endpoint_is_skipped_until_it_recovers(clock):
 
 
 async def test_error_of_all_endpoints_down_names_each():
-    one, other = FaultServer(script()), FaultServer(script())
-    async with spread(one, other, max_retries=1, retry_s=2.0) as (model, bases):
-        one.fault, other.fault = (lambda n: "503"), (lambda n: "disconnect")
+    async with spread({}, {}, max_retries=1, retry_s=2.0) as (model, one, other):
+        one.fault, other.fault = always("503"), always("disconnect")
         with pytest.raises(BackendUnavailable) as caught:
             await model.generate(echoes(1))
-        told = str(caught.value)
-        assert all(base in told for base in bases)
-        assert "status 503" in told
-        assert "broke off" in told
-        one.fault = other.fault = lambda n: None
+        for part in (*(e.address for e in model.endpoints.all), "status 503", "broke off"):
+            assert part in str(caught.value)
+        one.fault = other.fault = always(None)
         assert await ask(model, echoes(3)) == ["0000", "0001", "0002"]
 
 
 async def test_all_limiting_is_a_rate_limit():
-    servers = [FaultServer(script()), FaultServer(script())]
-    async with spread(*servers, retry_s=1.0) as (model, _):
-        servers[0].fault, servers[1].fault = (lambda n: "429 30"), (lambda n: "429 20")
+    async with spread({}, {}, retry_s=1.0) as (model, one, other):
+        one.fault, other.fault = always("429 30"), always("429 20")
         with pytest.raises(RateLimited) as caught:
             await model.generate(echoes(1))
         assert caught.value.retry_after_s == 20
 
 
 async def test_bad_request_is_not_retried_elsewhere():
-    servers = [FaultServer(script(), fault=lambda n: None) for _ in range(3)]
-    async with spread(*servers) as (model, _):
+    async with spread({}, {}, {}) as (model, *servers):
         for server in servers:
-            server.fault = lambda n: "400"
+            server.fault = always("400")
         with pytest.raises(Exception, match="status 400"):
             await model.generate(echoes(1))
         assert sum(s.count for s in servers) == 1
 
 
-async def test_revoked_key_moves_requests_to_other_endpoints(monkeypatch):
+async def test_revoked_key_moves_requests_to_other_endpoints_and_is_an_error_where_all_refuse_it(monkeypatch):
     monkeypatch.setenv("ONE_KEY", "right")
-    one, other = FaultServer(script()), FaultServer(script())
-    async with spread(one, other, api_key_env="ONE_KEY") as (model, _):
+    async with spread({}, {}, api_key_env="ONE_KEY") as (model, one, other):
         one.key = "changed"
         assert await ask(model, echoes(20)) == [f"{i:04}" for i in range(20)]
         other.key = "changed"
         with pytest.raises((UserError, BackendUnavailable)):
             await model.generate(echoes(1))
-
-
-async def test_a_key_that_all_endpoints_refuse_is_an_error(monkeypatch):
-    monkeypatch.setenv("ONE_KEY", "right")
-    one, other = FaultServer(script()), FaultServer(script())
-    async with spread(one, other, api_key_env="ONE_KEY") as (model, _):
+    async with spread({}, {}, api_key_env="ONE_KEY") as (model, one, other):
         one.key = other.key = "changed"
         with pytest.raises(BackendMisconfigured, match="ONE_KEY"):
             await model.generate(echoes(1))
 
 
-async def test_endpoints_of_different_models_are_refused():
-    with pytest.raises(UserError, match="context length: .* has 1000, .* has 900"):
-        async with spread(FaultServer(script()), FaultServer(script(900))):
-            pass
-    with pytest.raises(UnknownName, match="serves: large"):
-        async with spread(FaultServer(script()), FaultServer(script(), served="large")):
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        (({}, {"model": script(900)}), UserError, "context length: .* has 1000, .* has 900"),
+        (({}, {"served": "large"}), UnknownName, "serves: large"),
+        (({"fault": always("503")},) * 2, BackendUnavailable, r"no endpoint answers: http.*503.*; http.*503"),
+    ],
+    ids=["of another length", "of another model", "down"],
+)
+async def test_endpoints_that_do_not_fit_or_answer_are_named_at_the_start(options, error, says):
+    with pytest.raises(error, match=says):
+        async with spread(*options):
             pass
 
 
 async def test_capabilities_are_the_intersection():
-    async with spread(FaultServer(script()), FaultServer(script(), processors=False)) as (model, _):
+    async with spread({}, {"processors": False}) as (model, *_):
         assert model.capabilities.logits_processors == frozenset()
         assert model.capabilities.logprobs
         assert model.identity == "hosted_vllm/small=scripts/small+vllm0.32.0"
-    async with spread(FaultServer(script(), logprobs=False), FaultServer(script())) as (model, _):
+    async with spread({"logprobs": False}, {}) as (model, *_):
         assert (model.capabilities.logprobs, model.capabilities.top_logprobs) == (False, 0)
 
 
-async def test_recovered_endpoint_joins(clock):
-    late = FaultServer(script(), fault=lambda n: "503")
-    async with spread(late, FaultServer(script())) as (model, _):
+async def test_an_endpoint_that_was_down_at_the_start_joins_if_it_has_the_capabilities(clock):
+    async with spread({"fault": always("503")}, {}) as (model, late, _):
         assert await ask(model, echoes(4)) == ["0000", "0001", "0002", "0003"]
         assert late.answered == []
-        late.fault = lambda n: None
-        await ask_until(model, clock, lambda: any(text.startswith("echo") for text in late.answered))
-
-
-async def test_joining_endpoint_with_fewer_capabilities_is_excluded(clock):
-    late = FaultServer(script(), fault=lambda n: "503", processors=False, logprobs=False)
-    async with spread(late, FaultServer(script())) as (model, _):
-        late.fault = lambda n: None
+        late.fault = always(None)
+        await ask_until(model, clock, lambda: has_echoed(late))
+    async with spread({"fault": always("503"), "processors": False, "logprobs": False}, {}) as (model, late, _):
+        late.fault = always(None)
         await ask_until(model, clock, lambda: isinstance(model.endpoints.all[0].last_error, UserError))
         assert "logprobs" in str(model.endpoints.all[0].last_error)
-        assert not any(text.startswith("echo") for text in late.answered)
-
-
-async def test_no_endpoint_at_the_start_names_each():
-    servers = [FaultServer(script(), fault=lambda n: "503") for _ in range(2)]
-    with pytest.raises(BackendUnavailable, match=r"no endpoint answers: http.*503.*; http.*503"):
-        async with spread(*servers):
-            pass
+        assert not has_echoed(late)
 
 
 async def test_scoring_fails_over():
-    one, other = FaultServer(script()), FaultServer(script())
-    async with spread(one, other) as (model, _):
-        one.fault = lambda n: "disconnect"
+    async with spread({}, {}) as (model, one, _):
+        one.fault = always("disconnect")
         for _ in range(6):
             [scored] = await model.score(Prompt.user("echo ab"), ["ab"])
             assert len(scored.logprobs) == 2
 
 
-async def test_question_affinity():
-    async def places(affinity: bool) -> int:
-        servers = [FaultServer(script()) for _ in range(3)]
-        async with spread(*servers, affinity=affinity) as (model, _):
-            seen: dict[str, set[str]] = {}
-            for _ in range(3):
-                for request in echoes(5):
-                    [[made]] = await model.generate([request])
-                    seen.setdefault(made.text, set()).add(made.extras["endpoint"])
-            return sum(map(len, seen.values()))
-
-    assert await places(True) == 5
-    assert await places(False) > 5
+@pytest.mark.parametrize("affinity", [True, False])
+async def test_question_affinity(affinity):
+    async with spread({}, {}, {}, affinity=affinity) as (model, *_):
+        seen = set()
+        for request in echoes(5) * 3:
+            [[made]] = await model.generate([request])
+            seen.add((made.text, made.extras["endpoint"]))
+        assert len(seen) == 5 if affinity else len(seen) > 5
 
 
 async def test_cancelling_closes_all_connections(clock):
-    servers = [FaultServer(script()) for _ in range(3)]
-    async with spread(*servers) as (model, _):
+    async with spread({}, {}, {}) as (model, *servers):
         for server in servers:
-            server.fault = lambda n: "hang"
+            server.fault = always("hang")
         task = asyncio.create_task(model.generate(echoes(9)))
         await clock.settle()
         assert sum(s.open for s in servers) == 9
@@ -249,19 +231,12 @@ async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoi
     monkeypatch.setattr(endpoints, "COOLDOWN_S", 0.01)  # each endpoint comes back while there are requests
     number = 200
     kinds = ["429 0", "429", "500", "503", "truncated", "wrong json", "disconnect", "cut", "error event"]
-
-    def some(seed: int) -> dict[int, str]:
-        draw = random.Random(seed)
-        return {n: draw.choice(kinds) for n in range(4 * number) if draw.random() < 0.05}
-
-    servers = [FaultServer(script()) for _ in range(3)]
-    async with spread(*servers, max_retries=8) as (model, _):
+    async with spread({}, {}, {}, max_retries=8) as (model, *servers):
         for seed, server in enumerate(servers):
-            server.fault = some(seed).get
+            draw = random.Random(seed)
+            server.fault = {n: draw.choice(kinds) for n in range(4 * number) if draw.random() < 0.05}.get
         assert await ask(model, echoes(number)) == [f"{i:04}" for i in range(number)]
-        answered: Counter[str] = Counter()
-        for server in servers:
-            answered.update(server.answered)
+        answered = Counter(text for server in servers for text in server.answered)
         assert answered == Counter(f"echo {i:04}" for i in range(number))
         assert sum(s.count for s in servers) > number
         assert min(len(s.answered) for s in servers) > number / 5
@@ -275,28 +250,26 @@ async def ask_until(model: LoadBalancedModel, clock: FakeClock, happened: Callab
 
 
 async def test_a_restarted_endpoint_is_used_only_if_it_serves_the_same_model(clock):
-    restarts, other = FaultServer(script()), FaultServer(script())
-    async with spread(restarts, other) as (model, _):
-        restarts.fault, restarts.root = (lambda n: "disconnect"), "scripts/retrained"
-        await ask_until(model, clock, lambda: model.endpoints.all[0].is_down)
-        restarts.fault = lambda n: None
+    async with spread({}, {}) as (model, restarts, _):
         first = model.endpoints.all[0]
+        restarts.fault, restarts.root = always("disconnect"), "scripts/retrained"
+        await ask_until(model, clock, lambda: first.is_down)
+        restarts.fault = always(None)
         await ask_until(model, clock, lambda: isinstance(first.last_error, UserError))
         assert "scripts/small" in str(first.last_error)
         assert "scripts/retrained" in str(first.last_error)
         restarts.answered.clear()
         await ask(model, echoes(20))
-        assert not any(text.startswith("echo") for text in restarts.answered)
+        assert not has_echoed(restarts)
         restarts.root = "scripts/small"
-        await ask_until(model, clock, lambda: any(text.startswith("echo") for text in restarts.answered))
+        await ask_until(model, clock, lambda: has_echoed(restarts))
 
 
 async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_each_text_once():
     text = "one two three four"
-    servers = [FaultServer(ScriptedModel(replies(text), context_tokens=1000)) for _ in range(2)]
-    async with spread(*servers) as (model, _):
+    one = {"model": ScriptedModel(replies(text), context_tokens=1000)}
+    async with spread(one, one) as (model, *servers):
         for server in servers:
-            server.requests.clear()
             server.fault = lambda n: "cut 5" if sum(s.count for s in servers) == 1 else None
         heard: list[Chunk] = []
 
@@ -304,10 +277,8 @@ async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_ea
             heard.append(chunk)
             return bool(chunk.text)
 
-        prompt = Prompt.user("Count.")
-        [[made]] = await model.generate(
-            [Request(prompt=prompt, sampling=SamplingParams(max_tokens=60, seed=3))], client
-        )
+        request = Request(prompt=Prompt.user("Count."), sampling=SamplingParams(max_tokens=60, seed=3))
+        [[made]] = await model.generate([request], client)
         assert (made.text, "".join(c.text for c in heard)) == (text, text)
         assert [s.count for s in servers] == [1, 1]
         assert not any(c.restarts for c in heard)
@@ -320,14 +291,13 @@ async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_ea
 
 
 async def test_a_request_waits_for_an_endpoint_that_comes_back(clock):
-    servers = [FaultServer(script()) for _ in range(2)]
-    async with spread(*servers, max_retries=8) as (model, _):
-        for server in servers:
-            server.fault = lambda n: "disconnect"
+    async with spread({}, {}, max_retries=8) as (model, one, other):
+        one.fault = other.fault = always("disconnect")
         waiting = asyncio.create_task(ask(model, echoes(3)))
         await clock.settle()
-        assert all(server.count for server in servers)
-        servers[1].fault = lambda n: None
+        assert one.count
+        assert other.count
+        other.fault = always(None)
         assert await waiting == ["0000", "0001", "0002"]
 
 
@@ -335,12 +305,14 @@ async def test_models_of_one_pool_share_endpoint_limits():
     server = FaultServer(script(), pause_s=0.002)
     async with server.run() as base:
         limiters = LimiterRegistry()
-        several = Settings(providers={"hosted_vllm": {"endpoints": [{"api_base": base}], "concurrency": 3}})
-        single = Settings(providers={"hosted_vllm": {"api_base": base, "concurrency": 3}})
-        one = await load_litellm_model("hosted_vllm/small", several, limiters)
-        other = await load_litellm_model("hosted_vllm/small", single, limiters)
+        models = [
+            await load_litellm_model(
+                "hosted_vllm/small", Settings(providers={"hosted_vllm": {**address, "concurrency": 3}}), limiters
+            )
+            for address in ({"endpoints": [{"api_base": base}]}, {"api_base": base})
+        ]
         server.most_open = 0
-        await asyncio.gather(one.generate(echoes(20)), other.generate(echoes(20)))
+        await asyncio.gather(*(model.generate(echoes(20)) for model in models))
         assert server.most_open == 3
-        await one.aclose()
-        await other.aclose()
+        for model in models:
+            await model.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from reason.serving.litellm.profiles import provider_profile
 from reason.serving.litellm.providers import MAP_FILE, find_target, load_litellm
 from reason.serving.profiles.profile import ModelProfile
 
-KEYS = ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER", "MISTRAL")
+pytestmark = pytest.mark.usefixtures("keys")
+
+ASK = Prompt.user("How many?")
 NAMES = (
     "openai/gpt-5.6",
     "openai/gpt-5-mini",
@@ -28,12 +31,6 @@ NAMES = (
     "deepseek/deepseek-v4",
     "deepseek/deepseek-reasoner",
 )
-
-
-@pytest.fixture(autouse=True)
-def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider in KEYS:
-        monkeypatch.setenv(f"{provider}_API_KEY", "key")
 
 
 def profile_of(name: str, **settings: Any) -> ModelProfile:
@@ -194,56 +191,62 @@ def test_unknown_field_of_a_users_profile_is_named() -> None:
 # -- requests, as far as the wire
 
 
-class _RecordedError(Exception):
-    """Ends a request that was recorded."""
+class Recorder:
+    """Sends requests through LiteLLM's own building; each ends when its body is recorded."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._models: dict[str, LiteLLMModel] = {}
+
+    async def model(self, name: str) -> LiteLLMModel:
+        if name not in self._models:
+            settings = Settings(providers={name: {"max_retries": 0}})
+            self._models[name] = await load_litellm_model(name, settings)
+        return self._models[name]
+
+    async def sent(self, name: str, prompt: Prompt = ASK, **sampling: Any) -> dict[str, Any]:
+        """The body of a request, or a failure with LiteLLM's reason."""
+        self.bodies.clear()
+        request = Request(prompt=prompt, sampling=SamplingParams(seed=1, **{"max_tokens": 64, **sampling}))
+        model = await self.model(name)
+        try:
+            await model.generate([request])
+        except CapabilityMissing:
+            raise
+        except Exception:  # noqa: BLE001 (the recording ends each request)
+            assert self.bodies, "LiteLLM let nothing through"
+        return self.bodies[-1]
+
+    def record(self, body: Any) -> None:
+        self.bodies.append(_parsed(body))
+        raise RuntimeError("recorded")
+
+    async def aclose(self) -> None:
+        for model in self._models.values():
+            await model.aclose()
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The bodies of all requests, which are let through LiteLLM's own building and then end."""
-    import httpx
+async def recorder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from reason.serving.litellm.transport import HttpClient
 
-    bodies: list[dict[str, Any]] = []
+    recorder = Recorder()
 
-    async def post(self: Any, url: str, data: Any = None, json: Any = None, **_: Any) -> httpx.Response:
-        body = json if json is not None else data
-        bodies.append({"url": url, **_parsed(body)})
-        raise _RecordedError
+    async def post(self: Any, url: str, data: Any = None, json: Any = None, **_: Any) -> None:
+        recorder.record(json if json is not None else data)
 
-    async def stream_post(self: Any, path: str, data: bytes, *_: Any) -> Any:
-        bodies.append({"url": path, **_parsed(data)})
-        raise _RecordedError
+    async def stream_post(self: Any, path: str, data: bytes, *_: Any) -> None:
+        recorder.record(data)
 
     monkeypatch.setattr(AsyncHTTPHandler, "post", post)
     monkeypatch.setattr(HttpClient, "post", stream_post)
-    return bodies
+    yield recorder
+    await recorder.aclose()
 
 
 def _parsed(body: Any) -> dict[str, Any]:
     return json.loads(body) if isinstance(body, str | bytes) else dict(body)
-
-
-async def open_model(name: str) -> LiteLLMModel:
-    return await load_litellm_model(name, Settings(providers={name: {"max_retries": 0}}))
-
-
-async def sent(model: LiteLLMModel, recorded: list[dict[str, Any]], prompt: Prompt, **sampling: Any) -> dict[str, Any]:
-    """The body of a request, or a failure with LiteLLM's reason."""
-    recorded.clear()
-    request = Request(prompt=prompt, sampling=SamplingParams(seed=1, **{"max_tokens": 64, **sampling}))
-    try:
-        await model.generate([request])
-    except CapabilityMissing:
-        raise
-    except Exception:  # noqa: BLE001 (the recording ends each request)
-        assert recorded, "LiteLLM let nothing through"
-    return recorded[-1]
-
-
-ASK = Prompt.user("How many?")
-LOOK_UP = Tool(name="look_up", description="Looks up.")
 
 
 def tool_turn(thought: Thought) -> Prompt:
@@ -254,88 +257,77 @@ def tool_turn(thought: Thought) -> Prompt:
             Message(role="assistant", content="", tool_calls=(call,), thought=thought),
             Message(role="tool", content="12", tool_call_id="call_1", name="look_up"),
         ),
-        tools=(LOOK_UP,),
+        tools=(Tool(name="look_up", description="Looks up."),),
     )
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_every_request_passes_litellms_check(name: str, recorded: list[dict[str, Any]]) -> None:
-    model = await open_model(name)
-    try:
-        profile = model.capabilities.profile
-        quick = {"effort": "none"} if profile.can_think and profile.can_skip_thinking else {}
-        await sent(model, recorded, ASK, default_temperature=0.7)
-        await sent(model, recorded, ASK, default_temperature=0.7, n=3, stop=("\n\n",))
-        await sent(model, recorded, ASK, default_temperature=0.0, max_tokens=8, stop=("\n",), **quick)
-        for effort in profile.efforts:
-            await sent(model, recorded, ASK, default_temperature=0.7, effort=effort)
-        if profile.can_think:
-            await sent(model, recorded, ASK, thinking_tokens=3000)
-        blocks = ({"type": "thinking", "thinking": "I look.", "signature": "signed"},)
-        await sent(model, recorded, tool_turn(Thought(text="I look.", blocks=blocks)), default_temperature=0.7)
-        if model.capabilities.json_schema:
-            await sent(model, recorded, ASK, json_schema={"type": "object", "properties": {"a": {"type": "string"}}})
-        if model.capabilities.logprobs:
-            await sent(model, recorded, ASK, logprobs=True, **quick)
-    finally:
-        await model.aclose()
+async def test_every_request_passes_litellms_check(name: str, recorder: Recorder) -> None:
+    can = (await recorder.model(name)).capabilities
+    profile = can.profile
+    quick = {"effort": "none"} if profile.can_think and profile.can_skip_thinking else {}
+    blocks = ({"type": "thinking", "thinking": "I look.", "signature": "signed"},)
+    requests: list[dict[str, Any]] = [
+        {"default_temperature": 0.7},
+        {"default_temperature": 0.7, "n": 3, "stop": ("\n\n",)},
+        {"default_temperature": 0.0, "max_tokens": 8, "stop": ("\n",), **quick},
+        *({"default_temperature": 0.7, "effort": effort} for effort in profile.efforts),
+        {"default_temperature": 0.7, "prompt": tool_turn(Thought(text="I look.", blocks=blocks))},
+    ]
+    if profile.can_think:
+        requests.append({"thinking_tokens": 3000})
+    if can.json_schema:
+        requests.append({"json_schema": {"type": "object", "properties": {"a": {"type": "string"}}}})
+    if can.logprobs:
+        requests.append({"logprobs": True, **quick})
+    for request in requests:
+        await recorder.sent(name, **request)
 
 
-async def test_cap_covers_thought_and_answer(recorded: list[dict[str, Any]]) -> None:
-    model = await open_model("openai/gpt-5.6")
-    body = await sent(model, recorded, ASK, default_temperature=0.7, thinking_tokens=1000, stop=("\n\n",))
+async def test_cap_covers_thought_and_answer(recorder: Recorder) -> None:
+    name = "openai/gpt-5.6"
+    body = await recorder.sent(name, default_temperature=0.7, thinking_tokens=1000, stop=("\n\n",))
     assert body["max_completion_tokens"] == 1064
     assert not {"temperature", "top_p", "stop", "logprobs", "reasoning_effort"} & set(body)
-    quick = await sent(model, recorded, ASK, default_temperature=0.0, effort="none")
+    quick = await recorder.sent(name, default_temperature=0.0, effort="none")
     assert (quick["max_completion_tokens"], quick["temperature"], quick["reasoning_effort"]) == (64, 0.0, "none")
-    await model.aclose()
 
 
-async def test_claude_gets_a_budget_below_its_cap_or_no_thought(recorded: list[dict[str, Any]]) -> None:
-    model = await open_model("anthropic/claude-sonnet-4-5")
-    body = await sent(model, recorded, ASK, default_temperature=0.7, effort="high", thinking_tokens=4000)
-    assert body["thinking"] == {"type": "enabled", "budget_tokens": 4000}
-    assert body["max_tokens"] == 4064
-    assert "temperature" not in body
-    plain = await sent(model, recorded, ASK, default_temperature=0.7)
-    assert "thinking" not in plain
-    assert (plain["max_tokens"], plain["temperature"]) == (64, 0.7)
-    less = await sent(model, recorded, ASK, effort="high", thinking_tokens=500)  # less than it can
-    assert "thinking" not in less
-    assert less["max_tokens"] == 64
-    await model.aclose()
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (
+            {"default_temperature": 0.7, "effort": "high", "thinking_tokens": 4000},
+            ({"type": "enabled", "budget_tokens": 4000}, 4064, None),
+        ),
+        ({"default_temperature": 0.7}, (None, 64, 0.7)),
+        ({"effort": "high", "thinking_tokens": 500}, (None, 64, None)),  # less than it can
+    ],
+)
+async def test_claude_gets_a_budget_below_its_cap_or_no_thought(
+    sampling: dict[str, Any], expected: tuple[Any, ...], recorder: Recorder
+) -> None:
+    body = await recorder.sent("anthropic/claude-sonnet-4-5", **sampling)
+    assert (body.get("thinking"), body["max_tokens"], body.get("temperature")) == expected
 
 
-async def test_signed_thoughts_are_returned(recorded: list[dict[str, Any]]) -> None:
-    model = await open_model("anthropic/claude-opus-5-5")
+async def test_thoughts_of_tool_turns_are_returned_to_claude_if_they_are_signed(recorder: Recorder) -> None:
     block = {"type": "thinking", "thinking": "I look.", "signature": "signed"}
-    body = await sent(model, recorded, tool_turn(Thought(text="I look.", blocks=(block,))))
+    signed = tool_turn(Thought(text="I look.", blocks=(block,)))
+    body = await recorder.sent("anthropic/claude-opus-5-5", signed)
     assert body["messages"][1]["content"][0] == block
-    await model.aclose()
-
-
-async def test_thoughts_of_tool_turns_are_returned_to_deepseek(recorded: list[dict[str, Any]]) -> None:
-    model = await open_model("deepseek/deepseek-v4")
-    prompt = tool_turn(Thought(text="I look."))
-    body = await sent(model, recorded, prompt)
-    assert body["messages"][1]["reasoning_content"] == "I look."
-    earlier = Prompt(
-        messages=(
-            Message(role="user", content="Hello"),
-            Message(role="assistant", content="Hello", thought=Thought(text="A greeting.")),
-            Message(role="user", content="How many?"),
-        )
-    )
-    body = await sent(model, recorded, earlier)
-    assert "reasoning_content" not in body["messages"][1]
-    await model.aclose()
-
-
-async def test_a_thought_without_its_signature_is_not_begun_again(recorded: list[dict[str, Any]]) -> None:
-    model = await open_model("anthropic/claude-sonnet-4-5")
-    body = await sent(model, recorded, tool_turn(Thought(text="I look.")), effort="high")
+    # one without its signature is not begun again
+    body = await recorder.sent("anthropic/claude-sonnet-4-5", tool_turn(Thought(text="I look.")), effort="high")
     assert "thinking" not in body
-    await model.aclose()
+
+
+async def test_thoughts_of_tool_turns_are_returned_to_deepseek(recorder: Recorder) -> None:
+    body = await recorder.sent("deepseek/deepseek-v4", tool_turn(Thought(text="I look.")))
+    assert body["messages"][1]["reasoning_content"] == "I look."
+    earlier = Message(role="assistant", content="Hello", thought=Thought(text="A greeting."))
+    turns = (Message(role="user", content="Hello"), earlier, Message(role="user", content="How many?"))
+    body = await recorder.sent("deepseek/deepseek-v4", Prompt(messages=turns))
+    assert "reasoning_content" not in body["messages"][1]
 
 
 @pytest.mark.parametrize(
@@ -350,15 +342,14 @@ async def test_a_thought_without_its_signature_is_not_begun_again(recorded: list
     ],
 )
 async def test_what_the_caller_insists_on_is_refused_before_anything_is_sent(
-    name: str, sampling: dict[str, Any], parameter: str, recorded: list[dict[str, Any]]
+    name: str, sampling: dict[str, Any], parameter: str, recorder: Recorder
 ) -> None:
-    model = await open_model(name)
+    model = await recorder.model(name)
     with pytest.raises(UserError) as caught:
         await model.generate([Request(prompt=ASK, sampling=SamplingParams(**sampling))])
     assert caught.value.param == parameter
     assert name in str(caught.value)
-    assert not recorded
-    await model.aclose()
+    assert not recorder.bodies
 
 
 def test_litellm_is_asked_silently(capfd: pytest.CaptureFixture[str]) -> None:
