@@ -25,40 +25,34 @@ from reason.serving.litellm.responses import (
     token_id,
 )
 
+FAULT = FailedAttempt(BackendTimeout("silent"), retryable=True)
+
 
 def test_wait_doubles_up_to_its_maximum_with_jitter():
     retrying = RetryPolicy(max_retries=20, max_seconds=1e9, initial_wait_s=1.0, max_wait_s=8.0)
-    fault = FailedAttempt(BackendTimeout("silent"), retryable=True)
-    assert [retrying.wait(fault, n, 0, lambda: 0.999999) for n in range(5)] == pytest.approx([1, 2, 4, 8, 8], rel=1e-4)
-    assert [retrying.wait(fault, n, 0, lambda: 0.0) for n in range(5)] == [0.5, 1, 2, 4, 4]
+    assert [retrying.wait(FAULT, n, 0, lambda: 0.999999) for n in range(5)] == pytest.approx([1, 2, 4, 8, 8], rel=1e-4)
+    assert [retrying.wait(FAULT, n, 0, lambda: 0.0) for n in range(5)] == [0.5, 1, 2, 4, 4]
 
 
 def test_retry_after_is_a_lower_bound():
     retrying = RetryPolicy(max_seconds=60)
-    limited = FailedAttempt(RateLimited("slow down", retry_after_s=7), retryable=True)
-    assert retrying.wait(limited, 0, 0, lambda: 0.0) == 7
-    assert retrying.wait(limited, 0, 54, lambda: 0.0) is None
-    assert (
-        retrying.wait(FailedAttempt(RateLimited("slow down", retry_after_s=0), retryable=True), 0, 0, lambda: 0.0) == 0
-    )
+    for seconds, passed, wait in ((7, 0, 7), (7, 54, None), (0, 0, 0)):
+        limited = FailedAttempt(RateLimited("slow down", retry_after_s=seconds), retryable=True)
+        assert retrying.wait(limited, 0, passed, lambda: 0.0) == wait
 
 
 def test_retries_end_by_count_by_time_and_by_kind():
     retrying = RetryPolicy(max_retries=2, max_seconds=10)
-    fault = FailedAttempt(BackendError("500"), retryable=True)
-    assert retrying.wait(fault, 1, 0, lambda: 0.5) is not None
-    assert retrying.wait(fault, 2, 0, lambda: 0.5) is None
-    assert retrying.wait(fault, 0, 10, lambda: 0.5) is None
-    assert retrying.wait(FailedAttempt(BackendError("400")), 0, 0, lambda: 0.5) is None
-    assert retrying.wait(FailedAttempt(UserError("key"), fatal=True), 0, 0, lambda: 0.5) is None
+    refused, fatal = FailedAttempt(BackendError("400")), FailedAttempt(UserError("key"), fatal=True)
+    attempts = [(FAULT, 1, 0), (FAULT, 2, 0), (FAULT, 0, 10), (refused, 0, 0), (fatal, 0, 0)]
+    ended = [retrying.wait(*attempt, lambda: 0.5) is None for attempt in attempts]
+    assert ended == [False, True, True, True, True]
 
 
 def test_retry_after_in_both_forms():
-    assert retry_after_s({"Retry-After": "3.5"}) == 3.5
-    assert retry_after_s({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, now=784111777 - 4) == 4
-    assert retry_after_s({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, now=784111777 + 4) == 0
-    assert retry_after_s({"retry-after": "soon"}) is None
-    assert retry_after_s({}) is None
+    date = {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    assert [retry_after_s(date, now=784111777 + seconds) for seconds in (-4, 4)] == [4, 0]
+    assert [retry_after_s(h) for h in ({"Retry-After": "3.5"}, {"retry-after": "soon"}, {})] == [3.5, None, None]
 
 
 @given(st.integers(0, 2**63 - 1), st.sets(st.integers(0, 4095), min_size=2, max_size=20))
@@ -98,10 +92,18 @@ def target(provider):
     return Target(f"{provider}/m", provider, "m", None, None, "KEY", ProviderSettings(), frozenset())
 
 
+def collected(*choices, indices=(0,), usage=None):
+    """The reading of chunks with one choice each, of which the last has the usage."""
+    reading = SampleCollector(indices, lambda *_: None, "here")
+    for choice in choices:
+        reading.take([{"choices": [{"index": 0, **choice}], "usage": usage if choice is choices[-1] else None}])
+    return reading
+
+
 def usages_of(usage):
     """(prompt, cached, generated, thoughts) of two samples of two tokens and one."""
-    reading = SampleCollector((0, 1), lambda *_: None, "here")
-    reading.take([{"choices": [{"index": i, "text": "x", "token_ids": [7] * (2 - i)} for i in (0, 1)], "usage": usage}])
+    pieces = [{"index": i, "text": "x", "token_ids": [7] * (2 - i)} for i in (0, 1)]
+    reading = collected(*pieces, indices=(0, 1), usage=usage)
     made = split_usage(reading.usage, reading.samples, Prices(), target("openai"), 0.0)
     return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.thinking_tokens) for u in made]
 
@@ -137,33 +139,34 @@ def test_token_id_parsing():
     assert token_id("token_id:") == token_id("17") == token_id("token_id:x") == token_id("token_id:²") == HIDDEN
 
 
-def test_response_of_an_unknown_sample_is_invalid():
-    reading = SampleCollector((0,), lambda *_: None, "here")
-    with pytest.raises(InvalidResponse, match="sample 1 of 1"):
-        reading.take([{"choices": [{"index": 1, "text": "x", "finish_reason": None}]}])
+NO_CALL = "here sent a tool call that is not in OpenAI's form"
 
 
 @pytest.mark.parametrize(
-    "piece",
+    ("choice", "says"),
     [
-        {"index": 0, "function": {"name": "f", "arguments": {"a": 1}}},
-        {"index": 0, "function": {"name": ["f"]}},
-        {"index": "0", "function": {"name": "f"}},
-        {"index": 0, "id": 7, "function": {"name": "f"}},
+        ({"index": 1, "text": "x", "finish_reason": None}, "sample 1 of 1"),
+        *(
+            ({"delta": {"tool_calls": [piece]}}, NO_CALL)
+            for piece in (
+                {"index": 0, "function": {"name": "f", "arguments": {"a": 1}}},
+                {"index": 0, "function": {"name": ["f"]}},
+                {"index": "0", "function": {"name": "f"}},
+                {"index": 0, "id": 7, "function": {"name": "f"}},
+            )
+        ),
     ],
 )
-def test_malformed_call_delta_is_invalid(piece):
-    reading = SampleCollector((0,), lambda *_: None, "here")
-    with pytest.raises(InvalidResponse, match="here sent a tool call that is not in OpenAI's form"):
-        reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]}])
+def test_a_response_of_an_unknown_sample_or_with_a_malformed_call_is_invalid(choice, says):
+    with pytest.raises(InvalidResponse, match=says):
+        collected(choice)
 
 
 def test_call_deltas_without_an_index_start_with_a_name():
-    reading = SampleCollector((0,), lambda *_: None, "here")
-    for told in ({"name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"}, {"name": "g"}):
-        reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": told}]}}]}])
-    reading.take([{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}])
-    made = to_completion(reading.samples[0], Usage(), SamplingParams(), {}, target("openai"))
+    pieces = ({"name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"}, {"name": "g"})
+    deltas = [{"delta": {"tool_calls": [{"function": piece}]}} for piece in pieces]
+    [sample] = collected(*deltas, {"delta": {}, "finish_reason": "tool_calls"}).samples
+    made = to_completion(sample, Usage(), SamplingParams(), {}, target("openai"))
     assert [(c.name, c.arguments) for c in made.tool_calls] == [("f", '{"a": 1}'), ("g", "{}")]
 
 
@@ -179,10 +182,7 @@ def test_call_deltas_without_an_index_start_with_a_name():
     ],
 )
 def test_stop_reason_of_vllm(told, stopped_by):
-    reading = SampleCollector((0,), lambda *_: None, "here")
-    reading.take([{"choices": [{"index": 0, "text": "x", "finish_reason": None, "stop_reason": None}]}])
-    reading.take([{"choices": [{"index": 0, "text": "x", **told}]}])
-    [sample] = reading.samples
+    [sample] = collected({"text": "x", "finish_reason": None, "stop_reason": None}, {"text": "x", **told}).samples
     for provider in ("hosted_vllm", "openai"):  # other providers' field of this name means something else
         made = to_completion(sample, Usage(), SamplingParams(), {}, target(provider))
         assert made.stop_reason == (stopped_by if provider == "hosted_vllm" else None)
@@ -193,15 +193,14 @@ async def test_models_of_one_endpoint_share_a_limit():
     one = limiters.of("http://here/v1", "small", 2)
     assert limiters.of("http://here/v1", "small", 9) is one
     assert limiters.of("http://there/v1", "small", 9) is not one
-    under_way = most = 0
+    inside, counts = set(), []
 
-    async def work() -> None:
-        nonlocal under_way, most
+    async def work(number: int) -> None:
         async with one.slot():
-            under_way += 1
-            most = max(most, under_way)
+            inside.add(number)
+            counts.append(len(inside))
             await asyncio.sleep(0)
-            under_way -= 1
+            inside.remove(number)
 
-    await asyncio.gather(*(work() for _ in range(10)))
-    assert most == 2
+    await asyncio.gather(*map(work, range(10)))
+    assert max(counts) == 2

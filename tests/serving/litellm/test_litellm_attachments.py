@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from reason.agents.reasoner import Reasoner
@@ -20,13 +22,20 @@ from reason.serving.profiles.profile import ModelProfile
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
+pytestmark = pytest.mark.usefixtures("keys")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+NO_ADDRESSES = pytest.raises(CapabilityMissing, match="input by address")
+REMOTE = Attachment.at("https://example.org/x.png", "image")
 IMAGE = Attachment.of(PNG, name="sign.png", detail="high")
 PDF = Attachment.of(b"%PDF-1.7\n%%EOF\n", name="bill.pdf")
 IMAGE_PART = {
     "type": "image_url",
     "image_url": {"url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}", "detail": "high"},
 }
+
+
+def look_at(*attachments: Attachment) -> Prompt:
+    return Prompt(messages=(Message(role="user", content="Look", attachments=attachments),))
 
 
 async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_store(tmp_path) -> None:
@@ -47,37 +56,26 @@ async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_
             assert image == IMAGE_PART
             again = await reasoner.areplay(answer.run_id)
             assert again.text == answer.text
-            with pytest.raises(CapabilityMissing, match="file input"):
-                await reasoner.aask(Question(text="What does it say?", attachments=(PDF,)))
-            remote = Attachment.at("https://example.org/x.png", "image")
-            with pytest.raises(CapabilityMissing, match="input by address"):
-                await reasoner.aask(Question(text="What does it say?", attachments=(remote,)))
+            for other, missing in ((PDF, "file input"), (REMOTE, "input by address")):
+                with pytest.raises(CapabilityMissing, match=missing):
+                    await reasoner.aask(Question(text="What does it say?", attachments=(other,)))
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "is_taken"),
+    ("name", "base", "expected"),
     [
-        ("openai/gpt-4o-mini", None, True),
-        ("openai/gpt-4o-mini", "http://127.0.0.1:1/v1", False),
-        ("gemini/gemini-2.5-flash", None, False),
-        ("anthropic/claude-sonnet-4-5", None, False),
+        ("openai/gpt-4o-mini", None, nullcontext()),
+        ("openai/gpt-4o-mini", "http://127.0.0.1:1/v1", NO_ADDRESSES),
+        ("gemini/gemini-2.5-flash", None, NO_ADDRESSES),
+        ("anthropic/claude-sonnet-4-5", None, NO_ADDRESSES),
     ],
 )
-def test_addresses_are_only_for_providers_that_open_them_themselves(
-    name: str, base: str | None, is_taken: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE"):
-        monkeypatch.setenv(f"{provider}_API_KEY", "key")
-    settings = Settings(providers={name.partition("/")[0]: ProviderSettings(api_base=base)} if base else {})
-    target = find_target(name, settings)
-    remote = Attachment.at("https://example.org/x.png", "image")
-    request = Request(prompt=Prompt(messages=(Message(role="user", content="Look", attachments=(remote,)),)))
-    can = Capabilities(inputs=frozenset({"image"}))
-    if is_taken:
-        check_request(request, target, can, RequestTraits())
-    else:
-        with pytest.raises(CapabilityMissing, match="input by address"):
-            check_request(request, target, can, RequestTraits())
+def test_addresses_are_only_for_providers_that_open_them_themselves(name: str, base: str | None, expected: Any) -> None:
+    provider = name.partition("/")[0]
+    target = find_target(name, Settings(providers={provider: ProviderSettings(api_base=base)}))
+    request = Request(prompt=look_at(REMOTE))
+    with expected:
+        check_request(request, target, Capabilities(inputs=frozenset({"image"})), RequestTraits())
 
 
 @pytest.mark.parametrize(
@@ -90,31 +88,19 @@ def test_addresses_are_only_for_providers_that_open_them_themselves(
         ("deepseek/deepseek-chat", set()),
     ],
 )
-def test_what_a_providers_model_takes_is_in_its_profile(
-    name: str, inputs: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "GOOGLE", "DEEPSEEK"):
-        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+def test_what_a_providers_model_takes_is_in_its_profile(name: str, inputs: set[str]) -> None:
     settings = Settings()
     assert provider_profile(find_target(name, settings), settings).inputs == inputs
 
 
 def test_parts_in_openais_form() -> None:
-    (message,) = messages_of(
-        Prompt(messages=(Message(role="user", content="Look", attachments=(IMAGE, PDF)),)), ModelProfile()
-    )
-    assert message["content"] == [
-        {"type": "text", "text": "Look"},
-        IMAGE_PART,
-        {
-            "type": "file",
-            "file": {"file_data": f"data:application/pdf;base64,{PDF.data}", "filename": "bill.pdf"},
-        },
-    ]
+    (message,) = messages_of(look_at(IMAGE, PDF), ModelProfile())
+    file = {"file_data": f"data:application/pdf;base64,{PDF.data}", "filename": "bill.pdf"}
+    assert message["content"] == [{"type": "text", "text": "Look"}, IMAGE_PART, {"type": "file", "file": file}]
 
 
 def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
-    messages = messages_of(Prompt(messages=(Message(role="user", content="Look", attachments=(PDF,)),)), ModelProfile())
+    messages = messages_of(look_at(PDF), ModelProfile())
     with_marks(messages, [1])
     text, file = messages[0]["content"]
     assert "cache_control" not in text
@@ -124,15 +110,9 @@ def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
 def test_references_are_put_where_the_question_is_and_contents_only_where_they_are_sent() -> None:
     question = Question(text="What is it?", attachments=(IMAGE,)).with_references
     assert question.attachments[0].data == ""
-    prompt = Prompt(
-        messages=(
-            Message(role="user", content="Hello"),
-            Message(role="assistant", content="Hi"),
-            Message(role="user", content="What is it? Think."),
-            Message(role="assistant", content="A sign."),
-            Message(role="user", content="Is that right?"),
-        )
-    )
+    texts = ("Hello", "Hi", "What is it? Think.", "A sign.", "Is that right?")
+    roles = ("user", "assistant") * 3
+    prompt = Prompt(messages=[Message(role=role, content=text) for role, text in zip(roles, texts, strict=False)])
     attached = with_attachments(prompt, question)
     assert [len(m.attachments) for m in attached.messages] == [0, 0, 1, 0, 0]
     assert IMAGE.data not in attached.model_dump_json()

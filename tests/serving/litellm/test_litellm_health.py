@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from reason.core.errors import RateLimited, UserError
 from reason.core.messages import Prompt
 from reason.serving.litellm.errors import FailedAttempt
@@ -21,12 +22,16 @@ from reason.serving.servers.endpoints import (
 FAULT = FailedAttempt(RuntimeError("down"), retryable=True)
 
 
-def endpoint(number: int = 0, most: int = 64) -> Endpoint:
-    return Endpoint(f"http://{number}/v1", ConcurrencyLimiter(most))
+def endpoint(number: int = 0) -> Endpoint:
+    return Endpoint(f"http://{number}/v1", ConcurrencyLimiter(64))
 
 
-def pool(number: int, most: int = 64) -> EndpointPool:
-    return EndpointPool([endpoint(i, most) for i in range(number)])
+def pool(number: int) -> EndpointPool:
+    return EndpointPool([endpoint(i) for i in range(number)])
+
+
+def limited(seconds: float) -> FailedAttempt:
+    return FailedAttempt(RateLimited("slow down", retry_after_s=seconds), retryable=True)
 
 
 def down(one: Endpoint, now: float = 0.0) -> Endpoint:
@@ -68,10 +73,9 @@ def test_requests_in_flight_at_the_trip_do_not_count():
 
 def test_retry_after_sets_the_pause():
     one = endpoint()
-    one.failed(10, FailedAttempt(RateLimited("slow down", retry_after_s=7), retryable=True))
-    one.failed(11, FailedAttempt(RateLimited("slow down", retry_after_s=2), retryable=True))
-    assert not one.is_usable(16.9)
-    assert one.is_usable(17)
+    one.failed(10, limited(7))
+    one.failed(11, limited(2))
+    assert (one.is_usable(16.9), one.is_usable(17)) == (False, True)
 
 
 def test_one_rejected_key_trips():
@@ -81,10 +85,9 @@ def test_one_rejected_key_trips():
 
 
 def test_full_endpoint_is_skipped():
-    chosen = pool(2, most=2)
-    chosen.all[0].limiter.busy = 2
-    chosen.all[1].limiter = ConcurrencyLimiter(9)
-    chosen.all[1].limiter.busy = 5
+    chosen = pool(2)
+    for one, busy, limit in zip(chosen.all, (2, 5), (2, 9), strict=True):
+        one.limiter.busy, one.limiter.max_in_flight = busy, limit
     assert chosen.choose(None) is chosen.all[1]
 
 
@@ -125,15 +128,9 @@ def test_affinity_yields_to_load():
     assert chosen.choose("key") is not own
 
 
-def test_prompts_of_one_question_share_a_key():
-    one = Prompt.user("why?", system="be brief")
+@pytest.mark.parametrize("system", ["be brief", "Rules. " * 1000])
+def test_prompts_of_one_question_share_a_key_and_others_have_their_own(system):
+    one = Prompt.user("why?", system=system)
     assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
-    assert prompt_start_key(one) != prompt_start_key(Prompt.user("how?", system="be brief"))
+    assert prompt_start_key(one) != prompt_start_key(Prompt.user("how?", system=system))
     assert prompt_start_key(Prompt(text="a" * 5000)) == prompt_start_key(Prompt(text="a" * 6000))
-
-
-def test_questions_under_a_long_system_prompt_have_keys_of_their_own():
-    system = "Rules. " * 1000
-    one, other = Prompt.user("why?", system=system), Prompt.user("how?", system=system)
-    assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
-    assert prompt_start_key(one) != prompt_start_key(other)
