@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -13,11 +12,12 @@ from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.providers import find_prices, find_target, load_litellm, map_entry
 
+pytestmark = pytest.mark.usefixtures("keys")
 PROMPT = Prompt.user("colour?")
+BASE = {"api_base": "http://127.0.0.1:9/v1"}
 
 
-async def test_samples_of_another_provider_are_requests_of_their_own(opened, monkeypatch):
-    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
+async def test_samples_of_another_provider_are_requests_of_their_own(opened):
     async with opened(provider="deepseek", key="key") as (server, model):
         heard: list[Chunk] = []
         sampling = SamplingParams(n=4, seed=2, max_tokens=20)
@@ -34,17 +34,14 @@ async def test_samples_of_another_provider_are_requests_of_their_own(opened, mon
 
 
 @pytest.mark.parametrize("fault", ["500", "truncated", "cut"])
-async def test_faults_of_another_provider_are_seen(opened, monkeypatch, fault):
-    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
-    settings = {"max_retries": 0}
-    async with opened(provider="deepseek", settings=settings, fault=lambda n: fault) as (server, model):
+async def test_faults_of_another_provider_are_seen(opened, fault):
+    async with opened(provider="deepseek", settings={"max_retries": 0}, fault=lambda n: fault) as (server, model):
         with pytest.raises(BackendError):
             await model.generate([Request(prompt=PROMPT)])
         assert server.count == 1
 
 
-async def test_prices_come_from_the_map_or_are_unknown(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "key")
+async def test_prices_come_from_the_map_or_are_unknown():
     model = await load_litellm_model("openai/gpt-4o-mini", Settings())
     try:
         listed = load_litellm().model_cost["gpt-4o-mini"]
@@ -55,12 +52,10 @@ async def test_prices_come_from_the_map_or_are_unknown(monkeypatch):
         assert not model.capabilities.prompt_per_sample
     finally:
         await model.aclose()
-    own = Settings(providers={"openai": {"api_base": "http://127.0.0.1:9/v1"}})
-    prices, _ = find_prices(find_target("openai/gpt-4o-mini", own))
-    assert prices.cost(1, 0, 1) is None  # somebody's own server under a known name
-    priced = {"api_base": "http://127.0.0.1:9/v1", "usd_per_prompt_token": 0.5, "usd_per_completion_token": 0.25}
-    prices, _ = find_prices(find_target("openai/gpt-4o-mini", Settings(providers={"openai": priced})))
-    assert prices.cost(2, 1, 4) == 2.0
+    priced = {**BASE, "usd_per_prompt_token": 0.5, "usd_per_completion_token": 0.25}
+    for own, cost in ((BASE, None), (priced, 2.0)):  # somebody's own server under a known name
+        prices, _ = find_prices(find_target("openai/gpt-4o-mini", Settings(providers={"openai": own})))
+        assert prices.cost(2, 1, 4) == cost
 
 
 @pytest.mark.parametrize(
@@ -90,6 +85,5 @@ def test_loading_a_model_of_openai_loads_neither_litellm_nor_the_clients_of_serv
         "loaded = {'litellm', 'openai', 'aiohttp', 'reason.serving.servers'} & set(sys.modules)\n"
         "sys.exit(str(loaded) if loaded else 0)"
     )
-    environment = os.environ | {"OPENAI_API_KEY": "key"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

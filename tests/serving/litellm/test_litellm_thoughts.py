@@ -12,7 +12,7 @@ from reason.core.settings import Settings
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
-from reason.serving.litellm.providers import Prices, Target, find_target
+from reason.serving.litellm.providers import Prices, find_target
 from reason.serving.litellm.requests import messages_of
 from reason.serving.litellm.responses import (
     Piece,
@@ -35,14 +35,12 @@ VLLM = [kind for kind in READ if kind.vllm and kind.shows != "never"]
 THINKING = [kind for kind in READ if kind.shows != "never"]
 
 
-def ids(kind: Kind) -> str:
-    return kind.name.replace(" ", "-")
+pytestmark = pytest.mark.usefixtures("keys")
 
 
-@pytest.fixture(autouse=True)
-def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider in ("OPENAI", "ANTHROPIC", "DEEPSEEK"):
-        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+def each(kinds: list[Kind]) -> pytest.MarkDecorator:
+    """The test for each of these kinds."""
+    return pytest.mark.parametrize("kind", kinds, ids=[kind.name.replace(" ", "-") for kind in kinds])
 
 
 @asynccontextmanager
@@ -76,7 +74,7 @@ def thinks_in(kind: Kind) -> dict[str, Any]:
     return {"effort": "low"} if kind.name == "Claude 4.5" else {}
 
 
-@pytest.mark.parametrize("kind", READ, ids=ids)
+@each(READ)
 async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         chunks: list[Chunk] = []
@@ -94,7 +92,7 @@ async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind: Kin
             assert text_of(made.token_ids[made.answer_from :]).startswith(made.text[:20])
 
 
-@pytest.mark.parametrize("kind", [k for k in READ if k.many], ids=ids)
+@each([k for k in READ if k.many])
 async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         [made] = await model.generate([Request(prompt=ASK, sampling=SamplingParams(n=3, seed=1, max_tokens=80))])
@@ -108,7 +106,7 @@ async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind: Kind) 
                 assert abs(completion.usage.thinking_tokens - choice.thinking) <= 2
 
 
-@pytest.mark.parametrize("kind", THINKING, ids=ids)
+@each(THINKING)
 async def test_stop_strings_end_the_answer_and_not_the_thought(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         made = await one(model, stop=("\n\n",), **thinks_in(kind))
@@ -117,15 +115,13 @@ async def test_stop_strings_end_the_answer_and_not_the_thought(kind: Kind) -> No
         assert "\n\n" not in made.text
         assert made.thought is not None
         assert made.thought.closed
-        body = server.requests[-1][1]
-        assert not body.get("stop")
-        assert not body.get("stop_sequences")
+        assert not any(server.requests[-1][1].get(field) for field in ("stop", "stop_sequences"))
         whole = await one(model, stop=("never written",), **thinks_in(kind))
         assert (whole.finish_reason, whole.stop_reason) == ("stop", "")
         assert whole.text.endswith("The answer is 12.")
 
 
-@pytest.mark.parametrize("kind", [k for k in THINKING if k.shows != "hidden" and k.name != "Claude 4.5"], ids=ids)
+@each([k for k in THINKING if k.shows != "hidden" and k.name != "Claude 4.5"])
 async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         made = await one(model, thinking_tokens=20)
@@ -146,7 +142,7 @@ async def test_a_hidden_thought_that_fills_the_cap_is_a_cut_thought() -> None:
         assert made.usage.thinking_tokens == made.usage.completion_tokens == server.tokens == 21
 
 
-@pytest.mark.parametrize("kind", VLLM, ids=ids)
+@each(VLLM)
 async def test_thoughts_are_continued_as_tokens_on_vllm(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         opening = Prompt.user(QUESTION).with_thought(Thought(text="Let me think.", closed=False))
@@ -172,7 +168,7 @@ async def test_thoughts_are_continued_as_tokens_on_vllm(kind: Kind) -> None:
         assert rendered.count(kind.tags[1].strip()) == 1
 
 
-@pytest.mark.parametrize("kind", VLLM, ids=ids)
+@each(VLLM)
 async def test_exact_tokens_of_a_thought_take_precedence(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         first = await one(model, thinking_tokens=20)
@@ -187,7 +183,7 @@ async def test_exact_tokens_of_a_thought_take_precedence(kind: Kind) -> None:
         assert text_of(given).endswith(thought.partition(kind.tags[0].strip())[2] or thought)
 
 
-@pytest.mark.parametrize("kind", VLLM, ids=ids)
+@each(VLLM)
 async def test_a_prefix_of_the_answer_stands_after_a_closed_thought(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         made = await one(model, ASK.with_prefix("The answer"))
@@ -233,6 +229,7 @@ async def test_a_server_that_refuses_sampling_parameters_opens_and_is_learnt() -
 # -- reading, chunk by chunk
 
 TAGS = ModelProfile(thinks="default", open_tag="<think>\n", close_tag="\n</think>\n\n")
+FIELD = ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True)
 
 
 def read(chunks: list[dict[str, Any]], rules: ReadingRules) -> tuple[StreamedSample, list[Piece]]:
@@ -244,9 +241,13 @@ def read(chunks: list[dict[str, Any]], rules: ReadingRules) -> tuple[StreamedSam
 
 
 def completion(sample: StreamedSample, **usage: Any) -> Completion:
-    target: Target = find_target("hosted_vllm/m", Settings(providers={"hosted_vllm": {"api_base": "http://x/v1"}}))
+    target = find_target("hosted_vllm/m", Settings(providers={"hosted_vllm": {"api_base": "http://x/v1"}}))
     [tokens] = split_usage(usage or None, [sample], Prices(), target, 0.0)
     return to_completion(sample, tokens, SamplingParams(logprobs=True), {}, target)
+
+
+def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"delta": fields, "finish_reason": finish}
 
 
 def token(text: str, number: int, finish: str | None = None) -> dict[str, Any]:
@@ -273,41 +274,49 @@ def test_answer_starts_at_its_first_token_without_white_space() -> None:
     assert sum(len(piece.ids) for piece in emitted) == 10
 
 
-@pytest.mark.parametrize("finish", ["length", "stop"])
-def test_a_sample_without_an_end_of_its_thought_has_no_answer(finish: str) -> None:
-    sample, _ = read([token("<think>", 0), token("12", 1, finish)], ReadingRules(TAGS, thinks=True))
-    made = completion(sample)
-    assert (made.text, made.finish_reason, made.answer_from) == ("", "thinking", 2)
-    assert made.thought == Thought(text="12", tokens=2, closed=False)
-
-
-def test_an_opened_thought_that_ends_by_a_stop_string_is_no_failure() -> None:
-    rules = ReadingRules(TAGS, thinks=True, opened=True, is_exact=True, continues=True)
-    sample, _ = read([token("so 5", 0), {**token(" + 7", 1, "stop"), "stop_reason": "\n\n"}], rules)
-    made = completion(sample)
-    assert (made.text, made.finish_reason, made.stop_reason) == ("", "stop", "\n\n")
-    assert made.thought == Thought(text="so 5 + 7", tokens=2, closed=False)
-
-
-def test_a_template_that_opened_the_thought_unseen_is_recognised_by_the_closing_tag() -> None:
-    sample, _ = read([token("12?", 0), token("</think>", 1), token("12", 2, "stop")], ReadingRules(TAGS, thinks=True))
-    made = completion(sample)
-    assert (made.text, made.answer_from) == ("12", 2)
-    assert made.thought == Thought(text="12?", tokens=2)
+@pytest.mark.parametrize(
+    ("texts", "end", "rules", "expected"),
+    [
+        (
+            ["<think>", "12"],
+            {"finish_reason": finish},
+            {},
+            ("", "thinking", None, 2, Thought(text="12", tokens=2, closed=False)),
+        )
+        for finish in ("length", "stop")
+    ]
+    + [
+        (
+            ["so 5", " + 7"],
+            {"finish_reason": "stop", "stop_reason": "\n\n"},
+            {"opened": True, "is_exact": True, "continues": True},
+            ("", "stop", "\n\n", 2, Thought(text="so 5 + 7", tokens=2, closed=False)),
+        ),
+        (
+            ["12?", "</think>", "12"],
+            {"finish_reason": "stop"},
+            {},
+            ("12", "stop", None, 2, Thought(text="12?", tokens=2)),
+        ),
+    ],
+    ids=["cut", "no end of the thought", "an open thought up to a stop string", "opened by the template, unseen"],
+)
+def test_a_sample_ends_in_its_thought_or_after_it(
+    texts: list[str], end: dict[str, str], rules: dict[str, bool], expected: tuple[Any, ...]
+) -> None:
+    chunks = [token(text, i) for i, text in enumerate(texts)]
+    chunks[-1] |= end
+    made = completion(read(chunks, ReadingRules(TAGS, thinks=True, **rules))[0])
+    assert (made.text, made.finish_reason, made.stop_reason, made.answer_from, made.thought) == expected
 
 
 def test_field_and_logprobs_of_the_answer_alone() -> None:
-    def chat(delta: dict[str, str], logprob: float | None = None, finish: str | None = None) -> dict[str, Any]:
-        shown = None if logprob is None else {"content": [{"token": "x", "logprob": logprob, "top_logprobs": []}]}
-        return {"delta": delta, "logprobs": shown, "finish_reason": finish}
+    def content(text: str, logprob: float, finish: str | None = None) -> dict[str, Any]:
+        shown = {"content": [{"token": "x", "logprob": logprob, "top_logprobs": []}]}
+        return {**delta(finish, content=text), "logprobs": shown}
 
-    chunks = [
-        chat({"reasoning_content": "let me"}),
-        chat({"reasoning_content": " see"}),
-        chat({"content": "\n\n12"}, -0.5),
-        chat({"content": "."}, -0.25, "stop"),
-    ]
-    sample, _ = read(chunks, ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True))
+    thought = [delta(reasoning_content=text) for text in ("let me", " see")]
+    sample, _ = read([*thought, content("\n\n12", -0.5), content(".", -0.25, "stop")], FIELD)
     made = completion(sample, prompt_tokens=3, completion_tokens=9, completion_tokens_details={"reasoning_tokens": 7})
     assert (made.text, made.answer_from, made.answer_logprobs) == ("12.", 0, (-0.5, -0.25))
     assert made.thought == Thought(text="let me see", tokens=7)
@@ -316,13 +325,8 @@ def test_field_and_logprobs_of_the_answer_alone() -> None:
 
 def test_thoughts_that_are_counted_beside_the_completion_are_added() -> None:
     sample, _ = read([token("12", 0, "stop")], ReadingRules(TAGS))
-    made = completion(
-        sample,
-        prompt_tokens=3,
-        completion_tokens=2,
-        total_tokens=15,
-        completion_tokens_details={"reasoning_tokens": 10},
-    )
+    counts = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 15}
+    made = completion(sample, **counts, completion_tokens_details={"reasoning_tokens": 10})
     assert (made.usage.completion_tokens, made.usage.thinking_tokens) == (12, 10)
 
 
@@ -346,28 +350,23 @@ def test_stop_strings_over_several_chunks_end_a_sample_and_close_the_response() 
 
 
 def test_blocks_are_joined_from_their_deltas() -> None:
-    def chat(**delta: Any) -> dict[str, Any]:
-        return {"delta": delta, "finish_reason": None}
-
-    def thinking(index: int, text: str, **more: str) -> dict[str, Any]:
-        return chat(
-            reasoning_content=text, thinking_blocks=[{"type": "thinking", "thinking": text, "index": index, **more}]
-        )
+    def thinking(index: int, text: str, **more: str | None) -> dict[str, Any]:
+        block = {"type": "thinking", "thinking": text, "index": index, **more}
+        return delta(reasoning_content=text, thinking_blocks=[block])
 
     chunks = [
         thinking(0, "let "),
         thinking(0, "me", signature=None),
         thinking(0, "", signature="s0"),
-        chat(thinking_blocks=[{"type": "redacted_thinking", "data": "xyz", "index": 1}]),
+        delta(thinking_blocks=[{"type": "redacted_thinking", "data": "xyz", "index": 1}]),
         thinking(2, "see"),
         thinking(2, "", signature="s2"),
-        {"delta": {"content": "12"}, "finish_reason": "stop"},
+        delta("stop", content="12"),
     ]
-    sample, _ = read(chunks, ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True))
-    made = completion(sample)
-    assert made.thought is not None
-    assert made.thought.text == "let mesee"
-    assert made.thought.blocks == (
+    thought = completion(read(chunks, FIELD)[0]).thought
+    assert thought is not None
+    assert thought.text == "let mesee"
+    assert thought.blocks == (
         {"type": "thinking", "thinking": "let me", "signature": "s0"},
         {"type": "redacted_thinking", "data": "xyz"},
         {"type": "thinking", "thinking": "see", "signature": "s2"},
@@ -375,31 +374,24 @@ def test_blocks_are_joined_from_their_deltas() -> None:
 
 
 def test_reasoning_details_are_kept_as_they_are() -> None:
-    def chat(text: str, **more: Any) -> dict[str, Any]:
-        detail = {"type": "reasoning.text", "text": text, "index": 0, "format": "x", **more}
-        return {"delta": {"reasoning_content": text, "reasoning_details": [detail]}, "finish_reason": None}
-
-    chunks = [chat("let "), chat("me", signature="s"), {"delta": {"content": "12"}, "finish_reason": "stop"}]
-    sample, _ = read(chunks, ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True))
-    thought = completion(sample).thought
+    detail = {"type": "reasoning.text", "index": 0, "format": "x"}
+    pieces: list[dict[str, Any]] = [{"text": "let "}, {"text": "me", "signature": "s"}]
+    chunks = [delta(reasoning_content=piece["text"], reasoning_details=[detail | piece]) for piece in pieces]
+    thought = completion(read([*chunks, delta("stop", content="12")], FIELD)[0]).thought
     assert thought is not None
-    assert thought.blocks == (
-        {"type": "reasoning.text", "text": "let me", "index": 0, "format": "x", "signature": "s"},
-    )
+    assert thought.blocks == (detail | {"text": "let me", "signature": "s"},)
     profile = ModelProfile(thinks="always", return_thoughts="signed")
-    prompt = Prompt(
-        messages=(
-            Message(role="user", content="How many?"),
-            Message(role="assistant", content="12", thought=thought),
-            Message(role="user", content="Sure?"),
-        )
-    )
-    assert messages_of(prompt, profile, thinking=True)[1]["reasoning_details"] == [dict(thought.blocks[0])]
-    assert "reasoning_details" not in messages_of(prompt, profile, thinking=False)[1]
+    reply = Message(role="assistant", content="12", thought=thought)
+    ask = Message(role="user", content="How many?")
+    sent = [
+        messages_of(Prompt(messages=(ask, reply, ask)), profile, thinking=thinks)[1].get("reasoning_details")
+        for thinks in (True, False)
+    ]
+    assert sent == [[dict(thought.blocks[0])], None]
 
 
 @pytest.mark.parametrize("part", ["thought", "answer"])
-@pytest.mark.parametrize("kind", VLLM, ids=ids)
+@each(VLLM)
 async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_answer(kind: Kind, part: str) -> None:
     async with opened(kind) as (server, model):
         model._retrying = RetryPolicy(initial_wait_s=0.01)

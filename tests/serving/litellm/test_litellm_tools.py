@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
-from reason.core.settings import ProviderSettings, Settings
+from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import find_target
@@ -19,19 +19,20 @@ from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER
 from support.tool_server import SAID, ToolServer
 
+pytestmark = pytest.mark.usefixtures("keys")
 SALT = "acme"
 ASKED = Prompt.user("Is it warm in Rome?").model_copy(update={"tools": (WEATHER,)})
 
 
 @asynccontextmanager
 async def opened(
-    provider: str = "hosted_vllm", settings: dict[str, Any] | None = None, **options: Any
+    provider: str = "hosted_vllm", own: dict[str, str] | None = None, **options: Any
 ) -> AsyncIterator[tuple[ToolServer, LiteLLMModel]]:
     """A tool server and ours in front of it."""
     server = ToolServer(ScriptedModel(replies("Warm.")), vllm=provider == "hosted_vllm", **options)
     async with server.run() as base:
-        chosen = ProviderSettings(**{"api_base": base, "timeout_s": 60.0, "retry_s": 0.0, **(settings or {})})
-        model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: chosen}))
+        settings = {"api_base": base, "timeout_s": 60.0, "retry_s": 0.0, **(own or {})}
+        model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: settings}))
         server.requests.clear()
         try:
             yield server, model
@@ -40,14 +41,11 @@ async def opened(
 
 
 def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
-    return Request(
-        prompt=prompt, sampling=SamplingParams(**({"max_tokens": 20, "seed": 3, "logprobs": False} | sampling))
-    )
+    return Request(prompt=prompt, sampling=SamplingParams(max_tokens=20, seed=3, logprobs=False, **sampling))
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "deepseek"])
-async def test_calls_are_assembled_from_deltas(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
+async def test_calls_are_assembled_from_deltas(provider: str) -> None:
     async with opened(provider) as (server, model):
         assert model.capabilities.tools
         heard: list[Chunk] = []
@@ -72,38 +70,31 @@ async def test_calls_are_assembled_from_deltas(provider: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "deepseek"])
-async def test_turns_of_tools_are_sent_as_they_are(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
-    calls = (ToolCall(name="weather", arguments='{"city": "Rome"}', id="call-0"),)
-    messages = (
-        *ASKED.messages,
-        Message(role="assistant", tool_calls=calls),
-        Message(role="tool", content="24 degrees", tool_call_id="call-0"),
-    )
-    other = Tool(name="look_up", strict=True)
-    prompt = Prompt(messages=messages, tools=(WEATHER, other), tool_choice="look_up")
+async def test_turns_of_tools_are_sent_as_they_are(provider: str) -> None:
+    call = ToolCall(name="weather", arguments='{"city": "Rome"}', id="call-0")
+    said = Message(role="assistant", tool_calls=(call,))
+    gave = Message(role="tool", content="24 degrees", tool_call_id="call-0")
+    tools = (WEATHER, Tool(name="look_up", strict=True))
+    prompt = Prompt(messages=(*ASKED.messages, said, gave), tools=tools, tool_choice="look_up")
     async with opened(provider) as (server, model):
         [[made]] = await model.generate([ask(prompt)])
         assert (made.text, made.tool_calls) == ("Warm.", ())
         [(_, body)] = server.requests
-        assert body["messages"][0] == {"role": "user", "content": "Is it warm in Rome?"}
-        said = body["messages"][1]
-        assert (said["role"], said.get("content") or None) == ("assistant", None)
-        assert [{k: c[k] for k in ("id", "type", "function")} for c in said["tool_calls"]] == [calls[0].as_openai()]
-        gave = body["messages"][2]
-        assert (gave["role"], gave["content"], gave["tool_call_id"]) == ("tool", "24 degrees", "call-0")
+        asked, called, result = body["messages"]
+        assert asked == {"role": "user", "content": "Is it warm in Rome?"}
+        assert (called["role"], called.get("content") or None) == ("assistant", None)
+        assert [{k: c[k] for k in ("id", "type", "function")} for c in called["tool_calls"]] == [call.as_openai()]
+        assert (result["role"], result["content"], result["tool_call_id"]) == ("tool", "24 degrees", "call-0")
         assert body["tool_choice"] == {"type": "function", "function": {"name": "look_up"}}
         assert [t["function"]["name"] for t in body["tools"]] == ["weather", "look_up"]
 
 
 async def test_calls_without_ids_get_stable_ids() -> None:
     async with opened(names_calls=False) as (_, model):
-        [[made]] = await model.generate([ask()])
-        [[again]] = await model.generate([ask()])
-        ids = [c.id for c in made.tool_calls]
-        assert [c.id for c in again.tool_calls] == ids
-        assert len(set(ids)) == 2
-        assert all(i.startswith("call_") for i in ids)
+        first, again = [[c.id for [made] in [await model.generate([ask()])] for c in made[0].tool_calls] for _ in "12"]
+        assert first == again
+        assert len(set(first)) == 2
+        assert all(i.startswith("call_") for i in first)
 
 
 @pytest.mark.parametrize("how", [{"blind": True}, {"refuses": True}])
@@ -130,21 +121,19 @@ async def test_run_salt_is_sent_to_vllm_servers_only_and_combined() -> None:
         await model.generate([ask(Prompt.user("Is it warm?"))])
         sent = [b for path, b in server.requests if path in ("/v1/chat/completions", "/v1/completions")]
         assert [b.get("cache_salt") for b in sent] == [SALT, SALT, SALT, None]
-    async with opened(settings={"cache_salt": "house"}) as (server, model):
+    async with opened(own={"cache_salt": "house"}) as (server, model):
         await model.generate([ask(salted)])
         await model.generate([ask(Prompt.user("Is it warm?"))])
         both, own = (b["cache_salt"] for _, b in server.requests)
         assert own == "house"
         assert both not in ("house", SALT, "")
-        target = model.target
-        assert salt_fields(target, SALT)["cache_salt"] == both
-        assert salt_fields(target, "other")["cache_salt"] != both
+        assert [salt_fields(model.target, salt)["cache_salt"] == both for salt in (SALT, "other")] == [True, False]
     async with opened("openai") as (server, model):
         await model.generate([ask(salted)])
         assert all("cache_salt" not in json.dumps(body) for _, body in server.requests)
 
 
 def test_salt_setting_is_rejected_for_other_providers() -> None:
-    own = Settings(providers={"openai": ProviderSettings(api_base="http://127.0.0.1:9/v1", cache_salt="x")})
+    own = Settings(providers={"openai": {"api_base": "http://127.0.0.1:9/v1", "cache_salt": "x"}})
     with pytest.raises(UserError, match="cache_salt"):
         find_target("openai/small", own)

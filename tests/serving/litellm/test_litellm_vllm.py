@@ -7,11 +7,20 @@ import math
 
 import pytest
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong
-from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.vllm.processor_chain import ProcessorRequest
 from support.fault_server import FaultServer
 
 PROMPT = Prompt.user("colour?")
+
+
+def hook(name: str, **args) -> LogitsProcessorSpec:
+    return LogitsProcessorSpec(name=name, args=args)
+
+
+async def made_by(model, *requests: Request) -> Completion:
+    [[completion]] = await model.generate(requests)
+    return completion
 
 
 def ask(prompt: Prompt = PROMPT, **sampling) -> Request:
@@ -25,7 +34,7 @@ def bodies(server, path: str) -> list[dict]:
 @pytest.mark.parametrize(("prefix", "rest"), [("blue s", "ky"), ("blue ", "sky"), (tuple(map(ord, "blue ")), "sky")])
 async def test_a_prefix_is_sent_as_tokens(opened, prefix, rest):
     async with opened("blue sky", "blue rose") as (server, model):
-        [[made]] = await model.generate([ask(PROMPT.with_prefix(prefix), temperature=0.0)])
+        made = await made_by(model, ask(PROMPT.with_prefix(prefix), temperature=0.0))
         assert "blue rose".endswith(made.text) or made.text == rest
         [body] = bodies(server, "/v1/completions")
         text = prefix if isinstance(prefix, str) else "".join(map(chr, prefix))
@@ -41,8 +50,7 @@ async def test_without_a_tokenizer_there_are_no_exact_prefixes(opened, monkeypat
 
 async def test_raw_text_is_sent_as_tokens(opened):
     async with opened("blue sky") as (_, model):
-        [[made]] = await model.generate([ask(Prompt(text="assistant: blue"))])
-        assert made.text == " sky"
+        assert (await made_by(model, ask(Prompt(text="assistant: blue")))).text == " sky"
 
 
 async def test_samples_share_one_request_and_are_those_of_their_index(opened):
@@ -56,26 +64,22 @@ async def test_samples_share_one_request_and_are_those_of_their_index(opened):
 
 async def test_vllms_own_fields(opened):
     async with opened() as (server, model):
-        processor = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
-        [[made]] = await model.generate([ask(top_k=7, temperature=0.0, logits_processors=(processor,))])
+        processor = hook("only_tokens", ids=[ord("z")])
+        made = await made_by(model, ask(top_k=7, temperature=0.0, logits_processors=(processor,)))
         assert made.text == "z" * 20
         [body] = bodies(server, "/v1/chat/completions")
-        assert body["temperature"] == 0.0
-        assert (body["top_k"], body["ignore_eos"], body["return_token_ids"]) == (7, False, True)
+        own = ("temperature", "top_k", "ignore_eos", "return_token_ids")
+        assert [body[field] for field in own] == [0.0, 7, False, True]
         order = json.loads(body["vllm_xargs"]["reason"])
         assert order.pop("id")
-        assert order == {"sample": 0, "logits_processors": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
-        assert ProcessorRequest.from_arguments(body["vllm_xargs"]).logits_processors == (
-            processor,
-        )  # what our plug-in reads on the server
+        assert order == {"sample": 0, "logits_processors": [processor.model_dump()]}
+        # what our plug-in reads on the server
+        assert ProcessorRequest.from_arguments(body["vllm_xargs"]).logits_processors == (processor,)
 
 
 async def test_processor_reports_are_returned(opened):
     async with opened("ab", "cd") as (server, model):
-        processors = (
-            LogitsProcessorSpec(name="entropy_probe"),
-            LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("a")]}),
-        )
+        processors = (hook("entropy_probe"), hook("only_tokens", ids=[ord("a")]))
         request = ask(n=6, logits_processors=processors).model_copy(update={"sample_indices": (4, 1)})
         [made] = await model.generate([request])
         assert [c.sample_index for c in made] == [4, 1]
@@ -91,7 +95,7 @@ async def test_processor_reports_are_returned(opened):
 
 async def test_failing_processor_fails_only_its_sample(opened):
     async with opened() as (_, model):
-        bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
+        bad = ask(logits_processors=(hook("forbid_tokens", ids=[100_000]),))
         [[failed], [fine]] = await model.generate([bad, ask()])
         assert (failed.finish_reason, failed.stop_reason, failed.failure.code) == ("error", None, "user_error")
         assert "100000" in failed.failure.message
@@ -102,7 +106,7 @@ async def test_lost_report_is_a_failure(opened):
     async with opened() as (server, model):
         server._reports = lambda body: {"reports": {}}
         with pytest.raises(BackendError, match="no report"):
-            await model.generate([ask(logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))])
+            await model.generate([ask(logits_processors=(hook("entropy_probe"),))])
 
 
 async def test_processors_without_effect_are_not_declared(opened, monkeypatch):
@@ -111,25 +115,21 @@ async def test_processors_without_effect_are_not_declared(opened, monkeypatch):
     async with opened(reports=False) as (_, model):
         assert model.capabilities.logits_processors == frozenset()
         with pytest.raises(CapabilityMissing, match="entropy_probe"):
-            await model.generate([ask(logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))])
+            await model.generate([ask(logits_processors=(hook("entropy_probe"),))])
     monkeypatch.setattr(fault_server, "make_logits_processors", lambda calls, name: [])
     async with opened() as (_, model):
         assert model.capabilities.logits_processors == frozenset()
 
 
-async def test_prompt_that_the_server_would_truncate_is_rejected(opened):
+async def test_prompt_that_the_server_would_truncate_is_rejected_and_a_short_one_not_counted_first(opened):
     # a vLLM server lowers max_tokens without a word where the rest of the context is shorter
     async with opened(context_tokens=100) as (server, model):
-        frame = len("user: \nassistant: ")
-        [[made]] = await model.generate([ask(Prompt.user("x" * (100 - frame - 20)))])
-        assert made.ok
+        room = 100 - len("user: \nassistant: ") - 20
+        assert (await made_by(model, ask(Prompt.user("x" * room)))).ok
         with pytest.raises(ContextTooLong) as caught:
-            await model.generate([ask(Prompt.user("x" * (100 - frame - 19)))])
+            await model.generate([ask(Prompt.user("x" * (room + 1)))])
         assert (caught.value.tokens, caught.value.limit) == (101, 100)
         assert len(bodies(server, "/v1/chat/completions")) == 1
-
-
-async def test_short_prompts_are_not_counted_first(opened):
     async with opened() as (server, model):
         await model.generate([ask()])
         assert not bodies(server, "/tokenize")
@@ -138,8 +138,7 @@ async def test_short_prompts_are_not_counted_first(opened):
 async def test_a_server_that_hides_logprobs_has_none(opened):
     async with opened(provider="openai", logprobs=False) as (server, model):
         assert (model.capabilities.logprobs, model.capabilities.top_logprobs) == (False, 0)
-        [[made]] = await model.generate([ask()])
-        assert made.logprobs is None
+        assert (await made_by(model, ask())).logprobs is None
         assert "logprobs" not in bodies(server, "/v1/chat/completions")[-1]
 
 

@@ -42,19 +42,19 @@ def test_an_event_of_several_lines_and_one_without_an_end():
     assert reader.end() == []
 
 
-def test_data_after_done_is_ignored():
-    reader = EventParser()
-    assert reader.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n') == [{"a": 1}]
-
-
-def test_non_object_is_a_bad_response():
+def test_data_after_done_is_ignored_and_a_non_object_is_a_bad_response():
+    assert EventParser().feed(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n') == [{"a": 1}]
     with pytest.raises(InvalidResponse):
         EventParser().feed(b"data: [1]\n\n")
     with pytest.raises(ValueError, match="key must be a string"):
         EventParser().feed(b"data: {broken\n\n")
 
 
-def target_of(name: str, base: str | None = None) -> Target:
+BASE = "http://127.0.0.1:9/v1"
+REQUEST = Request(prompt=Prompt.user("colour?"), sampling=SamplingParams(max_tokens=20, seed=1))
+
+
+def target_of(name: str, base: str | None = BASE) -> Target:
     return find_target(name, Settings(providers={name.partition("/")[0]: ProviderSettings(api_base=base)}))
 
 
@@ -62,26 +62,19 @@ def target_of(name: str, base: str | None = None) -> Target:
     ("name", "base", "limit"),
     [
         ("openai/gpt-5-mini", None, "max_completion_tokens"),
-        ("openai/gpt-5-mini", "http://127.0.0.1:9/v1", "max_completion_tokens"),
-        ("openai/o3", "http://127.0.0.1:9/v1", "max_completion_tokens"),
+        ("openai/gpt-5-mini", BASE, "max_completion_tokens"),
+        ("openai/o3", BASE, "max_completion_tokens"),
         ("openai/gpt-4o", None, "max_completion_tokens"),
-        ("openai/gpt-4o", "http://127.0.0.1:9/v1", "max_tokens"),
-        ("openai/gpt-oss-20b", "http://127.0.0.1:9/v1", "max_tokens"),
-        ("hosted_vllm/qwen3-8b", "http://127.0.0.1:9/v1", "max_tokens"),
+        ("openai/gpt-4o", BASE, "max_tokens"),
+        ("openai/gpt-oss-20b", BASE, "max_tokens"),
+        ("hosted_vllm/qwen3-8b", BASE, "max_tokens"),
     ],
 )
-def test_the_limit_of_tokens_has_the_name_that_the_server_knows(monkeypatch, name, base, limit):
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    body = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 7, "seed": 1, "top_k": 3}
-    target = target_of(name, base)
-    assert openai_body(body, target) == {
-        "model": target.served,
-        "messages": body["messages"],
-        limit: 7,
-        "seed": 1,
-        "top_k": 3,
-    }
-    assert body["max_tokens"] == 7
+def test_the_limit_of_tokens_has_the_name_that_the_server_knows(keys, name, base, limit):
+    body = {"messages": [{"role": "user", "content": "?"}], "seed": 1, "top_k": 3}
+    given, target = {**body, "max_tokens": 7}, target_of(name, base)
+    assert openai_body(given, target) == {"model": target.served, limit: 7, **body}
+    assert given["max_tokens"] == 7
 
 
 async def test_pages_of_a_server_are_read_with_the_key_and_the_headers_of_its_settings(monkeypatch):
@@ -128,37 +121,28 @@ async def test_pages_of_a_server_are_read_with_the_key_and_the_headers_of_its_se
 )
 def test_servers_say_in_their_words_that_a_prompt_is_too_long(status, body, is_context):
     error = ErrorResponse(body["message"], status, {}, body)
-    fault = classify_error(error, target_of("openai/m", "http://127.0.0.1:9/v1"))
+    fault = classify_error(error, target_of("openai/m"))
     assert isinstance(fault.error, ContextExceeded) == is_context
 
 
 async def test_a_bug_of_ours_is_raised_at_once_and_no_malformed_response(opened, monkeypatch):
     async with opened() as (server, model):
         monkeypatch.setattr("reason.serving.servers.model.server_chat_body", lambda *_: 1 + "a")
-        request = Request(prompt=Prompt.user("colour?"), sampling=SamplingParams(max_tokens=20))
         with pytest.raises(TypeError, match="unsupported operand"):
-            await model.generate([request])
+            await model.generate([REQUEST])
         assert server.count == 0
 
 
-async def test_connections_are_reused(opened):
-    async with opened(pause_s=0.0) as (server, model):
-        sampling = SamplingParams(max_tokens=20, seed=1)
+async def test_connections_are_reused_also_after_an_error_response(opened):
+    async with opened(pause_s=0.0, fault={3: "500"}.get) as (server, model):
 
         def kept() -> int:
             return sum(map(len, model.wire.client._sessions.get().connector._conns.values()))
 
-        await model.generate([Request(prompt=Prompt.user("colour?"), sampling=sampling)])
+        await model.generate([REQUEST])
         before = kept()  # opening the model has left some
         for _ in range(5):
-            await model.generate([Request(prompt=Prompt.user("colour?"), sampling=sampling)])
+            [[made]] = await model.generate([REQUEST])
+            assert made.ok
         assert kept() == before > 0
-        assert server.count == 6
-
-
-async def test_error_response_keeps_the_connection_usable(opened):
-    async with opened(fault=lambda n: "500" if n == 0 else None) as (server, model):
-        request = Request(prompt=Prompt.user("colour?"), sampling=SamplingParams(max_tokens=20))
-        [[made]] = await model.generate([request])
-        assert made.ok
-        assert server.count == 2
+        assert server.count == 7

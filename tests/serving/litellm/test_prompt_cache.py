@@ -2,10 +2,11 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from itertools import count
 
 import pytest
 from reason.core.messages import Message, Prompt, Request, SamplingParams
-from reason.core.settings import ProviderSettings, Settings
+from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.prompt_cache import prefix_marks, prompt_start_key
 from reason.serving.litellm.providers import find_target, map_entry
@@ -15,49 +16,43 @@ from reason.serving.profiles.profile import ModelProfile
 from support.messages_server import MessagesServer
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("keys")
 NAME = "anthropic/claude-sonnet-4-5"
 LONG = "Keep the following rules in mind. " + "A rule is a rule. " * 300
 """More than 1024 tokens."""
 
 
-def chat(text, system=LONG):
-    return Prompt.user(text, system=system)
+def chat(text):
+    return Prompt.user(text, system=LONG)
 
 
 def request(prompt, n=1):
     return Request(prompt=prompt, sampling=SamplingParams(n=n, max_tokens=50, seed=5))
 
 
-@pytest.fixture
-async def opened(monkeypatch):
-    @asynccontextmanager
-    async def open_one(**server_options):
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
-        server = MessagesServer(**server_options)
-        async with server.run() as base:
-            provider = ProviderSettings(api_base=base, timeout_s=60)
-            model = await load_litellm_model(NAME, Settings(providers={"anthropic": provider}))
-            try:
-                yield server, model
-            finally:
-                await model.aclose()
-
-    return open_one
+@asynccontextmanager
+async def opened():
+    server = MessagesServer()
+    async with server.run() as base:
+        model = await load_litellm_model(NAME, Settings(providers={"anthropic": {"api_base": base, "timeout_s": 60}}))
+        try:
+            yield server, model
+        finally:
+            await model.aclose()
 
 
-async def test_samples_of_a_prompt_read_what_the_first_of_them_has_written(opened):
+async def test_samples_of_a_prompt_read_what_the_first_of_them_has_written():
     async with opened() as (server, model):
         [made] = await model.generate([request(chat("colour?"), n=4)])
         assert [c.text for c in made] == ["blue sky"] * 4
         assert server.marked == [2, 2, 2, 2]
-        written = [c.usage.cache_write_tokens for c in made]
-        read = [c.usage.cached_tokens for c in made]
-        assert written[0] > 1024
-        assert written[1:] == [0, 0, 0]
-        assert read == [0, *[written[0]] * 3]
+        size = made[0].usage.cache_write_tokens
+        assert size > 1024
+        read = [(c.usage.cache_write_tokens, c.usage.cached_tokens) for c in made]
+        assert read == [(size, 0), *[(0, size)] * 3]
 
 
-async def test_the_first_request_is_alone_until_its_response_begins(opened):
+async def test_the_first_request_is_alone_until_its_response_begins():
     async with opened() as (server, model):
         server.hold.clear()
         work = asyncio.ensure_future(model.generate([request(chat("colour?"), n=4)]))
@@ -67,7 +62,7 @@ async def test_the_first_request_is_alone_until_its_response_begins(opened):
         assert all("cache_control" in str(body) for body in server.requests)
 
 
-async def test_calls_share_a_long_system_prompt(opened):
+async def test_calls_share_a_long_system_prompt():
     async with opened() as (server, model):
         usages = []
         for text in ("colour?", "size?", "weight?"):
@@ -77,15 +72,14 @@ async def test_calls_share_a_long_system_prompt(opened):
         assert usages == [(True, False), (False, True), (False, True)]
 
 
-async def test_a_failed_first_request_does_not_hold_up_the_others(opened, monkeypatch):
-    async with opened() as (_server, model):
-        attempt, failed = type(model).attempt, []
+async def test_a_failed_first_request_does_not_hold_up_the_others(monkeypatch):
+    async with opened() as (_, model):
+        attempt, attempts = type(model).attempt, count()
 
-        async def failing(self, part, run, waited, listener):
-            if not failed:
-                failed.append(run)
+        async def failing(*args):
+            if next(attempts) == 0:
                 raise asyncio.CancelledError
-            return await attempt(self, part, run, waited, listener)
+            return await attempt(*args)
 
         monkeypatch.setattr(type(model), "attempt", failing)
         asking = asyncio.ensure_future(model.generate([request(chat("colour?"), n=3)]))
@@ -93,8 +87,7 @@ async def test_a_failed_first_request_does_not_hold_up_the_others(opened, monkey
         assert asking.cancelled()
 
 
-async def test_reading_and_writing_have_prices_of_their_own(monkeypatch):
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+async def test_reading_and_writing_have_prices_of_their_own():
     known = map_entry("anthropic", "claude-sonnet-4-5")
     model = await load_litellm_model(NAME, Settings())
     try:
@@ -111,11 +104,9 @@ async def test_reading_and_writing_have_prices_of_their_own(monkeypatch):
 
 def test_a_continued_conversation_is_marked_at_its_end():
     turns = (Message(role="user", content="word " * 40), Message(role="assistant", content="yes"))
-    grown = Prompt(messages=(*turns, Message(role="user", content="why?")))
-    assert prefix_marks(Prompt(messages=turns[:1]), 1, min_tokens=8) == ()
-    assert prefix_marks(Prompt(messages=turns[:1]), 2, min_tokens=8) == (1,)
-    assert prefix_marks(grown, 1, min_tokens=8) == (3,)
-    assert prefix_marks(grown, 1, min_tokens=100) == ()
+    new, grown = Prompt(messages=turns[:1]), Prompt(messages=(*turns, Message(role="user", content="why?")))
+    cases = [(new, 1, 8), (new, 2, 8), (grown, 1, 8), (grown, 1, 100)]
+    assert [prefix_marks(prompt, n, min_tokens=least) for prompt, n, least in cases] == [(), (1,), (3,), ()]
 
 
 def test_of_several_system_messages_the_last_is_marked():
@@ -124,18 +115,15 @@ def test_of_several_system_messages_the_last_is_marked():
     assert prefix_marks(prompt, 2, min_tokens=8) == (6, 7)
 
 
-def test_openai_gets_a_key_that_prompts_with_the_same_beginning_share(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "key")
-
+def test_openai_gets_a_key_that_prompts_with_the_same_beginning_share():
     def key(prompt, **server):
         target = find_target("openai/gpt-4o-mini", Settings(providers={"openai": server}))
-        body = chat_body(
-            request(prompt), [0], target, Capabilities(profile=ModelProfile(prompt_cache="key")), RequestTraits()
-        )
-        return body.get("prompt_cache_key")
+        can = Capabilities(profile=ModelProfile(prompt_cache="key"))
+        return chat_body(request(prompt), [0], target, can, RequestTraits()).get("prompt_cache_key")
 
     prompt = chat("colour?")
     grown = Prompt(messages=(*prompt.messages, Message(role="assistant", content="?"), *prompt.messages[1:]))
     assert key(prompt) == key(grown) == prompt_start_key(prompt)[:32]
-    assert len({key(prompt), key(chat("size?", system="short")), key(prompt.with_cache_salt("tenant"))}) == 3
+    others = (Prompt.user("size?", system="short"), prompt.with_cache_salt("tenant"))
+    assert len({key(prompt), *map(key, others)}) == 3
     assert key(prompt, api_base="http://127.0.0.1:9/v1") is None
