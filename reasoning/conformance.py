@@ -338,6 +338,7 @@ class TrialRunner:
         if task.done():
             trial.error = asyncio.CancelledError() if task.cancelled() else task.exception()
             trial.solution = None if trial.error is not None else task.result()
+        await run.writer.flush()  # a write in flight is a task of the run, not of the strategy
         trial.left = sorted(_name(t) for t in asyncio.all_tasks() - before - {task})
         for left in asyncio.all_tasks() - before:
             left.cancel()
