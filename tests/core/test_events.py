@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from reason.core.budget import Budget
 from reason.core.errors import StoreError
 from reason.core.events import (
     EVENT_ADAPTER,
@@ -19,20 +18,17 @@ from reason.core.events import (
     TextDelta,
 )
 from reason.core.messages import Completion
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
+from reason.core.run import Run
+from support.stored_runs import run_config
 
 
 def delta(text="x"):
     return TextDelta(request=0, sample=0, text=text, tokens=1)
 
 
-async def test_events_are_numbered_and_have_parents(tmp_path):
+async def test_events_are_numbered_and_have_parents(store):
     sink = MemorySink()
-    store = await SqliteStore.open(tmp_path / "s")
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
-    run = Run("r", config, store, sinks=[sink])
+    run = Run("r", run_config(), store, sinks=[sink])
     await store.create_run("r", {})
     stage = run.emit(StageStarted(stage="solve"))
     with run.event_scope(stage):
@@ -42,12 +38,10 @@ async def test_events_are_numbered_and_have_parents(tmp_path):
     assert [(e.number, e.parent) for e in sink.events] == [(1, None), (2, 1), (3, 2), (4, None)]
     await run.save()
     assert [e.number for e in await store.list_events("r")] == [1, 2, 4]  # text deltas are not stored
-    await store.aclose()
 
 
 def made_run(sinks):
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
-    return Run("r", config, store=None, sinks=sinks, recording=False)
+    return Run("r", run_config(), store=None, sinks=sinks, recording=False)
 
 
 def test_sinks_run_in_the_context_of_the_runs_creator():
@@ -92,12 +86,9 @@ def test_a_sink_that_raises_is_removed_and_the_run_continues(caplog):
     assert str(said.exc_info[1]) == "my own fault"
 
 
-def test_derived_seeds_depend_only_on_the_run_and_the_names(tmp_path):
+def test_derived_seeds_depend_only_on_the_run_and_the_names():
     def run(seed):
-        config = RunConfig(
-            question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=seed, budget=Budget()
-        )
-        return Run("r", config, store=None)
+        return Run("r", run_config(seed=seed), store=None)
 
     assert run(1).derive_seed("a", 2) == run(1).derive_seed("a", 2)
     assert len({run(s).derive_seed(n, i) for s in (1, 2) for n in "ab" for i in (0, 1)}) == 8
@@ -190,8 +181,5 @@ def test_an_event_has_its_json_once():
 
 
 def test_a_lone_surrogate_is_escaped():
-    completion = Completion(text="\ud83d", finish_reason="stop")
-    assert (
-        json.loads(SampleFinished(request=0, sample=0, completion=completion).encoded())["completion"]["text"]
-        == "\ud83d"
-    )
+    event = SampleFinished(request=0, sample=0, completion=Completion(text="\ud83d", finish_reason="stop"))
+    assert json.loads(event.encoded())["completion"]["text"] == "\ud83d"

@@ -7,11 +7,12 @@ import asyncio
 import pytest
 from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.store.records import NewCall, NewRun
 from reason.core.store.run_writer import CALL_DELAY_S, CREATION_DELAY_S, EVENTS_DELAY_S, RunWriter
-from reason.core.types import Question, RunUsage
+from reason.core.types import RunUsage
 from support.answers import plain_answer
+from support.stored_runs import run_config
 
 
 class Store:
@@ -43,8 +44,7 @@ def answer(stopped="done"):
 
 
 def run_of(store, **more):
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
-    return Run("r", config, store, **more)
+    return Run("r", run_config(), store, **more)
 
 
 # -- a short run

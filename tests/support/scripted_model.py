@@ -12,6 +12,7 @@ thinks by default, 15 tokens with both tags (one token each), and then answers i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import random
@@ -139,6 +140,17 @@ def thinking(thought: str | Sequence[str], answer: str | Script, weights: Sequen
         return writes(text)
 
     return script
+
+
+def held_after(steps: int) -> tuple[Callable[[], object], asyncio.Event]:
+    """A step that holds a model for ever after some tokens, and an event that is set then."""
+    numbers, is_held = itertools.count(), asyncio.Event()
+
+    async def forever() -> None:
+        is_held.set()
+        await asyncio.Event().wait()
+
+    return (lambda: forever() if next(numbers) == steps else None), is_held
 
 
 class ScriptedModel:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from reason.core.budget import Budget
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
+from reason.core.types import Question
 from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
+
+
+def run_config(**changes):
+    """A run's configuration, of which a test names what it is about."""
+    known = {"question": Question(text="?"), "strategy": "cot", "parameters": {}, "models": {"main": "scripted"}}
+    return RunConfig(**known | {"seed": 3} | changes)
 
 
 class RunHarness:
@@ -16,22 +23,18 @@ class RunHarness:
     def __init__(self, store, model):
         self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
 
-    async def begin(self, name, *, strategy, question, budget=None, seed, **config):
+    async def begin(self, name="r", *, model=None, budget=None, conclusion=None, **config):
         """Begin or resume a run; its main model, metered."""
-        config = RunConfig(
-            question=question,
-            strategy=strategy,
-            parameters={},
-            models={"main": "scripted"},
-            budget=budget or Budget(),
-            seed=seed,
-            **config,
-        )
+        config = run_config(budget=budget or Budget(), **config)
         if name not in self.begun:
             await self.store.create_run(name, {})
             self.begun.add(name)
-        self.run = Run(name, config, self.store, sinks=[self.sink])
-        return MeteredModel(self.model, "main", self.run)
+        self.run = Run(name, config, self.store, sinks=[self.sink], conclusion=conclusion)
+        return MeteredModel(model or self.model, "main", self.run)
+
+    async def generate(self, *requests, name="r", **options):
+        """What is generated for requests in a run that is begun or resumed."""
+        return await (await self.begin(name, **options)).generate(requests)
 
     async def solve(self, strategy, question, *, name="r", reward=None, budget=None, seed=3, **parameters):
         """Solve a question by a strategy, in a run that is begun or resumed."""

@@ -1,10 +1,9 @@
 """What a vLLM server and a router in front of it are told of a run's requests."""
 
 from reason.core.messages import Prompt, Request, SamplingParams
-from reason.core.run import Run, RunConfig
-from reason.core.types import Question
 from reason.serving.litellm.prompt_cache import prompt_start_key
-from reason.serving.metered.model import MAX_PRIORITY, MeteredModel
+from reason.serving.metered.model import MAX_PRIORITY
+from support.stored_runs import RunHarness
 
 PROMPT = Prompt.user("colour?")
 
@@ -13,20 +12,14 @@ def request(**changes):
     return Request(prompt=PROMPT, sampling=SamplingParams(max_tokens=20, seed=3), **changes)
 
 
-async def new_run(store, name):
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
-    await store.create_run(name, {})
-    return Run(name, config, store)
-
-
 async def test_requests_of_a_run_get_more_urgent_with_each_call_and_the_last_is_first(opened, store):
     async with opened() as (server, model):
-        run = await new_run(store, "r")
-        metered = MeteredModel(model, "main", run)
+        runs = RunHarness(store, model)
+        metered = await runs.begin()
+        run = runs.run
         for text in "abc":
             await metered.generate([Request(prompt=Prompt.user(text)), Request(prompt=Prompt.user(text + text))])
-        other = MeteredModel(model, "main", await new_run(store, "other"))
-        await other.generate([request()])
+        await runs.generate(request(), name="other")
         await metered.concluding.generate([request()])
         run.finished_calls = 10_000
         await metered.generate([Request(prompt=Prompt.user("last"))])  # not before other clients of the server
