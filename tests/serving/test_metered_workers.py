@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from typing import Any
 
 import pytest
-from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded, CapabilityMissing, StoreError, UserError
 from reason.core.events import BudgetCharged, CallFinished, CallStarted, TextDelta
 from reason.core.messages import Prompt
 from reason.core.run import Conclusion
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
-from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.replay import ReplayModel
 from reason.serving.metered.workers import STEPS_PER_RECORD, MeteredWorkers
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
@@ -27,24 +24,25 @@ LETTERS = dict.fromkeys("abcd", 1 / 4)
 
 
 @pytest.fixture
-async def harness(tmp_path: Path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield RunHarness(store, ScriptedWorkers(lambda worker, view: LETTERS))
-    await store.aclose()
+def harness(store: SqliteStore) -> RunHarness:
+    return RunHarness(store, ScriptedWorkers(lambda worker, view: LETTERS))
 
 
-async def begin(harness: RunHarness, name: str = "one", budget: Budget | None = None) -> MeteredModel:
-    return await harness.begin(name, strategy="hogwild", question=Question(text="?"), budget=budget, seed=1)
+A, B, Z = (WorkerInput(text=text) for text in "abz")
 
 
-async def write(group: MeteredWorkers, passes: int, first: str = "x") -> str:
+async def start(harness: RunHarness, name: str = "r", **options: Any) -> MeteredWorkers:
+    """The workers of a run that is begun or resumed."""
+    return (await harness.begin(name, strategy="hogwild", **options)).workers(OPENING)
+
+
+async def write(group: MeteredWorkers, passes: int) -> str:
     """What the first worker writes; the other one stands still in every third pass."""
-    feeds: list[WorkerInput | None] = [WorkerInput(text=first), WorkerInput(text="y")]
+    feeds: list[WorkerInput | None] = [WorkerInput(text="x"), WorkerInput(text="y")]
     written, last = "", [0, 0]
     for number in range(passes):
-        drawn: list[WorkerToken | None] = await group.advance(
-            GroupStep(inputs=tuple(feeds), moves=(0,) if number == 9 else ())
-        )
+        step = GroupStep(inputs=tuple(feeds), moves=(0,) if number == 9 else ())
+        drawn: list[WorkerToken | None] = await group.advance(step)
         for worker, token in enumerate(drawn):
             last[worker] = token.token if token else last[worker]
         assert drawn[0] is not None
@@ -53,8 +51,16 @@ async def write(group: MeteredWorkers, passes: int, first: str = "x") -> str:
     return written
 
 
+async def run_of(harness: RunHarness, passes: int, name: str = "r") -> tuple[str, MeteredWorkers]:
+    """What is written in a run that is begun or resumed and then ended."""
+    group = await start(harness, name)
+    written = await write(group, passes)
+    await group.aclose()
+    return written, group
+
+
 async def test_sampled_tokens_are_charged_emitted_and_returned(harness: RunHarness) -> None:
-    group = (await begin(harness)).workers(OPENING)
+    group = await start(harness)
     harness.run.stream_text = True
     written = await write(group, 12)
     await group.aclose()
@@ -64,89 +70,75 @@ async def test_sampled_tokens_are_charged_emitted_and_returned(harness: RunHarne
     assert spent.prompt_tokens == len("go") + 2  # the others' feeds are tokens that were drawn before
     events = harness.sink.events
     assert [type(e) for e in events if isinstance(e, CallStarted | CallFinished)] == [CallStarted, CallFinished]
-    assert sum(e.tokens for e in events if isinstance(e, BudgetCharged)) == 20
-    assert sum(e.calls for e in events if isinstance(e, BudgetCharged)) == 1
+    charges = [(e.tokens, e.calls) for e in events if isinstance(e, BudgetCharged)]
+    assert [sum(amounts) for amounts in zip(*charges, strict=True)] == [20, 1]
     assert "".join(e.text for e in events if isinstance(e, TextDelta) and e.request == 0) == written
     assert harness.model.groups[0].closed
 
 
 async def test_interrupted_run_resumes_and_pays_once(harness: RunHarness) -> None:
-    group = (await begin(harness)).workers(OPENING)
-    await write(group, 2 * STEPS_PER_RECORD + 5)
-    await group.aclose()
-    whole = (await begin(harness, "other")).workers(OPENING)
-    expected = await write(whole, 3 * STEPS_PER_RECORD)
-    await whole.aclose()
+    _, group = await run_of(harness, 2 * STEPS_PER_RECORD + 5)
+    expected, _ = await run_of(harness, 3 * STEPS_PER_RECORD, "other")
     tokens = harness.spent.completion_tokens
 
-    again = (await begin(harness)).workers(OPENING)
-    assert await write(again, 3 * STEPS_PER_RECORD) == expected
-    await again.aclose()
+    assert (await run_of(harness, 3 * STEPS_PER_RECORD))[0] == expected
     (spent,) = harness.spent.by_role.values()
-    assert spent.completion_tokens == tokens
-    assert spent.replayed_tokens == group.usage.completion_tokens
-    assert (spent.model_calls, spent.replayed_calls) == (1, 0)
-    assert spent.prompt_tokens == len("go") + 2
+    assert (spent.completion_tokens, spent.replayed_tokens) == (tokens, group.usage.completion_tokens)
+    assert (spent.model_calls, spent.replayed_calls, spent.prompt_tokens) == (1, 0, len("go") + 2)
     assert len(harness.model.groups[-1].passes) == 3 * STEPS_PER_RECORD  # led through all that was before
 
     opened = len(harness.model.groups)
-    last = (await begin(harness)).workers(OPENING)
-    assert await write(last, 3 * STEPS_PER_RECORD) == expected
-    await last.aclose()
+    assert (await run_of(harness, 3 * STEPS_PER_RECORD))[0] == expected
     (spent,) = harness.spent.by_role.values()
     assert (spent.replayed_tokens, spent.replayed_calls) == (tokens, 1)
     assert len(harness.model.groups) == opened
 
 
 async def test_run_replays_without_its_model_as_far_as_recorded(harness: RunHarness) -> None:
-    group = (await begin(harness)).workers(OPENING)
-    expected = await write(group, STEPS_PER_RECORD + 7)
-    await group.aclose()
-    real, harness.model = harness.model, ReplayModel("scripted", "scripted@1", harness.model.capabilities)
-    shown = (await begin(harness)).workers(OPENING)
+    expected, _ = await run_of(harness, STEPS_PER_RECORD + 7)
+    can = harness.model.capabilities
+    harness.model = ReplayModel("scripted", "scripted@1", can)
+    shown = await start(harness)
     assert await write(shown, STEPS_PER_RECORD + 7) == expected
     with pytest.raises(StoreError, match="no recorded response of scripted for a pass"):
         await shown.advance(GroupStep(inputs=(WorkerInput(token=97), None)))
     await shown.aclose()
-    harness.model = ReplayModel("scripted", "scripted@1", real.capabilities, limit="seconds")
-    late = (await begin(harness)).workers(OPENING)
+    harness.model = ReplayModel("scripted", "scripted@1", can, limit="seconds")
+    late = await start(harness)
     with pytest.raises(BudgetExceeded):
         await write(late, STEPS_PER_RECORD + 8)
     await late.aclose()
 
 
 async def test_stored_passes_do_not_answer_other_passes(harness: RunHarness) -> None:
-    group = (await begin(harness)).workers(OPENING)
-    feeds = (WorkerInput(text="x"), WorkerInput(text="y"))
-    for _ in range(5):
-        await group.advance(GroupStep(inputs=feeds))
-    await group.aclose()
-    other = (await begin(harness)).workers(OPENING)
-    for number in range(40):
-        await other.advance(GroupStep(inputs=feeds if number < 3 else (WorkerInput(text="z"), None)))
-    await other.aclose()
-    assert [p.inputs for p in harness.model.groups[-1].passes] == [feeds] * 3 + [(WorkerInput(text="z"), None)] * 37
+    async def advance(*steps: tuple[WorkerInput | None, ...]) -> None:
+        group = await start(harness)
+        for inputs in steps:
+            await group.advance(GroupStep(inputs=inputs))
+        await group.aclose()
+
+    others = [(A, B)] * 3 + [(Z, None)] * 37
+    await advance(*[(A, B)] * 5)
+    await advance(*others)
+    assert [p.inputs for p in harness.model.groups[-1].passes] == others
     (spent,) = harness.spent.by_role.values()
     assert (spent.replayed_tokens, spent.completion_tokens) == (6, 6 + 37)
     groups = len(harness.model.groups)
-    again = (await begin(harness)).workers(OPENING)
-    for number in range(40):
-        await again.advance(GroupStep(inputs=feeds if number < 3 else (WorkerInput(text="z"), None)))
-    await again.aclose()
+    await advance(*others)
     assert len(harness.model.groups) == groups
 
 
 async def test_pass_beyond_the_budget_is_not_run(harness: RunHarness) -> None:
-    group = (await begin(harness, budget=Budget(tokens=7))).workers(OPENING)
+    group = await start(harness, budget={"tokens": 7})
     for _ in range(3):
-        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
+        await group.advance(GroupStep(inputs=(A, B)))
     with pytest.raises(BudgetExceeded):
-        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
-    await group.advance(GroupStep(inputs=(None, WorkerInput(text="b"))))
+        await group.advance(GroupStep(inputs=(A, B)))
+    await group.advance(GroupStep(inputs=(None, B)))
     assert len(harness.model.groups[0].passes) == 4
     await group.aclose()
     with pytest.raises(UserError, match="closed"):
-        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
+        await group.advance(GroupStep(inputs=(A, None)))
 
 
 async def test_time_limit_ends_a_pass(harness: RunHarness, clock: FakeClock) -> None:
@@ -155,15 +147,15 @@ async def test_time_limit_ends_a_pass(harness: RunHarness, clock: FakeClock) -> 
             await asyncio.sleep(30)
 
     harness.model = Slow(lambda worker, view: LETTERS)
-    group = (await begin(harness, budget=Budget(seconds=0.05))).workers(OPENING)
+    group = await start(harness, budget={"seconds": 0.05})
     with pytest.raises(BudgetExceeded):
-        await clock.run(group.advance(GroupStep(inputs=(WorkerInput(text="a"), None))))
+        await clock.run(group.advance(GroupStep(inputs=(A, None))))
     assert harness.run.ledger.exhausted == "seconds"
     await group.aclose()
 
 
 async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> None:
-    group = (await begin(harness)).workers(OPENING)
+    group = await start(harness)
 
     async def work() -> None:
         try:
@@ -179,7 +171,7 @@ async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> Non
         await task
     kept = group.usage.completion_tokens
     harness.model = ReplayModel("scripted", "scripted@1", harness.model.capabilities)
-    shown = (await begin(harness)).workers(OPENING)
+    shown = await start(harness)
     with pytest.raises(StoreError):
         await write(shown, 10_000)
     assert shown.usage.completion_tokens == kept
@@ -188,13 +180,13 @@ async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> Non
 async def test_a_model_without_a_shared_cache_has_no_workers(harness: RunHarness) -> None:
     harness.model = ScriptedModel(replies("x"))
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
-        (await begin(harness)).workers(OPENING)
+        await start(harness)
 
 
 async def test_a_step_in_flight_ends_when_the_user_wants_the_answer_and_its_repetition_there(
     harness: RunHarness,
 ) -> None:
-    group = (await begin(harness)).workers(OPENING)
+    group = await start(harness)
     expected = await write(group, 3)
     held = asyncio.Event()
 
@@ -216,9 +208,7 @@ async def test_a_step_in_flight_ends_when_the_user_wants_the_answer_and_its_repe
     assert harness.spent.completion_tokens == group.usage.completion_tokens == 3 + 2
     assert harness.run.ledger.used("tokens") == 5  # nothing stays reserved
 
-    model = await begin(harness)
-    harness.run.conclusion = Conclusion("solve", 0)
-    again = model.workers(OPENING)
+    again = await start(harness, conclusion=Conclusion("solve", 0))
     assert await write(again, 3) == expected
     with pytest.raises(BudgetExceeded, match="the user wants the answer now"):
         await again.advance(step)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from reason.core.budget import Budget
 from reason.core.errors import BackendError, BudgetExceeded
 from reason.core.messages import Prompt, Thought
-from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
 from reason.serving.profiles.profile import ModelProfile
 from reason.serving.quick_calls import first_tokens, quick_capabilities, quick_params, without_thought
 from support.scripted_model import ALWAYS_THINKS, CLOSE, END, OPEN, THINKS, ScriptedModel, thinking
@@ -32,59 +29,37 @@ def thinker(profile, thought="It is long.", **options):
 
 
 def shares(distribution):
-    return {
-        token: pytest.approx(math.exp(p)) for token, p in zip(distribution.tokens, distribution.logprobs, strict=True)
-    }
+    return pytest.approx(dict(zip(distribution.tokens, map(math.exp, distribution.logprobs), strict=True)))
 
 
-@pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-
-    async def begin(model, **budget):
-        runs = RunHarness(store, model)
-        return await runs.begin("r", strategy="cot", question=Question(text="q"), budget=Budget(**budget), seed=1)
-
-    yield begin
-    await store.aclose()
-
-
-async def test_a_thought_that_can_be_closed_is_and_nothing_is_generated():
-    model = thinker(THINKS)
+@pytest.mark.parametrize(
+    ("model", "shown", "tokens", "sent"),
+    [
+        (thinker(THINKS), {"N": 0.8, "Y": 0.2}, (0, 0), []),  # its thought can be closed, and nothing is generated
+        (thinker(HYBRID), {"N": 0.8, "Y": 0.2}, (1, 0), [("none", None, 1)]),  # told not to think
+        (thinker(ALWAYS_THINKS, "N"), {"Y": 0.8, "N": 0.2}, (4, 3), [("low", 1024, 1)]),  # has room for its thought
+        (ScriptedModel(lambda text: {"Y": 0.5, END: 0.5}), {"Y": 0.5, END: 0.5}, (0, 0), []),  # does not think
+    ],
+)
+async def test_a_verdict_is_read_at_the_beginning_of_the_answer(model, shown, tokens, sent):
     (distribution,) = await first_tokens(model, [PROMPT], 20)
-    assert shares(distribution) == {"N": 0.8, "Y": 0.2}
-    assert not model.generate_calls
+    assert shares(distribution) == shown
+    assert (distribution.usage.completion_tokens, distribution.usage.thinking_tokens) == tokens
+    params = [request.sampling for requests in model.generate_calls for request in requests]
+    assert [(p.effort, p.thinking_tokens, p.max_tokens) for p in params] == sent
 
 
-async def test_a_model_told_not_to_think_generates_one_token_of_the_answer():
-    model = thinker(HYBRID)
-    (distribution,) = await first_tokens(model, [PROMPT], 20)
-    assert shares(distribution) == {"N": 0.8, "Y": 0.2}
-    assert distribution.usage.completion_tokens == 1
-    ((request,),) = model.generate_calls
-    assert (request.sampling.effort, request.sampling.max_tokens) == ("none", 1)
-
-
-async def test_a_model_that_always_thinks_has_room_for_it_and_its_answer_is_read():
-    model = thinker(ALWAYS_THINKS, "N")
-    (distribution,) = await first_tokens(model, [PROMPT], 20)
-    assert shares(distribution) == {"Y": 0.8, "N": 0.2}
-    ((request,),) = model.generate_calls
-    assert (request.sampling.effort, request.sampling.thinking_tokens) == ("low", 1024)
-    assert distribution.usage.thinking_tokens == 3
-
-
-async def test_a_verdict_cut_in_its_thought_is_none_and_reported(harness):
-    model = await harness(thinker(ALWAYS_THINKS, "Y" * 2000))
+async def test_a_verdict_cut_in_its_thought_is_none_and_reported(store):
+    model = await RunHarness(store, thinker(ALWAYS_THINKS, "Y" * 2000)).begin()
     assert await first_tokens(model, [PROMPT, PROMPT], 20) == [None, None]
     (note,) = model.run.degraded
     assert note.startswith("some verdicts of scripted were cut while it thought")
     assert "--judge-model" in note
 
 
-async def test_a_quick_call_that_the_budget_does_not_cover_is_refused_with_the_remedy(harness):
+async def test_a_quick_call_that_the_budget_does_not_cover_is_refused_with_the_remedy(store):
     inner = thinker(ALWAYS_THINKS)
-    model = await harness(inner, tokens=500)
+    model = await RunHarness(store, inner).begin(budget={"tokens": 500})
     with pytest.raises(BudgetExceeded):
         await first_tokens(model, [PROMPT], 20)
     assert not inner.generate_calls
@@ -100,11 +75,8 @@ async def test_failed_verdicts_are_none_and_all_failed_are_an_error():
         await first_tokens(model, [PROMPT], 20)
 
 
-async def test_a_model_that_does_not_think_is_asked_as_ever():
-    model = ScriptedModel(lambda text: {"Y": 0.5, END: 0.5})
-    (distribution,) = await first_tokens(model, [PROMPT], 20)
-    assert shares(distribution) == {"Y": 0.5, END: 0.5}
-    assert not model.generate_calls
+def test_a_model_that_does_not_think_is_asked_as_ever():
+    model = ScriptedModel(lambda text: {END: 1.0})
     assert quick_params(model, max_tokens=1).effort is None
     assert without_thought(PROMPT, model.capabilities.profile) is PROMPT
 
@@ -112,9 +84,9 @@ async def test_a_model_that_does_not_think_is_asked_as_ever():
 def test_what_is_refused_while_thinking_is_there_in_a_quick_call():
     refuses = frozenset({"logprobs", "json_schema"})
     able = thinker(HYBRID.model_copy(update={"refuses_while_thinking": refuses}), json_schema=True)
-    assert (quick_capabilities(able).top_logprobs, quick_capabilities(able).json_schema) == (20, True)
     unable = thinker(ALWAYS_THINKS.model_copy(update={"refuses_while_thinking": refuses}), json_schema=True)
-    assert (quick_capabilities(unable).top_logprobs, quick_capabilities(unable).json_schema) == (0, False)
+    quick = [quick_capabilities(model) for model in (able, unable)]
+    assert [(can.top_logprobs, can.json_schema) for can in quick] == [(20, True), (0, False)]
 
 
 def test_only_an_unmarked_prompt_gets_an_empty_thought():
