@@ -23,22 +23,15 @@ def row(seed: int = 0) -> np.ndarray:
 
 
 def state(generated: list[int] | None = None) -> ProcessorState:
-    return ProcessorState([1], [] if generated is None else generated, 0, eos_ids=frozenset({EOS}))
+    return ProcessorState([1], generated or [], 0, eos_ids=frozenset({EOS}))
 
 
-def only(logits: np.ndarray) -> int | None:
-    """The one token a row leaves; None if it leaves several."""
-    (left,) = np.nonzero(np.isfinite(logits))
-    return int(left[0]) if len(left) == 1 else None
-
-
-def write(processor: Any, want: list[int], seed: int = 0) -> tuple[list[int], ProcessorState]:
+def write(processor: Any, want: list[int]) -> tuple[list[int], ProcessorState]:
     """A sample that says `want`, except where the processor leaves a single token or forbids what is wanted."""
     here = state()
     for token in want:
-        logits = processor(row(seed), here)
-        forced = only(logits)
-        chosen = forced if forced is not None else token if np.isfinite(logits[token]) else 11
+        (left,) = np.nonzero(np.isfinite(processor(row(), here)))
+        chosen = int(left[0]) if len(left) == 1 else token if token in left else 11
         here.generated_ids.append(chosen)  # type: ignore[attr-defined]
     return list(here.generated_ids), here
 
@@ -57,12 +50,10 @@ def test_entropy_is_the_entropy(values: list[float]) -> None:
 
 
 def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
-    half = np.full(VOCABULARY, float("-inf"), dtype=np.float32)
-    half[:4] = 3.0
-    assert measure(half)[0] == pytest.approx(math.log(4), abs=1e-6)
-    certain = np.full(VOCABULARY, float("-inf"), dtype=np.float32)
-    certain[3] = -5.0
-    assert measure(certain)[0] == 0.0
+    for left, entropy in ((4, math.log(4)), (1, 0.0)):
+        logits = np.full(VOCABULARY, float("-inf"), dtype=np.float32)
+        logits[:left] = 3.0
+        assert measure(logits)[0] == pytest.approx(entropy, abs=1e-6 * (left > 1))
 
 
 @pytest.mark.parametrize(
@@ -71,14 +62,17 @@ def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
 )
 def test_probe_reports_the_requested_positions(args: dict[str, Any], expected: list[int]) -> None:
     processor = entropy_probe(token_logprobs=[4, 2], **args)
-    here = state([])
+    here = state()
     for position in range(4):
         logits = row(position)
         assert processor(logits, here) is logits
         here.generated_ids.append(5)  # type: ignore[attr-defined]
-    assert here.extras["positions"] == expected
-    assert here.extras["entropy"] == [measure(row(p))[0] for p in expected]
-    assert here.extras["logprobs"] == [measure(row(p), [4, 2])[1] for p in expected]
+    measured = [measure(row(p), [4, 2]) for p in expected]
+    assert here.extras == {
+        "positions": expected,
+        "entropy": [entropy for entropy, _ in measured],
+        "logprobs": [logprobs for _, logprobs in measured],
+    }
 
 
 def test_repeated_position_counts_once() -> None:
@@ -104,17 +98,11 @@ def test_steering_adds_subtracts_and_decays() -> None:
 # --- step_control
 
 
-def test_no_step_is_longer_than_allowed() -> None:
-    processor = step_control(max_tokens=3, end_ids=END)
-    said, here = write(processor, [1, 2, 3, 4, 5, 6, 1, 2, 7, 8, 1, 1])
+def test_no_step_is_longer_than_allowed_and_a_started_end_is_completed() -> None:
+    said, here = write(step_control(max_tokens=3, end_ids=END), [1, 2, 3, 4, 5, 6, 1, 2, 7, 8, 1, 1])
     assert said == [1, 2, 3, 7, 8, 6, 1, 2, 7, 8, 1, 1]
-    assert here.extras["forced"] == [3, 4, 8, 9]
-    assert here.extras["steps"] == 2
-
-
-def test_started_end_sequence_is_completed() -> None:
-    processor = step_control(max_tokens=3, end_ids=[5, 5])
-    assert write(processor, [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
+    assert here.extras == {"forced": [3, 4, 8, 9], "steps": 2}
+    assert write(step_control(max_tokens=3, end_ids=[5, 5]), [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
 
 
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=60), st.integers(1, 6))

@@ -63,9 +63,14 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
     return request.param(tmp_path)
 
 
-def grammars(tokenizer: Tokenizer, extra: int = 3) -> GrammarCompiler:
+@pytest.fixture
+def every_byte(tmp_path: Path) -> Tokenizer:
+    return byte_level(tmp_path)
+
+
+def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
     """As of a model whose rows are longer than its tokenizer's vocabulary."""
-    return GrammarCompiler(tokenizer, tokenizer.size + extra, {1}, "local/tiny")
+    return GrammarCompiler(tokenizer, tokenizer.size + 3, {1}, "local/tiny")
 
 
 def allowed(grammar, state, size: int) -> set[int]:
@@ -96,42 +101,36 @@ def test_sampled_texts_satisfy_the_schema(tokenizer):
 def test_end_of_text_is_allowed_only_where_valid(tokenizer):
     held, size = grammars(tokenizer), tokenizer.size
     number, one = held.of({"type": "integer", "minimum": 0, "maximum": 99}), held.of({"const": "a"})
-    said: list[int] = []
-    state = ProcessorState((), said, 0)
-    assert 1 not in allowed(number, state, size)
-    said += tokenizer.encode("1")
-    assert 1 in allowed(number, state, size)
-    assert not number.ended(state)
-    said += tokenizer.encode("2")
-    assert allowed(number, state, size) == {1}
-    assert number.ended(state)
+    seen = []
+    for text in ("", "1", "12"):
+        state = ProcessorState((), [i for digit in text for i in tokenizer.encode(digit)], 0)
+        rest = allowed(number, state, size)
+        seen.append((1 in rest, rest == {1}, number.ended(state)))
+    assert seen == [(False, False, False), (True, False, False), (True, True, True)]
     whole = ProcessorState((), tokenizer.encode('"a"'), 0)
-    assert one.ended(whole)
-    assert allowed(one, whole, size) == {1}
+    assert (one.ended(whole), allowed(one, whole, size)) == (True, {1})
 
 
-def test_samples_have_separate_states_and_can_be_rolled_back(tmp_path):
-    tokenizer = byte_level(tmp_path)
-    grammar, size = grammars(tokenizer).of({"enum": ["ab", "cd"]}), tokenizer.size
-    first, second = ProcessorState((), [], 0), ProcessorState((), [], 1)
-    a, c, quote = (tokenizer.encode(t)[0] for t in ("a", "c", '"'))
-    start = allowed(grammar, first, size)
-    assert start == {quote}
-    first.generated_ids, second.generated_ids = [quote, a], [quote, c]
-    assert allowed(grammar, first, size) == {tokenizer.encode("b")[0]}
-    assert allowed(grammar, second, size) == {tokenizer.encode("d")[0]}
-    assert allowed(grammar, first, size) == allowed(grammar, first, size)  # asked for the same place twice
-    first.generated_ids = [quote]  # an engine that begins again
-    assert allowed(grammar, first, size) == {a, c}
-    first.generated_ids = []
-    assert allowed(grammar, first, size) == start
+def test_samples_have_separate_states_and_can_be_rolled_back(every_byte):
+    grammar, size = grammars(every_byte).of({"enum": ["ab", "cd"]}), every_byte.size
+    states = ProcessorState((), [], 0), ProcessorState((), [], 1)
+    a, b, c, d, quote = (every_byte.encode(t)[0] for t in 'abcd"')
+    for sample, generated, rest in (
+        (0, [], {quote}),
+        (0, [quote, a], {b}),
+        (1, [quote, c], {d}),
+        (0, [quote, a], {b}),  # asked for the same place twice
+        (0, [quote], {a, c}),  # an engine that begins again
+        (0, [], {quote}),
+    ):
+        states[sample].generated_ids = generated
+        assert allowed(grammar, states[sample], size) == rest
 
 
-def test_a_row_is_never_changed_in_place(tmp_path):
-    tokenizer = byte_level(tmp_path)
-    row = np.arange(tokenizer.size, dtype=np.float32)
+def test_a_row_is_never_changed_in_place(every_byte):
+    row = np.arange(every_byte.size, dtype=np.float32)
     before = row.copy()
-    masked = grammars(tokenizer).of(PAIR)(row, ProcessorState((), [], 0))
+    masked = grammars(every_byte).of(PAIR)(row, ProcessorState((), [], 0))
     assert (row == before).all()
     kept = np.isfinite(masked)
     assert (masked[kept] == before[kept]).all()
@@ -149,36 +148,32 @@ def test_a_row_is_never_changed_in_place(tmp_path):
         ({"enum": []}, "Unsatisfiable"),
     ],
 )
-def test_invalid_or_unsupported_schemas_are_named(tmp_path, schema, told):
-    held = grammars(byte_level(tmp_path))
+def test_invalid_or_unsupported_schemas_are_named(every_byte, schema, told):
+    held = grammars(every_byte)
     for refuse in (held.check, held.of):
         with pytest.raises(UserError, match=told) as caught:
             refuse(schema)
         assert next(iter(schema)) in str(caught.value)
-        assert caught.value.param == "json_schema"
-        assert caught.value.http_status == 400
+        assert (caught.value.param, caught.value.http_status) == ("json_schema", 400)
     held.check(PAIR)
 
 
-def test_the_order_of_properties_is_the_schemas(tmp_path):
-    tokenizer = byte_level(tmp_path)
-    held, size = grammars(tokenizer), tokenizer.size
+def test_the_order_of_properties_is_the_schemas(every_byte):
+    held = grammars(every_byte)
     turned = {**PAIR, "properties": dict(reversed(PAIR["properties"].items()))}
-    opening = tokenizer.encode('{"')
     for schema, first in ((PAIR, "n"), (turned, "c"), (PAIR, "n")):
-        state = ProcessorState((), opening, 0)
-        assert allowed(held.of(schema), state, size) == {tokenizer.encode(first)[0]}
+        state = ProcessorState((), every_byte.encode('{"'), 0)
+        assert allowed(held.of(schema), state, every_byte.size) == set(every_byte.encode(first))
 
 
-def test_tokenizers_without_byte_tokens_are_unsupported(tmp_path):
+def test_tokenizers_without_byte_tokens_are_unsupported(tmp_path, every_byte):
     fast = Fast(models.WordPiece(vocab={t: i for i, t in enumerate([*ENDS, "[UNK]", "a", "##b"])}, unk_token="[UNK]"))
     fast.decoder = decoders.WordPiece()
     held = grammars(saved(fast, tmp_path))
     assert not held.possible
     with pytest.raises(CapabilityMissing, match="json_schema"):
         held.of(PAIR)
-    nothing_ends = byte_level(tmp_path)
-    assert not GrammarCompiler(nothing_ends, nothing_ends.size, (), "local/tiny").possible
+    assert not GrammarCompiler(every_byte, every_byte.size, (), "local/tiny").possible  # nothing ends
 
 
 def test_probe_text_satisfies_its_schema():

@@ -15,21 +15,16 @@ RAW = "<|channel|>analysis<|message|>so<|end|><|start|>assistant<|channel|>final
 
 @pytest.mark.parametrize("profile", FAMILIES, ids=[tags[0] for tags in COMMON_TAGS])
 def test_a_thought_between_the_familys_tags_is_no_answer(profile: ModelProfile) -> None:
-    split = split_thought(f"{profile.open_tag}a < b{profile.close_tag}\n\nFour.\n", profile)
-    assert (split.thought.strip(), split.answer, split.is_thinking, split.has_thought) == (
-        "a < b",
-        "Four.\n",
-        False,
-        True,
-    )
-    opened = split_thought(f"a < b{profile.close_tag}\n\nFour.\n", profile, opened=True)
-    assert (opened.thought.strip(), opened.answer) == ("a < b", "Four.\n")
-    late = split_thought(f"\n {profile.open_tag}a < b{profile.close_tag}Four.", profile)
-    assert late.answer == "Four."
-    cut = split_thought(f"{profile.open_tag}a < b", profile)
-    assert (cut.thought.strip(), cut.answer, cut.is_thinking) == ("a < b", "", True)
-    plain = split_thought("Four <b>.", profile)
-    assert (plain.thought, plain.answer, plain.has_thought) == ("", "Four <b>.", False)
+    opening, closing = profile.open_tag, profile.close_tag
+    for text, opened, expected in (
+        (f"{opening}a < b{closing}\n\nFour.\n", False, ("a < b", "Four.\n", False, True)),
+        (f"a < b{closing}\n\nFour.\n", True, ("a < b", "Four.\n", False, True)),
+        (f"\n {opening}a < b{closing}Four.", False, ("a < b", "Four.", False, True)),  # late
+        (f"{opening}a < b", False, ("a < b", "", True, True)),  # cut
+        ("Four <b>.", False, ("", "Four <b>.", False, False)),
+    ):
+        split = split_thought(text, profile, opened=opened)
+        assert (split.thought.strip(), split.answer, split.is_thinking, split.has_thought) == expected
 
 
 @pytest.mark.parametrize(

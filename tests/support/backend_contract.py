@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing, ContextTooLong
-from reason.core.messages import Chunk, Prompt, Request, SamplingParams
+from reason.core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from reason.serving.model import Feature, LanguageModel
 from reason.serving.structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from reason.serving.tool_calls import TRIAL_TOOL
@@ -56,12 +56,6 @@ def need(model: LanguageModel, *features: Feature) -> None:
             pytest.skip(f"{model.name} has no {feature}")
 
 
-def need_stop_strings(model: LanguageModel) -> None:
-    """Skip where the model's profile refuses stop strings."""
-    if model.capabilities.profile.refused("stop", thinking=False):
-        pytest.skip(f"{model.name} takes no stop strings")
-
-
 def greedy(prompt: Prompt, max_tokens: int, **more: Any) -> Request:
     return Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=max_tokens, seed=0, **more))
 
@@ -70,6 +64,15 @@ async def one(model: LanguageModel, request: Request) -> Any:
     [[completion]] = await model.generate([request])
     assert completion.ok, completion.failure
     return completion
+
+
+async def sampled(
+    model: LanguageModel, probe: Probe, *, seed: int, n: int = 12, samples: tuple[int, ...] | None = None
+) -> list[Completion]:
+    """Samples of the probe's prompt."""
+    sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=n, seed=seed)
+    [made] = await model.generate([Request(prompt=probe.prompt, sampling=sampling, sample_indices=samples)])
+    return made
 
 
 async def test_replies_come_in_the_order_of_the_requests(backend: LanguageModel, probe: Probe) -> None:
@@ -82,10 +85,8 @@ async def test_replies_come_in_the_order_of_the_requests(backend: LanguageModel,
 
 
 async def test_samples_of_one_request_are_numbered_and_differ(backend: LanguageModel, probe: Probe) -> None:
-    sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=3)
-    [samples] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling)])
-    assert [s.sample_index for s in samples] == list(range(12))
-    assert all(s.ok for s in samples)
+    samples = await sampled(backend, probe, seed=3)
+    assert [(s.sample_index, s.ok) for s in samples] == [(i, True) for i in range(12)]
     assert len({s.text for s in samples}) > 1
 
 
@@ -93,36 +94,28 @@ async def test_a_seed_gives_the_same_samples_again_and_another_seed_others(
     backend: LanguageModel, probe: Probe
 ) -> None:
     need(backend, "seed")
-
-    async def texts(seed: int, samples: tuple[int, ...] | None = None) -> list[str]:
-        sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=12, seed=seed)
-        [made] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling, sample_indices=samples)])
-        return [s.text for s in made]
-
-    first = await texts(7)
-    assert await texts(7) == first
-    assert await texts(8) != first
-    assert await texts(7, (9, 2, 3)) == [first[9], first[2], first[3]]
+    first, again, others, three = [
+        [s.text for s in await sampled(backend, probe, seed=seed, samples=samples)]
+        for seed, samples in ((7, None), (7, None), (8, None), (7, (9, 2, 3)))
+    ]
+    assert again == first
+    assert others != first
+    assert three == [first[9], first[2], first[3]]
 
 
-async def test_a_stop_string_ends_the_text_before_itself(backend: LanguageModel, probe: Probe) -> None:
-    need_stop_strings(backend)
+async def test_a_stop_string_ends_the_text_before_itself_and_the_sample_says_so(
+    backend: LanguageModel, probe: Probe
+) -> None:
+    if backend.capabilities.profile.refused("stop", thinking=False):
+        pytest.skip(f"{backend.name} takes no stop strings")
     whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
-    stop = whole.text[2:3]
-    cut = await one(backend, greedy(probe.prompt, probe.max_tokens, stop=(stop,)))
-    assert cut.text == whole.text[: whole.text.index(stop)]
-    assert cut.finish_reason == "stop"
-
-
-async def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(backend: LanguageModel, probe: Probe) -> None:
-    need_stop_strings(backend)
-    whole = await one(backend, greedy(probe.prompt, probe.max_tokens))
-    stop = whole.text[2:4]
-    request = greedy(probe.prompt, probe.max_tokens, stop=("never said", stop))
-    cut = await one(backend, request)
+    for stop in (whole.text[2:3], whole.text[2:4]):
+        request = greedy(probe.prompt, probe.max_tokens, stop=("never said", stop))
+        cut = await one(backend, request)
+        assert cut.text == whole.text[: whole.text.index(stop)]
+        assert (cut.finish_reason, cut.stop_reason) == ("stop", stop if probe.reports_stop else None)
     [*_, last] = [piece async for piece in backend.stream(request)]
     assert last.completion is not None
-    assert (cut.finish_reason, cut.stop_reason) == ("stop", stop if probe.reports_stop else None)
     assert last.completion.stop_reason == cut.stop_reason
     short = await one(backend, greedy(probe.prompt, 1, stop=("never said",)))
     assert (short.finish_reason, short.stop_reason) == ("length", None)
@@ -165,25 +158,22 @@ async def test_alternatives_are_sorted_and_hold_the_greedy_token(backend: Langua
 
 
 async def test_usage_counts_prompt_and_completion(backend: LanguageModel, probe: Probe) -> None:
-    sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=3, seed=1)
-    [samples] = await backend.generate([Request(prompt=probe.prompt, sampling=sampling)])
-    assert samples[0].usage.prompt_tokens > 0
-    counted = backend.count_tokens(probe.prompt)
-    assert counted in (None, samples[0].usage.prompt_tokens)
+    samples = await sampled(backend, probe, seed=1, n=3)
+    first = samples[0].usage
+    assert first.prompt_tokens > 0
+    assert backend.count_tokens(probe.prompt) in (None, first.prompt_tokens)
     for sample in samples:
         assert 0 <= sample.usage.cached_tokens <= sample.usage.prompt_tokens
         assert 1 <= sample.usage.completion_tokens <= probe.max_tokens
         if sample.token_ids:
             assert sample.usage.completion_tokens == len(sample.token_ids)
-    price = backend.capabilities.usd_per_completion_token
-    assert (samples[0].usage.cost_usd is None) == (price is None)
+    assert (first.cost_usd is None) == (backend.capabilities.usd_per_completion_token is None)
 
 
 async def test_the_listener_hears_everything_once(backend: LanguageModel, probe: Probe) -> None:
     heard: list[Chunk] = []
-    sampling = SamplingParams(
-        temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5, logprobs=backend.capabilities.logprobs
-    )
+    shown = backend.capabilities.logprobs
+    sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5, logprobs=shown)
     requests = [Request(prompt=p, sampling=sampling) for p in probe.others]
     replies = await backend.generate(requests, heard.append)
     for i, reply in enumerate(replies):
@@ -208,7 +198,7 @@ async def test_a_stream_is_the_sample_in_pieces(backend: LanguageModel, probe: P
 
 async def test_cancelling_leaves_nothing_running(backend: LanguageModel, probe: Probe) -> None:
     begun = asyncio.Event()
-    sampling = SamplingParams(temperature=1.0, max_tokens=200, n=4, seed=1, ignore_eos=False)
+    sampling = SamplingParams(temperature=1.0, max_tokens=200, n=4, seed=1)
     requests = [Request(prompt=p, sampling=sampling) for p in probe.others]
     task = asyncio.create_task(backend.generate(requests, lambda chunk: begun.set()))
     await begun.wait()
@@ -271,21 +261,16 @@ async def test_tools_are_shown_or_the_request_is_refused(backend: LanguageModel,
 async def test_scores_agree_with_the_logprobs_of_generation(backend: LanguageModel, probe: Probe) -> None:
     need(backend, "scoring", "logprobs")
     made = await one(backend, greedy(probe.prompt, probe.max_tokens, logprobs=True))
-    [scored, short] = await backend.score(probe.prompt, [made.token_ids, made.token_ids[:2]])
+    scored, short, by_text = await backend.score(probe.prompt, [made.token_ids, made.token_ids[:2], made.text])
     assert scored.token_ids == made.token_ids
     assert scored.logprobs == pytest.approx(made.logprobs, abs=probe.tolerance)
     assert scored.is_greedy
     assert short.logprobs == pytest.approx(made.logprobs[:2], abs=probe.tolerance)
     assert scored.usage.prompt_tokens > short.usage.prompt_tokens
-    assert await backend.score(probe.prompt, []) == []
-
-
-async def test_a_scored_text_has_the_tokens_of_the_whole(backend: LanguageModel, probe: Probe) -> None:
-    need(backend, "scoring")
-    made = await one(backend, greedy(probe.prompt, 3))
-    [by_text] = await backend.score(probe.prompt, [made.text])
+    # a text has the tokens of the whole
     assert len(by_text.logprobs) == len(by_text.token_ids) > 0
     assert all(v <= 1e-6 for v in by_text.logprobs)
+    assert await backend.score(probe.prompt, []) == []
 
 
 async def test_the_next_token_is_the_first_of_a_greedy_sample(backend: LanguageModel, probe: Probe) -> None:

@@ -21,47 +21,28 @@ def renders(default: str, **others: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        pytest.param(
-            renders("", enable_thinking_false=EMPTY),
-            {"thinks": "default", "opened_by_template": False, "open_tag": "<think>\n", "close_tag": "\n</think>\n\n"},
-            id="qwen3",
-        ),
-        pytest.param(
-            renders("<think>\n", enable_thinking_false=EMPTY),
-            {"thinks": "default", "opened_by_template": True, "open_tag": "<think>\n", "close_tag": "\n</think>\n\n"},
-            id="qwen3.5",
-        ),
-        pytest.param(
-            renders("</think>", thinking_true="<think>"),
-            {"thinks": "opt-in", "opened_by_template": True, "open_tag": "<think>", "close_tag": "</think>"},
-            id="deepseek-v3.1",
-        ),
-        pytest.param(
-            renders("<think>\n"),
-            {"thinks": "always", "opened_by_template": True, "open_tag": "<think>\n", "close_tag": "</think>"},
-            id="deepseek-r1",
-        ),
-        pytest.param(
-            renders("", enable_thinking_false="\n<think></think>"),
-            {"thinks": "default", "opened_by_template": False, "open_tag": "<think>", "close_tag": "</think>"},
-            id="glm-4.5",
-        ),
-        pytest.param(
-            renders("", enable_thinking_true="<|think|>"),
-            {
-                "thinks": "opt-in",
-                "opened_by_template": False,
-                "open_tag": "<|channel>thought\n",
-                "close_tag": "<channel|>",
-            },
-            id="gemma-4",
-        ),
-        pytest.param(renders(EMPTY), {"thinks": "never"}, id="template without a switch that closes the thought"),
+        (renders("", enable_thinking_false=EMPTY), ("default", False, "<think>\n", "\n</think>\n\n")),
+        (renders("<think>\n", enable_thinking_false=EMPTY), ("default", True, "<think>\n", "\n</think>\n\n")),
+        (renders("</think>", thinking_true="<think>"), ("opt-in", True, "<think>", "</think>")),
+        (renders("<think>\n"), ("always", True, "<think>\n", "</think>")),
+        (renders("", enable_thinking_false="\n<think></think>"), ("default", False, "<think>", "</think>")),
+        (renders("", enable_thinking_true="<|think|>"), ("opt-in", False, "<|channel>thought\n", "<channel|>")),
+        (renders(EMPTY), ("never",)),
+    ],
+    ids=[
+        "qwen3",
+        "qwen3.5",
+        "deepseek-v3.1",
+        "deepseek-r1",
+        "glm-4.5",
+        "gemma-4",
+        "closes the thought without a switch",
     ],
 )
-def test_template_shows_when_and_how_a_model_thinks(shown: dict[str, str], expected: dict[str, Any]) -> None:
+def test_template_shows_when_and_how_a_model_thinks(shown: dict[str, str], expected: tuple[Any, ...]) -> None:
     fields = profile_of_renders(shown)
-    assert {name: fields.get(name) for name in expected} == expected
+    names = ("thinks", "opened_by_template", "open_tag", "close_tag")
+    assert tuple(fields.get(name) for name in names[: len(expected)]) == expected
     parse_profile(fields, "chat template")
 
 
@@ -99,10 +80,9 @@ def test_open_and_close_tag_are_the_templates_own_empty_thought() -> None:
         assert f"{fields['open_tag']}{fields['close_tag']}" == empty
 
 
-def test_efforts_of_a_weaker_layer_do_not_contradict_a_stronger_one() -> None:
-    efforts = {"none": {}, "low": {"reasoning_effort": "low"}}
-    always = merge_profile([("user", {"thinks": "always"}), ("map", {"thinks": "default", "efforts": efforts})])
-    assert list(always.efforts) == ["low"]
-    assert not always.can_skip_thinking
-    never = merge_profile([("user", {"thinks": "never"}), ("map", {"thinks": "default", "efforts": efforts})])
-    assert never.efforts == {}
+@pytest.mark.parametrize(("thinks", "efforts"), [("always", ["low"]), ("never", [])])
+def test_efforts_of_a_weaker_layer_do_not_contradict_a_stronger_one(thinks: str, efforts: list[str]) -> None:
+    weaker = {"thinks": "default", "efforts": {"none": {}, "low": {"reasoning_effort": "low"}}}
+    merged = merge_profile([("user", {"thinks": thinks}), ("map", weaker)])
+    assert list(merged.efforts) == efforts
+    assert not (thinks == "always" and merged.can_skip_thinking)
