@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from support.fake_clock import FakeClock
 from support.fault_server import FaultServer
+from support.litellm_models import served
 from support.scripted_model import ScriptedModel, echoing
 
 Opened = AbstractAsyncContextManager[tuple[FaultServer, LiteLLMModel]]
@@ -35,6 +36,20 @@ def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+async def load() -> AsyncIterator[Callable[..., Awaitable[LiteLLMModel]]]:
+    """Loads models, which are closed in the end."""
+    models: list[LiteLLMModel] = []
+
+    async def load_one(name: str, **settings: Any) -> LiteLLMModel:
+        models.append(await load_litellm_model(name, Settings(**settings)))
+        return models[-1]
+
+    yield load_one
+    for model in models:
+        await model.aclose()
+
+
+@pytest.fixture
 def opened(clock: FakeClock) -> Open:
     """Opens a model on a server of its own: `async with opened(provider=…, script=…) as (server, model)`."""
     clock.flows = True
@@ -52,9 +67,7 @@ def opened(clock: FakeClock) -> Open:
         server = FaultServer(
             ScriptedModel(script, context_tokens=context_tokens), vllm=provider == "hosted_vllm", **server_options
         )
-        async with server.run() as base:
-            chosen = {"api_base": base, "timeout_s": 60.0, "retry_s": 60.0, **(settings or {})}
-            model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: chosen}))
+        async with served(server, f"{provider}/small", **{"retry_s": 60.0, **(settings or {})}) as model:
             await clock.settle()  # the last reply may be here before the server is done with it
             # faults begin when the model is open
             server.count, server.most_open = 0, 0
@@ -62,9 +75,6 @@ def opened(clock: FakeClock) -> Open:
             server.answered.clear()
             if fault is not None:
                 server.fault = fault
-            try:
-                yield server, model
-            finally:
-                await model.aclose()
+            yield server, model
 
     return open_one

@@ -9,7 +9,6 @@ import pytest
 from reason.core.errors import BackendError
 from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import Settings
-from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.providers import find_prices, find_target, load_litellm, map_entry
 
 pytestmark = pytest.mark.usefixtures("keys")
@@ -41,17 +40,13 @@ async def test_faults_of_another_provider_are_seen(opened, fault):
         assert server.count == 1
 
 
-async def test_prices_come_from_the_map_or_are_unknown():
-    model = await load_litellm_model("openai/gpt-4o-mini", Settings())
-    try:
-        listed = load_litellm().model_cost["gpt-4o-mini"]
-        assert model.capabilities.usd_per_prompt_token == listed["input_cost_per_token"] > 0
-        assert model.capabilities.usd_per_completion_token == listed["output_cost_per_token"]
-        assert model.prices.cost(1000, 1000, 0) == pytest.approx(1000 * listed["cache_read_input_token_cost"])
-        assert model.capabilities.context_tokens == 128_000
-        assert not model.capabilities.prompt_per_sample
-    finally:
-        await model.aclose()
+async def test_prices_come_from_the_map_or_are_unknown(load):
+    model, listed = await load("openai/gpt-4o-mini"), load_litellm().model_cost["gpt-4o-mini"]
+    can = model.capabilities
+    assert can.usd_per_prompt_token == listed["input_cost_per_token"] > 0
+    assert can.usd_per_completion_token == listed["output_cost_per_token"]
+    assert model.prices.cost(1000, 1000, 0) == pytest.approx(1000 * listed["cache_read_input_token_cost"])
+    assert (can.context_tokens, can.prompt_per_sample) == (128_000, False)
     priced = {**BASE, "usd_per_prompt_token": 0.5, "usd_per_completion_token": 0.25}
     for own, cost in ((BASE, None), (priced, 2.0)):  # somebody's own server under a known name
         prices, _ = find_prices(find_target("openai/gpt-4o-mini", Settings(providers={"openai": own})))

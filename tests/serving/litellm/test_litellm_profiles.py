@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from reason.core.errors import CapabilityMissing, UnknownName, UserError
 from reason.core.messages import Message, Prompt, Request, SamplingParams, Thought, Tool, ToolCall
 from reason.core.settings import Settings
-from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.profiles import provider_profile
 from reason.serving.litellm.providers import MAP_FILE, find_target, load_litellm
@@ -194,15 +193,12 @@ def test_unknown_field_of_a_users_profile_is_named() -> None:
 class Recorder:
     """Sends requests through LiteLLM's own building; each ends when its body is recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: Callable[..., Awaitable[LiteLLMModel]]) -> None:
         self.bodies: list[dict[str, Any]] = []
-        self._models: dict[str, LiteLLMModel] = {}
+        self._load = load
 
     async def model(self, name: str) -> LiteLLMModel:
-        if name not in self._models:
-            settings = Settings(providers={name: {"max_retries": 0}})
-            self._models[name] = await load_litellm_model(name, settings)
-        return self._models[name]
+        return await self._load(name, providers={name: {"max_retries": 0}})
 
     async def sent(self, name: str, prompt: Prompt = ASK, **sampling: Any) -> dict[str, Any]:
         """The body of a request, or a failure with LiteLLM's reason."""
@@ -221,17 +217,13 @@ class Recorder:
         self.bodies.append(_parsed(body))
         raise RuntimeError("recorded")
 
-    async def aclose(self) -> None:
-        for model in self._models.values():
-            await model.aclose()
-
 
 @pytest.fixture
-async def recorder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
+def recorder(monkeypatch: pytest.MonkeyPatch, load: Callable[..., Awaitable[LiteLLMModel]]) -> Recorder:
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
     from reason.serving.litellm.transport import HttpClient
 
-    recorder = Recorder()
+    recorder = Recorder(load)
 
     async def post(self: Any, url: str, data: Any = None, json: Any = None, **_: Any) -> None:
         recorder.record(json if json is not None else data)
@@ -241,8 +233,7 @@ async def recorder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
 
     monkeypatch.setattr(AsyncHTTPHandler, "post", post)
     monkeypatch.setattr(HttpClient, "post", stream_post)
-    yield recorder
-    await recorder.aclose()
+    return recorder
 
 
 def _parsed(body: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pytest
 from reason.core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import Settings
 from reason.serving.litellm.errors import RetryPolicy
-from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import Prices, find_target
 from reason.serving.litellm.requests import messages_of
@@ -23,6 +22,7 @@ from reason.serving.litellm.responses import (
     to_completion,
 )
 from reason.serving.profiles.profile import ModelProfile
+from support.litellm_models import served
 from support.thinking_server import DECOY, KINDS, QUESTION, Kind, ThinkingServer, text_of
 from support.waiting import wait_until
 
@@ -46,18 +46,10 @@ def each(kinds: list[Kind]) -> pytest.MarkDecorator:
 @asynccontextmanager
 async def opened(kind: Kind, **profile: Any) -> AsyncIterator[tuple[ThinkingServer, LiteLLMModel]]:
     server = ThinkingServer(kind)
-    async with server.run() as address:
-        base = address.removesuffix("/v1") if kind.anthropic else address
-        settings = Settings(
-            providers={kind.model: {"api_base": base, "max_retries": 0}},
-            profiles={kind.model: profile} if profile else {},
-        )
-        model = await load_litellm_model(kind.model, settings)
+    profiles = {kind.model: profile} if profile else {}
+    async with served(server, kind.model, profiles=profiles, root=kind.anthropic, max_retries=0) as model:
         server.reset()
-        try:
-            yield server, model
-        finally:
-            await model.aclose()
+        yield server, model
 
 
 async def one(

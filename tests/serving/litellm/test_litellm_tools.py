@@ -11,10 +11,10 @@ import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from reason.core.settings import Settings
-from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import find_target
 from reason.serving.servers.requests import salt_fields
+from support.litellm_models import served
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER
 from support.tool_server import SAID, ToolServer
@@ -30,14 +30,9 @@ async def opened(
 ) -> AsyncIterator[tuple[ToolServer, LiteLLMModel]]:
     """A tool server and ours in front of it."""
     server = ToolServer(ScriptedModel(replies("Warm.")), vllm=provider == "hosted_vllm", **options)
-    async with server.run() as base:
-        settings = {"api_base": base, "timeout_s": 60.0, "retry_s": 0.0, **(own or {})}
-        model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: settings}))
+    async with served(server, f"{provider}/small", **{"retry_s": 0.0, **(own or {})}) as model:
         server.requests.clear()
-        try:
-            yield server, model
-        finally:
-            await model.aclose()
+        yield server, model
 
 
 def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:

@@ -7,12 +7,12 @@ from itertools import count
 import pytest
 from reason.core.messages import Message, Prompt, Request, SamplingParams
 from reason.core.settings import Settings
-from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.prompt_cache import prefix_marks, prompt_start_key
 from reason.serving.litellm.providers import find_target, map_entry
 from reason.serving.litellm.requests import RequestTraits, chat_body
 from reason.serving.model import Capabilities
 from reason.serving.profiles.profile import ModelProfile
+from support.litellm_models import served
 from support.messages_server import MessagesServer
 from support.waiting import wait_until
 
@@ -33,12 +33,8 @@ def request(prompt, n=1):
 @asynccontextmanager
 async def opened():
     server = MessagesServer()
-    async with server.run() as base:
-        model = await load_litellm_model(NAME, Settings(providers={"anthropic": {"api_base": base, "timeout_s": 60}}))
-        try:
-            yield server, model
-        finally:
-            await model.aclose()
+    async with served(server, NAME) as model:
+        yield server, model
 
 
 async def test_samples_of_a_prompt_read_what_the_first_of_them_has_written():
@@ -87,19 +83,15 @@ async def test_a_failed_first_request_does_not_hold_up_the_others(monkeypatch):
         assert asking.cancelled()
 
 
-async def test_reading_and_writing_have_prices_of_their_own():
-    known = map_entry("anthropic", "claude-sonnet-4-5")
-    model = await load_litellm_model(NAME, Settings())
-    try:
-        assert model.prices.written == known["cache_creation_input_token_cost"] > known["input_cost_per_token"]
-        expected = 100 * known["input_cost_per_token"] + 600 * known["cache_read_input_token_cost"]
-        expected += 300 * known["cache_creation_input_token_cost"] + 10 * known["output_cost_per_token"]
-        assert model.prices.cost(1000, 600, 10, 300) == pytest.approx(expected)
-        # a dollar budget reserves the highest price that a prompt's tokens may have
-        assert model.capabilities.usd_per_prompt_token == known["cache_creation_input_token_cost"]
-        assert model.capabilities.profile.min_cached_tokens == known["prompt_cache_min_tokens"]
-    finally:
-        await model.aclose()
+async def test_reading_and_writing_have_prices_of_their_own(load):
+    known, model = map_entry("anthropic", "claude-sonnet-4-5"), await load(NAME)
+    assert model.prices.written == known["cache_creation_input_token_cost"] > known["input_cost_per_token"]
+    expected = 100 * known["input_cost_per_token"] + 600 * known["cache_read_input_token_cost"]
+    expected += 300 * known["cache_creation_input_token_cost"] + 10 * known["output_cost_per_token"]
+    assert model.prices.cost(1000, 600, 10, 300) == pytest.approx(expected)
+    # a dollar budget reserves the highest price that a prompt's tokens may have
+    assert model.capabilities.usd_per_prompt_token == known["cache_creation_input_token_cost"]
+    assert model.capabilities.profile.min_cached_tokens == known["prompt_cache_min_tokens"]
 
 
 def test_a_continued_conversation_is_marked_at_its_end():
