@@ -8,7 +8,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,27 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(store=tmp_path / "data" / "runs.sqlite3")
 
 
+Load = Callable[..., Awaitable[NamedMemory]]
+
+
+@pytest.fixture
+async def load(settings: Settings) -> AsyncIterator[Load]:
+    """Loads the memory `facts` with an embedding model or without, and closes it after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def load(embedding: WordVectors | None = None) -> NamedMemory:
+            memory = await load_memory("facts", settings, embedding)
+            stack.push_async_callback(memory.aclose)
+            return memory
+
+        yield load
+
+
+@pytest.fixture
+async def memory(load: Load) -> NamedMemory:
+    return await load(WordVectors())
+
+
 def item(text: str, score: float = 0.5, source: str = "") -> MemoryItem:
     kind = "folder" if source else "self"
     return MemoryItem(text=text, hash=text_hash(text), score=score, source_id=source, source_kind=kind, tokens=9)
@@ -50,9 +71,8 @@ async def recalled(memory: NamedMemory, text: str, k: int) -> list[str]:
     return [one.stored.item.text for one in await memory.recall(text, k)]
 
 
-async def test_it_outlasts_the_object(settings: Settings) -> None:
+async def test_it_outlasts_the_object(memory: NamedMemory, load: Load) -> None:
     before = time.time()
-    memory = await load_memory("facts", settings, WordVectors())
     assert await held(memory) == []
     assert await memory.recall("anything", 3) == []
     kept = await memory.add([item(FACTS[0], 0.75, "a.md:0-30"), item(FACTS[1])], run_id="r1", question="Where?")
@@ -62,7 +82,7 @@ async def test_it_outlasts_the_object(settings: Settings) -> None:
     await memory.aclose()
 
     embedding = WordVectors()
-    memory = await load_memory("facts", settings, embedding)
+    memory = await load(embedding)
     assert await memory.items() == written
     [first, second] = written
     assert (first.id, first.item) == (1, item(FACTS[0], 0.75, "a.md:0-30"))
@@ -70,11 +90,9 @@ async def test_it_outlasts_the_object(settings: Settings) -> None:
     assert before <= first.created <= time.time()
     assert await recalled(memory, "the capital", 1) == [FACTS[0]]
     assert embedding.asked == [["the capital"]]  # what it held was not embedded again
-    await memory.aclose()
 
 
-async def test_where_it_lies(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_where_it_lies(settings: Settings, memory: NamedMemory) -> None:
     await memory.add([item(FACTS[0])])
     await memory.aclose()
     folder = settings.store.parent / "memory"
@@ -83,8 +101,8 @@ async def test_where_it_lies(settings: Settings) -> None:
     assert [p.stem for p in list_memories(settings)] == ["facts"]
 
 
-async def test_duplicates_are_left_out_on_all_levels(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors({"locomotive": "train", "departs": "leaves"}))
+async def test_duplicates_are_left_out_on_all_levels(load: Load) -> None:
+    memory = await load(WordVectors({"locomotive": "train", "departs": "leaves"}))
     train, ship = "The train leaves at noon from platform nine", "A ship sails to the old harbour of Genoa each day"
     await memory.add([item(train), item(ship)])
     kept = await memory.add(
@@ -102,11 +120,10 @@ async def test_duplicates_are_left_out_on_all_levels(settings: Settings) -> None
     # what is only new among themselves
     kept = await memory.add([item("locomotive whistle x y"), item("train whistle x y")])
     assert len(kept) == 1
-    await memory.aclose()
 
 
-async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
-    memory = await load_memory("facts", settings)
+async def test_without_embeddings_it_goes_by_words(load: Load) -> None:
+    memory = await load()
     kept = await memory.add([item(text) for text in (*FACTS, "rome lies on the TIBER.")])
     assert kept == (1, 2, 3)
     found = await memory.recall("Which capitals lie on the Tiber?", 5)
@@ -119,14 +136,13 @@ async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
     # a model that comes later embeds what has no vector, once
     embedding = WordVectors()
     for _ in range(2):
-        memory = await load_memory("facts", settings, embedding)
+        memory = await load(embedding)
         assert await recalled(memory, "capital", 1) == [FACTS[0]]
         await memory.aclose()
     assert embedding.asked == [list(FACTS), ["capital"], ["capital"]]
 
 
-async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(memory: NamedMemory) -> None:
     await memory.add([item("red"), item("red green"), item("red green blue"), item("yellow")])
     found = await memory.recall("red", 9)
     assert [hit.stored.item.text for hit in found] == ["red", "red green", "red green blue"]
@@ -135,11 +151,9 @@ async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(
     assert await recalled(memory, "…", 2) == []
     with pytest.raises(UserError, match="k must be at least 1"):
         await memory.recall("red", 0)
-    await memory.aclose()
 
 
-async def test_it_is_a_brain(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_it_is_a_brain(memory: NamedMemory) -> None:
     assert isinstance(memory, KnowledgeSource)
     assert (memory.name, memory.kind) == ("facts", "memory")
     await memory.add([item("red"), item("red green", source="docs/a.md:0-9")])
@@ -149,11 +163,9 @@ async def test_it_is_a_brain(settings: Settings) -> None:
         ("red", "memory:facts#1", pytest.approx(1)),
         ("red green", "memory:facts#2 (docs/a.md:0-9)", pytest.approx(0.5**0.5)),
     ]
-    await memory.aclose()
 
 
-async def test_the_identity_is_that_of_the_state(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_the_identity_is_that_of_the_state(memory: NamedMemory, load: Load) -> None:
     seen = [memory.identity]
     await memory.add([item("red")])
     seen.append(memory.identity)
@@ -167,14 +179,14 @@ async def test_the_identity_is_that_of_the_state(settings: Settings) -> None:
     await memory.aclose()
     assert len(set(seen)) == 4
     for embedding, same in ((WordVectors(), True), (WordVectors(identity="other"), False), (None, False)):
-        memory = await load_memory("facts", settings, embedding)
+        memory = await load(embedding)
         assert (memory.identity == seen[-1]) is same
-        await memory.aclose()
 
 
-async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_least_relevant_and_then_the_oldest_go(
+    memory: NamedMemory, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(named_memory, "MAX_ITEMS", 3)
-    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("one", 0.5), item("two", 0.2), item("three", 0.5)])
     kept = await memory.add([item("four", 0.5), item("five", 0.1)])
     assert kept == (4,)
@@ -185,20 +197,16 @@ async def test_the_least_relevant_and_then_the_oldest_go(settings: Settings, mon
     assert await recalled(memory, "three", 5) == ["three"]
     await memory.aclose()
     # numbers are never used twice, and what went may come again
-    memory = await load_memory("facts", settings, WordVectors())
+    memory = await load(WordVectors())
     assert (await memory.add([item("one")])) == (7,)
-    await memory.aclose()
 
 
-async def test_a_score_that_is_no_number_counts_as_nothing(settings: Settings) -> None:
-    memory = await load_memory("facts", settings)
+async def test_a_score_that_is_no_number_counts_as_nothing(memory: NamedMemory) -> None:
     await memory.add([item("one", float("nan")), item("two", float("inf"))])
     assert [one.item.score for one in await memory.items()] == [0.0, 0.0]
-    await memory.aclose()
 
 
-async def test_items_are_removed_all_or_none(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_items_are_removed_all_or_none(memory: NamedMemory) -> None:
     await memory.add([item(text) for text in FACTS])
     with pytest.raises(UnknownName, match="'facts 9'"):
         await memory.remove([1, 9])
@@ -207,22 +215,17 @@ async def test_items_are_removed_all_or_none(settings: Settings) -> None:
     await memory.remove([])
     assert await held(memory) == [FACTS[1]]
     assert await recalled(memory, "capital of France", 3) == []
-    await memory.aclose()
 
 
-async def test_many_tasks_may_use_one(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_many_tasks_may_use_one(memory: NamedMemory) -> None:
     async with asyncio.TaskGroup() as group:
         for i in range(12):
             group.create_task(memory.add([item(f"fact{i} word{i}"), item("in common")]))
             group.create_task(memory.recall(f"fact{i}", 2))
     assert sorted(await held(memory)) == sorted([*(f"fact{i} word{i}" for i in range(12)), "in common"])
-    await memory.aclose()
 
 
-async def test_a_cancelled_add_is_done_or_not_begun(settings: Settings) -> None:
-    embedding = WordVectors()
-    memory = await load_memory("facts", settings, embedding)
+async def test_a_cancelled_add_is_done_or_not_begun(memory: NamedMemory) -> None:
     for waits in range(8):
         task = asyncio.create_task(memory.add([item(f"left{waits} right{waits}")]))
         for _ in range(waits):
@@ -234,24 +237,23 @@ async def test_a_cancelled_add_is_done_or_not_begun(settings: Settings) -> None:
     assert await memory.add([item("the last")])
     assert len(await memory.items()) == before + 1
     assert await recalled(memory, "last", 1) == ["the last"]
-    await memory.aclose()
 
 
-async def test_nothing_is_kept_if_it_cannot_be_embedded(settings: Settings) -> None:
+async def test_nothing_is_kept_if_it_cannot_be_embedded(load: Load) -> None:
     class Broken(WordVectors):
         async def embed(self, texts: Sequence[str], **_: object) -> None:  # type: ignore[override]
             raise BackendError("no embeddings today")
 
-    memory = await load_memory("facts", settings, Broken())
+    memory = await load(Broken())
     with pytest.raises(BackendError, match="no embeddings"):
         await memory.add([item("red")])
     assert await memory.items() == []
     await memory.aclose()
-    memory = await load_memory("facts", settings)
+    memory = await load()
     await memory.add([item("red")])
     await memory.aclose()
     with pytest.raises(BackendError, match="no embeddings"):
-        await load_memory("facts", settings, Broken())
+        await load(Broken())
 
 
 @pytest.mark.parametrize("name", ["", "Facts", "../facts", "a/b", ".hidden", "con", "x" * 81, "café"])
@@ -262,43 +264,39 @@ async def test_names_are_checked(settings: Settings, name: str) -> None:
     assert not settings.store.parent.exists()
 
 
-async def test_one_that_is_not_there(settings: Settings) -> None:
+async def test_one_that_is_not_there(settings: Settings, load: Load) -> None:
     assert list_memories(settings) == []
     with pytest.raises(UnknownName, match="'facts'"):
         await load_memory("facts", settings, create=False)
     assert list_memories(settings) == []
-    await (await load_memory("facts", settings)).aclose()
+    await load()
     with pytest.raises(UnknownName) as told:
         find_memory("fact", settings)
     assert told.value.nearest == ("facts",)
 
 
-async def test_one_that_was_removed_meanwhile_says_so(settings: Settings) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+async def test_one_that_was_removed_meanwhile_says_so(settings: Settings, memory: NamedMemory, load: Load) -> None:
     await memory.add([item("red")])
     remove_memory(memory_path("facts", settings))
     assert list_memories(settings) == []
     with pytest.raises(StoreError, match="removed by another process"):
         await memory.add([item("green")])
-    other = await load_memory("facts", settings, WordVectors())
+    other = await load()
     assert await held(other) == []
     with pytest.raises(StoreError, match="removed by another process"):
         await memory.items()
-    await memory.aclose()
-    await other.aclose()
 
 
-async def test_a_folder_that_must_not_be_written(settings: Settings) -> None:
+async def test_a_folder_that_must_not_be_written(settings: Settings, load: Load) -> None:
     home = settings.store.parent
     home.parent.mkdir(exist_ok=True)
     home.write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot use the directory") as told:
-        await load_memory("facts", settings)
+        await load()
     assert told.value.hint == "set --store"
 
 
-async def test_the_summary(settings: Settings) -> None:
-    memory = await load_memory("facts", settings)
+async def test_the_summary(settings: Settings, memory: NamedMemory) -> None:
     await memory.add([item(text) for text in FACTS])
     changed = max(one.created for one in await memory.items())
     await memory.aclose()
@@ -311,51 +309,41 @@ async def test_the_summary(settings: Settings) -> None:
 # -- damaged, other versions, other writers
 
 
-def garbage(path: Path) -> None:
-    path.write_bytes(b"no database" * 500)
-
-
-def without_items(path: Path) -> None:
+def change(path: Path, statement: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("DROP TABLE items")
+        db.execute(statement)
 
 
-def without_state(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("DROP TABLE state")
-
-
-def without_sense(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE items SET tokens = -1")
-
-
-@pytest.mark.parametrize("damage", [garbage, without_items, without_state, without_sense])
-async def test_a_damaged_file_is_told_with_the_remedy(settings: Settings, damage: Callable[[Path], None]) -> None:
-    memory = await load_memory("facts", settings, WordVectors())
+@pytest.mark.parametrize("damage", ["garbage", "DROP TABLE items", "DROP TABLE state", "UPDATE items SET tokens = -1"])
+async def test_a_damaged_file_is_told_with_the_remedy(
+    settings: Settings, memory: NamedMemory, load: Load, damage: str
+) -> None:
     await memory.add([item(text) for text in FACTS])
     path = find_memory("facts", settings)
-    damage(path)
+    if damage == "garbage":
+        path.write_bytes(b"no database" * 500)
+    else:
+        change(path, damage)
     with pytest.raises(MemoryDamaged, match="memory 'facts' is damaged") as told:
-        await load_memory("facts", settings, WordVectors())
+        await load(WordVectors())
     assert "reason memory rm facts" in told.value.hint
-    if damage is not without_sense:  # which a look at one item shows
+    if "tokens" not in damage:  # which a look at one item shows
         assert summarize_memory(path).state == "damaged"
     remove_memory(path)
     assert not list(path.parent.iterdir())
 
 
-async def test_another_version_is_refused(settings: Settings) -> None:
-    await load_memory("facts", settings)
-    with contextlib.closing(sqlite3.connect(find_memory("facts", settings))) as db, db:
-        db.execute("PRAGMA user_version = 3")
+async def test_another_version_is_refused(settings: Settings, load: Load) -> None:
+    await load()
+    change(find_memory("facts", settings), "PRAGMA user_version = 3")
     with pytest.raises(StoreError, match="another version of reason"):
-        await load_memory("facts", settings)
+        await load()
 
 
-async def test_a_file_that_another_writer_holds_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_another_writer_holds_is_told(
+    settings: Settings, memory: NamedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("reason.reasoning.memory.named_memory.BUSY_TIMEOUT_S", 0.05)
-    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("red")])
     with contextlib.closing(sqlite3.connect(find_memory("facts", settings), isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
