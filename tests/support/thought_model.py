@@ -32,7 +32,7 @@ def turns(text):
 
 
 class World:
-    """Override what is said. `seen` has every prompt as (kind, path, whole text)."""
+    """Override what is said, in a subclass or by functions. `seen` has every prompt as (kind, path, whole text)."""
 
     def steps(self, path, text):
         """{step: weight} after a path."""
@@ -54,8 +54,10 @@ class World:
         """What the final answer says, behind its opening."""
         return " nothing."
 
-    def __init__(self):
+    def __init__(self, **said):
+        """`said` replaces methods by name."""
         self.seen = []
+        vars(self).update(said)
 
     def script(self, text):
         kind, path, last, written = turns(text)
@@ -111,6 +113,10 @@ class ThoughtSearchRuns(RunHarness):
     @property
     def events(self):
         return self.sink.events
+
+    @property
+    def nodes(self):
+        return {node.id: node for e in self.sink.of_type("search.nodes") for node in e.nodes}
 
     def calls(self, operation="generate"):
         return [e for e in self.events if e.type == "call.started" and e.operation == operation]

@@ -55,8 +55,29 @@ class ListSource:
         pass
 
 
-def nodes_of(events):
-    return {node.id: node for e in events if e.type == "search.nodes" for node in e.nodes}
+async def solve(store, world, method=CoAT, question=QUESTION, **how):
+    """The solution of a search in a world, and its run."""
+    runs = ThoughtSearchRuns(store, world)
+    return await runs.solve(method, question, **how), runs
+
+
+def rome(path, text):
+    """The only step after every path."""
+    return {"The answer is Rome.": 1.0}
+
+
+def endless():
+    """A world without an answer until it is requested."""
+    return World(answer=lambda path, text: " Rome.")
+
+
+def metered(reward):
+    return lambda run: MeteredReward(reward, "reward", run)
+
+
+def city_notes(path, last):
+    """One note for every path."""
+    return [f"the city of {path[-1]}"]
 
 
 def told(events):
@@ -75,28 +96,20 @@ def path_of(nodes, node):
 
 async def test_expansion_takes_three_calls(store, monkeypatch):
     resampling(monkeypatch, 0)
-    world = World()
-    world.items = lambda path, last: [f"a fact about the city of {path[-1]}"]
     for k, leaves in ((2, 1), (3, 3)):
-        runs = ThoughtSearchRuns(store, world)
-        await runs.solve(CoAT, QUESTION, name=f"{k}/{leaves}", k=k, leaves=leaves, expansions=6, max_depth=5)
-        batches = [e for e in runs.events if e.type == "search.nodes"]
-        final = any(n.forced and n.score is None for n in nodes_of(runs.events).values())
+        shape = {"k": k, "leaves": leaves, "expansions": 6, "max_depth": 5}
+        _, runs = await solve(store, World(items=city_notes), name=f"{k}/{leaves}", **shape)
+        batches = runs.sink.of_type("search.nodes")
+        final = any(n.forced and n.score is None for n in runs.nodes.values())
         assert len(runs.calls()) <= 1 + 3 * (len(batches) - final) + final  # the first brings notes to the question
 
 
 async def test_trace_without_association_equals_mcts(store):
     trees = []
     for name, method, more in (("coat", CoAT, {"beta": 0.0}), ("none", MonteCarloThoughts, {})):
-        runs = ThoughtSearchRuns(store, World())
-        await runs.solve(method, QUESTION, name=name, expansions=8, **more)
-        nodes = nodes_of(runs.events)
-        trees.append(
-            (
-                [(n.id, n.parent, n.text, n.score, n.values["N"], n.values["V"]) for n in nodes.values()],
-                [e.path for e in runs.events if e.type == "search.selected"],
-            )
-        )
+        _, runs = await solve(store, World(), method, name=name, expansions=8, **more)
+        tree = [(n.id, n.parent, n.text, n.score, n.values["N"], n.values["V"]) for n in runs.nodes.values()]
+        trees.append((tree, [e.path for e in runs.sink.of_type("search.selected")]))
     assert trees[0] == trees[1]
     assert len(trees[0][1]) == 8
 
@@ -119,59 +132,44 @@ class Planted(World):
 
 async def test_planted_fact_needs_association(store):
     source = ListSource(lambda text: [Snippet(text=Planted.FACT, source_id="towers.txt")] if "part 1" in text else [])
-    runs = ThoughtSearchRuns(store, Planted())
-    found = await runs.solve(CoAT, Planted.QUESTION, name="with", sources=[source], max_depth=4)
-    assert found.best.answer.startswith("Quax")
-    assert [(c.source, c.text) for c in found.best.citations] == [("towers.txt", Planted.FACT)]
-    lost = await ThoughtSearchRuns(store, Planted()).solve(
-        MonteCarloThoughts, Planted.QUESTION, name="without", max_depth=4
-    )
-    assert lost.best.answer == "Zed"
-    assert lost.best.citations == ()
-    alone = await ThoughtSearchRuns(store, Planted()).solve(CoAT, Planted.QUESTION, name="alone", max_depth=4)
-    assert alone.best.answer == "Zed"
+    best = []
+    for method, sources in ((CoAT, [source]), (MonteCarloThoughts, []), (CoAT, [])):
+        how = {"name": f"{len(best)}", "sources": sources, "max_depth": 4}
+        made, _ = await solve(store, Planted(), method, Planted.QUESTION, **how)
+        best.append(made.best)
+    found, lost, alone = best
+    assert found.answer.startswith("Quax")
+    assert [(c.source, c.text) for c in found.citations] == [("towers.txt", Planted.FACT)]
+    assert (lost.answer, lost.citations, alone.answer) == ("Zed", (), "Zed")
 
 
 async def test_prompt_texts_come_from_question_path_or_templates(store):
-    class Marked(World):
-        def items(self, path, last):
-            return [f"note of the city beside {path[-1]}"]
+    def steps(path, text):
+        own = path[-1] if path else "root"
+        return {f"{own}/{c}": 1.0 for c in "abc"}
 
-        def steps(self, path, text):
-            own = path[-1] if path else "root"
-            return {f"{own}/{c}": 1.0 for c in "abc"}
-
-    world = Marked()
-    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, k=3, expansions=7, max_depth=5)
+    world = World(items=city_notes, steps=steps)
+    await solve(store, world, k=3, expansions=7, max_depth=5)
     assert len(world.seen) > 20
     for _, path, text in world.seen:
-        allowed = {*path}
         for line in text.splitlines():
-            if "root/" in line:
-                mark = line[line.index("root/") :]
-                assert mark in allowed, (path, line)
+            _, root, mark = line.partition("root/")
+            assert not root or root + mark in path, (path, line)
 
 
 @METHODS
 async def test_solution_reaching_tau_ends_search(store, method):
-    class Answers(World):
-        def steps(self, path, text):
-            return {"The answer is Rome.": 1.0, "The answer is Oslo.": 1.0, f"More {len(path)}.": 2.0}
+    def steps(path, text):
+        return {"The answer is Rome.": 1.0, "The answer is Oslo.": 1.0, f"More {len(path)}.": 2.0}
 
     reward = ScriptedReward(lambda step: 0.95 if "Rome" in step else 0.3)
-    runs = ThoughtSearchRuns(store, Answers())
-    made = await runs.solve(
-        method, QUESTION, k=2, expansions=30, reward=lambda run: MeteredReward(reward, "reward", run)
-    )
-    nodes = nodes_of(runs.events)
-    assert made.notes["ended"] == "done"
-    assert made.best.answer == "Rome"
+    made, runs = await solve(store, World(steps=steps), method, k=2, expansions=30, reward=metered(reward))
+    assert (made.notes["ended"], made.best.answer) == ("done", "Rome")
     assert made.confidence == pytest.approx(0.95)
-    rounds = [e for e in runs.events if e.type == "search.nodes"]
+    rounds = runs.sink.of_type("search.nodes")
     reached = [i for i, e in enumerate(rounds) for n in e.nodes if n.values.get("reward", 0) >= 0.9]
-    assert reached
     assert reached[0] == len(rounds) - 1
-    assert all(n.values.get("reward") is not None for n in nodes.values() if n.terminal)
+    assert all(n.values.get("reward") is not None for n in runs.nodes.values() if n.terminal)
 
 
 FAULTS = ["error", "timeout", "empty", "same"]
@@ -198,15 +196,12 @@ async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, monke
             raise TimeoutError
         return [] if fault == "empty" else [Snippet(text="The city lies on a river.", source_id="x")] * 10
 
-    runs = ThoughtSearchRuns(store, World())
-    runs.world.items = lambda path, last: [("The city lies on a river.", 1)] * 2
-    sources = [ListSource(said)]
-    made = await runs.solve(CoAT, QUESTION, sources=sources, expansions=3, max_depth=4, k=2)
-    (ended,) = [e for e in runs.events if e.type == "search.ended"]
+    world = World(items=lambda path, last: [("The city lies on a river.", 1)] * 2)
+    made, runs = await solve(store, world, sources=[ListSource(said)], expansions=3, max_depth=4, k=2)
+    (ended,) = runs.sink.of_type("search.ended")
     assert made.best is not None
-    assert ended.cost["eb_errors"] == done.count("error")
-    assert ended.cost["eb_timeouts"] == done.count("timeout")
-    associated = [e for e in runs.events if e.type == "memory.associated"]
+    assert (ended.cost["eb_errors"], ended.cost["eb_timeouts"]) == (done.count("error"), done.count("timeout"))
+    associated = runs.sink.of_type("memory.associated")
     proposed = sum(len(e.items) + sum(e.dropped.values()) for e in associated)
     assert proposed == 2 * sum(e.snippets > 0 and e.node > 0 for e in associated)  # the model is called only then
     assert {e.snippets for e in associated} <= {0, 1}
@@ -220,9 +215,7 @@ async def test_equal_seeds_give_equal_traces(store, tmp_path, method):
     traces = []
     for seed in (3, 3, 4):
         own = await SqliteStore.open(tmp_path / f"{len(traces)}.sqlite3")
-        runs = ThoughtSearchRuns(own, World())
-        runs.world.items = lambda path, last: [f"the city of {path[-1]}"]
-        await runs.solve(method, QUESTION, seed=seed, expansions=6)
+        _, runs = await solve(own, World(items=city_notes), method, seed=seed, expansions=6)
         traces.append(told(runs.events))
         await own.aclose()
     assert traces[0] == traces[1]
@@ -231,15 +224,9 @@ async def test_equal_seeds_give_equal_traces(store, tmp_path, method):
 
 @METHODS
 async def test_killed_search_resumes_without_repeated_calls(store, method):
-    def world():
-        made = World()
-        made.items = lambda path, last: [f"the city of {path[-1]}"]
-        return made
-
-    whole = ThoughtSearchRuns(store, world())
-    expected = await whole.solve(method, QUESTION, name="whole", expansions=6)
+    expected, whole = await solve(store, World(items=city_notes), method, name="whole", expansions=6)
     calls = len(whole.model.generate_calls)
-    cut = ThoughtSearchRuns(store, world())
+    cut = ThoughtSearchRuns(store, World(items=city_notes))
     count = 0
 
     def hold():
@@ -264,14 +251,7 @@ async def test_killed_search_resumes_without_repeated_calls(store, method):
 @METHODS
 @pytest.mark.parametrize("tokens", [1, 40, 200, 700, 2000])
 async def test_budget_is_kept_and_best_solution_returned(store, method, tokens):
-    class Slow(World):
-        def answer(self, path, text):
-            return " Rome."
-
-    runs = ThoughtSearchRuns(store, Slow())
-    made = await runs.solve(
-        method, QUESTION, name=f"{tokens}", budget=Budget(tokens=tokens), expansions=50, max_depth=9
-    )
+    made, runs = await solve(store, endless(), method, budget=Budget(tokens=tokens), expansions=50, max_depth=9)
     assert runs.run.ledger.used("tokens") <= tokens
     assert made.stopped == "budget" or made.notes["ended"] == "exhausted"
     if tokens >= 200:
@@ -280,13 +260,11 @@ async def test_budget_is_kept_and_best_solution_returned(store, method, tokens):
 
 @METHODS
 async def test_a_budget_that_covers_no_full_expansion_narrows_the_search(store, method):
-    runs = ThoughtSearchRuns(store, World())
-    made = await runs.solve(method, QUESTION, budget=Budget(tokens=300), k=20)
+    made, runs = await solve(store, World(), method, budget=Budget(tokens=300), k=20)
     assert runs.run.ledger.used("tokens") <= 300
     assert made.notes["search"]["expansions"] >= 1
     assert any(note.startswith("the search was narrowed to k=") for note in runs.run.degraded)
-    tiny = ThoughtSearchRuns(store, World())
-    made = await tiny.solve(method, QUESTION, name="tiny", budget=Budget(tokens=30))
+    made, tiny = await solve(store, World(), method, name="tiny", budget=Budget(tokens=30))
     assert made.notes["search"]["expansions"] == 0
     assert any(note.startswith("the answer was requested without a search: ") for note in tiny.run.degraded)
 
@@ -294,12 +272,7 @@ async def test_a_budget_that_covers_no_full_expansion_narrows_the_search(store, 
 @METHODS
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 9])
 async def test_call_limit_keeps_sampled_steps(store, method, calls):
-    class Answers(World):
-        def steps(self, path, text):
-            return {"The answer is Rome.": 1.0}
-
-    runs = ThoughtSearchRuns(store, Answers())
-    made = await runs.solve(method, QUESTION, name=f"{calls}", budget=Budget(calls=calls), k=2, expansions=20)
+    made, runs = await solve(store, World(steps=rome), method, budget=Budget(calls=calls), k=2, expansions=20)
     assert runs.run.ledger.used("calls") <= calls
     if calls >= 2 or method is MonteCarloThoughts:
         assert made.best.answer == "Rome"
@@ -308,27 +281,21 @@ async def test_call_limit_keeps_sampled_steps(store, method, calls):
 
 
 async def test_search_limit_is_not_a_spent_budget(store):
-    runs = ThoughtSearchRuns(store, World())
     limits = {"gen_tokens": 900, "finish_tokens": 64}
-    made = await runs.solve(CoAT, QUESTION, expansions=50, max_depth=9, limits=limits)
+    made, runs = await solve(store, World(), expansions=50, max_depth=9, limits=limits)
     assert runs.run.ledger.used("tokens") <= 900
     assert made.stopped == "done"
 
 
 @METHODS
 async def test_search_without_solution_forces_an_answer(store, method):
-    class Endless(World):
-        def answer(self, path, text):
-            return " Rome."
-
-    runs = ThoughtSearchRuns(store, Endless())
-    made = await runs.solve(method, QUESTION, expansions=2, max_depth=9)
-    (forced,) = [n for n in nodes_of(runs.events).values() if n.forced]
+    made, runs = await solve(store, endless(), method, expansions=2, max_depth=9)
+    (forced,) = [n for n in runs.nodes.values() if n.forced]
     assert forced.score is None
     assert made.best.answer == "Rome"
-    nodes = nodes_of(runs.events)
-    parents = {n.parent for n in nodes.values() if not n.forced}
-    leaves = [n for n in nodes.values() if not n.forced and n.id not in parents]
+    nodes = [n for n in runs.nodes.values() if not n.forced]
+    parents = {n.parent for n in nodes}
+    leaves = [n for n in nodes if n.id not in parents]
     best = max(leaves, key=lambda n: (n.values["V"], n.depth, -n.id))
     assert forced.parent == best.id
 
@@ -336,13 +303,9 @@ async def test_search_without_solution_forces_an_answer(store, method):
 async def test_duplicates_are_resampled_and_counted(store, monkeypatch):
     resampling(monkeypatch, 4)
 
-    class Same(World):
-        def steps(self, path, text):
-            return {"Always the same.": 6.0, "Or this.": 1.0}
-
-    runs = ThoughtSearchRuns(store, Same())
-    made = await runs.solve(MonteCarloThoughts, QUESTION, k=2, expansions=1, temperature=1.0)
-    children = [n.text for n in nodes_of(runs.events).values() if n.depth == 1 and not n.forced]
+    world = World(steps=lambda path, text: {"Always the same.": 6.0, "Or this.": 1.0})
+    made, runs = await solve(store, world, MonteCarloThoughts, k=2, expansions=1, temperature=1.0)
+    children = [n.text for n in runs.nodes.values() if n.depth == 1 and not n.forced]
     assert len(children) == len(set(children)) <= 2
     sampled = sum(e.samples for e in runs.calls())
     assert made.notes["search"]["duplicates"] > 0
@@ -361,10 +324,9 @@ async def test_notes_change_no_score_with_beta_zero(store, monkeypatch):
             return 9 if aspect == "notes" else (3 * letters[-1] + letters[0] + 2 * len(path)) % 10
 
     async def tree_of(method, **more):
-        runs = ThoughtSearchRuns(store, Noted())
         name = f"{method.__name__} {more}"
-        await runs.solve(method, QUESTION, name=name, k=3, expansions=6, max_depth=5, **more)
-        nodes = nodes_of(runs.events)
+        _, runs = await solve(store, Noted(), method, name=name, k=3, expansions=6, max_depth=5, **more)
+        nodes = runs.nodes
         texts = {n.id: tuple(nodes[i].text for i in path_of(nodes, n)) for n in nodes.values()}
         tree = {texts[n.id]: (n.score, n.values["N"], n.values["V"]) for n in nodes.values() if not n.forced}
         return tree, sum("a fact about" in text for _, _, text in runs.world.seen)
@@ -380,29 +342,18 @@ async def test_notes_change_no_score_with_beta_zero(store, monkeypatch):
 
 
 async def test_the_score_of_a_node_is_that_of_step_and_notes(store):
-    class ScoredWorld(World):
-        def score(self, path, aspect):
-            return 6 if aspect == "step" else 3
-
-        def items(self, path, last):
-            return [f"the city of {path[-1]}"]
-
-    runs = ThoughtSearchRuns(store, ScoredWorld())
-    await runs.solve(CoAT, QUESTION, expansions=2, beta=0.5)
-    node = nodes_of(runs.events)[1]
+    world = World(score=lambda path, aspect: 6 if aspect == "step" else 3, items=city_notes)
+    _, runs = await solve(store, world, expansions=2, beta=0.5)
+    node = runs.nodes[1]
     assert (node.values["step"], node.values["notes"]) == (0.6, 0.3)
     assert node.score == pytest.approx((0.6 + 0.5 * 0.3) / 1.5)
 
 
 async def test_unparsed_scores_are_counted_as_half(store):
-    class Mumbling(World):
-        def score(self, path, aspect):
-            return "splendid"
-
-    runs = ThoughtSearchRuns(store, Mumbling())
-    await runs.solve(MonteCarloThoughts, QUESTION, k=2, expansions=2)
-    (ended,) = [e for e in runs.events if e.type == "search.ended"]
-    judged = [n for n in nodes_of(runs.events).values() if n.score is not None]
+    world = World(score=lambda path, aspect: "splendid")
+    _, runs = await solve(store, world, MonteCarloThoughts, k=2, expansions=2)
+    (ended,) = runs.sink.of_type("search.ended")
+    judged = [n for n in runs.nodes.values() if n.score is not None]
     assert ended.cost["unread"] == len(judged)
     assert {n.score for n in judged} == {0.5}
 
@@ -414,10 +365,8 @@ HOSTILE = (
 
 async def test_snippets_are_data_and_never_reach_the_judge(store):
     world = World()
-    world.items = lambda path, last: []
-    await ThoughtSearchRuns(store, world).solve(
-        CoAT, QUESTION, sources=[ListSource(lambda text: [Snippet(text=HOSTILE, source_id="evil")])], expansions=3
-    )
+    sources = [ListSource(lambda text: [Snippet(text=HOSTILE, source_id="evil")])]
+    await solve(store, world, sources=sources, expansions=3)
     judged = [text for kind, _, text in world.seen if kind == "judge"]
     associated = [text for kind, _, text in world.seen if kind == "associate"]
     assert judged
@@ -431,29 +380,24 @@ async def test_snippets_are_data_and_never_reach_the_judge(store):
 
 async def test_item_without_snippet_is_dropped(store, monkeypatch):
     monkeypatch.setattr(association_module, "MAX_NOTE_TOKENS", 400)
-    world = World()
-    world.items = lambda path, last: [("The city is made up.", 7), ("The city is real.", 2), "The city is nowhere."]
+    items = [("The city is made up.", 7), ("The city is real.", 2), "The city is nowhere."]
     snippets = [Snippet(text="one city", source_id="1"), Snippet(text="two cities", source_id="2")]
-    runs = ThoughtSearchRuns(store, world)
-    await runs.solve(CoAT, QUESTION, sources=[ListSource(lambda text: snippets)], expansions=1, k=1)
-    associated = [e for e in runs.events if e.type == "memory.associated"][-1]
+    world = World(items=lambda path, last: items)
+    _, runs = await solve(store, world, sources=[ListSource(lambda text: snippets)], expansions=1, k=1)
+    associated = runs.sink.of_type("memory.associated")[-1]
     assert [(i.text, i.source_id) for i in associated.items] == [("The city is real.", "2")]
     assert associated.dropped["unsupported"] == 2
     assert associated.snippets == 2
 
 
 async def test_question_is_associated_first(store):
-    class Known(World):
-        def items_of_the_question(self, last):
-            return ["The city is on a hill."]
+    def steps(path, text):
+        return {f"The answer is {'Rome' if 'on a hill' in text else 'Oslo'}.": 1.0}
 
-        def steps(self, path, text):
-            return {f"The answer is {'Rome' if 'on a hill' in text else 'Oslo'}.": 1.0}
-
-    seen = await ThoughtSearchRuns(store, Known()).solve(CoAT, QUESTION, name="with", expansions=1)
-    assert seen.best.answer == "Rome"
-    blind = await ThoughtSearchRuns(store, Known()).solve(MonteCarloThoughts, QUESTION, name="without", expansions=1)
-    assert blind.best.answer == "Oslo"
+    world = World(items_of_the_question=lambda last: ["The city is on a hill."], steps=steps)
+    for method, answer in ((CoAT, "Rome"), (MonteCarloThoughts, "Oslo")):
+        made, _ = await solve(store, world, method, name=answer, expansions=1)
+        assert made.best.answer == answer
 
 
 @METHODS
@@ -462,13 +406,6 @@ async def test_reward_of_zero_is_a_confidence(store, method):
         def _scores(self, steps, which):
             return StepScores(log_odds=(-1000.0,))
 
-    class Answers(World):
-        def steps(self, path, text):
-            return {"The answer is Rome.": 1.0}
-
-    def reward(run):
-        return MeteredReward(NoReward(lambda step: 0.5), "reward", run)
-
-    solution = await ThoughtSearchRuns(store, Answers()).solve(method, QUESTION, k=1, expansions=1, reward=reward)
-    assert solution.best.answer == "Rome"
-    assert solution.confidence == 0.0
+    reward = metered(NoReward(lambda step: 0.5))
+    made, _ = await solve(store, World(steps=rome), method, k=1, expansions=1, reward=reward)
+    assert (made.best.answer, made.confidence) == ("Rome", 0.0)
