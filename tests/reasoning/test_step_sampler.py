@@ -10,22 +10,21 @@ from reason.core.errors import UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import Prefix
 from support.scripted_model import END, ScriptedModel, replies
-from support.step_sampling import CHAIN, ROOT, Harness, walk
+from support.step_sampling import CHAIN, ROOT, Harness, expanded, walked
 
 # -- boundaries
 
 
 async def test_steps_end_at_blank_lines_and_the_last_one_states_the_answer(store):
-    harness = Harness(store, ScriptedModel(replies(CHAIN)))
-    steps = await walk(await harness.sampler())
-    assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
-    assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "answer"]
-    assert [s.terminal for s in steps] == [False, False, True]
+    harness, steps = await walked(store, CHAIN)
+    assert [(s.text, s.end_reason, s.terminal, s.tokens) for s in steps] == [
+        ("Step 1: two.", "delimiter", False, len("Step 1: two.\n\n")),
+        ("Step 2: and two.", "delimiter", False, len("Step 2: and two.\n\n")),
+        ("The answer is 4.", "answer", True, len("The answer is 4.E")),
+    ]
     last = steps[-1].after
     assert list(last) == [s.text for s in steps]
-    assert last.text == CHAIN
-    assert last.token_ids == tuple(map(ord, CHAIN + END))
-    assert [s.tokens for s in steps] == [len("Step 1: two.\n\n"), len("Step 2: and two.\n\n"), len("The answer is 4.E")]
+    assert (last.text, last.token_ids) == (CHAIN, tuple(map(ord, CHAIN + END)))
     assert harness.spent.completion_tokens == len(CHAIN) + 1
     sent = [r.prompt.prefix for call in harness.model.generate_calls for r in call]
     assert sent == ["", *(s.after.token_ids for s in steps[:2])]
@@ -42,28 +41,21 @@ async def test_steps_end_at_blank_lines_and_the_last_one_states_the_answer(store
     ],
 )
 async def test_a_blank_line_in_code_or_a_formula_ends_no_step(store, text):
-    harness = Harness(store, ScriptedModel(replies(f"{text}\n\nThe answer is 4.")))
-    sampler = await harness.sampler()
-    steps = await walk(sampler)
+    harness, steps = await walked(store, f"{text}\n\nThe answer is 4.")
     assert [s.text for s in steps] == [text, "The answer is 4."]
-    inside = text.count("\n\n")
-    assert len(harness.model.generate_calls) == 2 + inside
-    assert steps[0].tokens == len(text) + 2
-    assert steps[0].token_ids == tuple(map(ord, text + "\n\n"))
+    assert len(harness.model.generate_calls) == 2 + text.count("\n\n")
+    assert (steps[0].tokens, steps[0].token_ids) == (len(text) + 2, tuple(map(ord, text + "\n\n")))
     assert harness.spent.completion_tokens == sum(s.tokens for s in steps)
 
 
 async def test_an_answer_within_open_code_is_none_and_a_text_may_end_there(store):
     text = "```\n# The answer is 5\n\nprint(4)"
-    harness = Harness(store, ScriptedModel(replies(text)))
-    (step,) = await walk(await harness.sampler())
+    _, (step,) = await walked(store, text)
     assert (step.text, step.end_reason) == (text, "end")
 
 
 async def test_only_unfinished_steps_are_continued(store):
-    harness = Harness(store, ScriptedModel(replies("```\na\n\nb\n```\n\nX", "Plain.\n\nX")))
-    made = await (await harness.sampler()).expand([ROOT], 8)
-    (expansion,) = made.expansions
+    harness, made, expansion = await expanded(store, 8, "```\na\n\nb\n```\n\nX", "Plain.\n\nX")
     fenced = [s for s in expansion.samples if s.text.startswith("```")]
     assert 0 < len(fenced) < 8
     assert {s.text for s in expansion.samples} == {"```\na\n\nb\n```", "Plain."}
@@ -73,36 +65,32 @@ async def test_only_unfinished_steps_are_continued(store):
 
 async def test_a_step_that_is_too_long_ends_at_its_cap_and_continues_exactly(store):
     text = "x" * 25
-    harness = Harness(store, ScriptedModel(replies(text)))
-    steps = await walk(await harness.sampler(max_step_tokens=10))
+    _, steps = await walked(store, text, max_step_tokens=10)
     assert [(s.text, s.end_reason) for s in steps] == [("x" * 10, "cap"), ("x" * 10, "cap"), ("x" * 5, "end")]
     assert steps[-1].after.text == text
 
 
 async def test_the_cap_counts_all_rounds_of_a_step(store):
-    harness = Harness(store, ScriptedModel(replies("```\na\n\n" + "b" * 50)))
-    (step, *_) = await walk(await harness.sampler(max_step_tokens=20))
+    _, (step, *_) = await walked(store, "```\na\n\n" + "b" * 50, max_step_tokens=20)
     assert (step.end_reason, step.tokens, step.text) == ("cap", 20, "```\na\n\n" + "b" * 13)
 
 
 async def test_an_answer_at_a_cut_counts_only_if_complete(store):
-    harness = Harness(store, ScriptedModel(replies("The answer is 421.5 and that is all there is to say about it.")))
-    (half, *_) = await walk(await harness.sampler(max_step_tokens=len("The answer is 42")))
+    long = "The answer is 421.5 and that is all there is to say about it."
+    _, (half, *_) = await walked(store, long, max_step_tokens=len("The answer is 42"))
     assert half.end_reason == "cap"
-    harness = Harness(store, ScriptedModel(replies("The answer is 4. And so on and on.")))
-    (at_once,) = await walk(await harness.sampler("s", max_step_tokens=24))
+    _, (at_once,) = await walked(store, "The answer is 4. And so on and on.", name="s", max_step_tokens=24)
     assert (at_once.end_reason, at_once.tokens) == ("answer", 24)
 
 
 async def test_an_answer_that_an_earlier_step_states_does_not_end_a_later_one(store):
-    harness = Harness(store, ScriptedModel(replies("The answer is 5.\n\nNo, wait.\n\nThe answer is 4.")))
-    steps = await walk(await harness.sampler(), Prefix(("The answer is 5.",), "The answer is 5.\n\n", None))
+    prefix = Prefix(("The answer is 5.",), "The answer is 5.\n\n", None)
+    _, steps = await walked(store, "The answer is 5.\n\nNo, wait.\n\nThe answer is 4.", prefix=prefix)
     assert [(s.text, s.end_reason) for s in steps] == [("No, wait.", "delimiter"), ("The answer is 4.", "answer")]
 
 
 async def test_another_delimiter(store):
-    harness = Harness(store, ScriptedModel(replies("One.\nTwo.\nThe answer is 4.")))
-    steps = await walk(await harness.sampler(delimiter="\n"))
+    _, steps = await walked(store, "One.\nTwo.\nThe answer is 4.", delimiter="\n")
     assert [s.text for s in steps] == ["One.", "Two.", "The answer is 4."]
 
 
@@ -123,29 +111,20 @@ async def test_a_frontier_is_one_call(store):
 
 
 async def test_siblings_that_say_the_same_are_duplicates_of_the_first(store):
-    harness = Harness(
-        store, ScriptedModel(replies("Step 1: two  times.\n\nz", "1. two times.\n\nz", "**Step 7** two times.\n\nz"))
-    )
-    made = await (await harness.sampler()).expand([ROOT], 12)
-    (expansion,) = made.expansions
-    assert len(expansion.samples) == 12
-    assert len({s.text for s in expansion.samples}) == 3
-    assert len(expansion.distinct) == 1
+    texts = ("Step 1: two  times.\n\nz", "1. two times.\n\nz", "**Step 7** two times.\n\nz")
+    harness, made, expansion = await expanded(store, 12, *texts)
+    assert (len({s.text for s in expansion.samples}), len(expansion.distinct)) == (3, 1)
     assert [s.duplicate_of for s in expansion.samples] == [None] + [0] * 11
     assert made.tokens == harness.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
 
 
 async def test_a_terminal_step_is_no_duplicate_of_an_open_one(store):
-    harness = Harness(store, ScriptedModel(replies("two", "two\n\nz")))
-    (expansion,) = (await (await harness.sampler()).expand([ROOT], 16)).expansions
-    assert {(s.text, s.terminal) for s in expansion.distinct} == {("two", True), ("two", False)}
-    assert len(expansion.distinct) == 2
+    *_, expansion = await expanded(store, 16, "two", "two\n\nz")
+    assert sorted((s.text, s.terminal) for s in expansion.distinct) == [("two", False), ("two", True)]
 
 
 async def test_empty_continuations_are_set_apart_and_counted(store):
-    harness = Harness(store, ScriptedModel(replies("", "\n\nx", "two.\n\nz")))
-    made = await (await harness.sampler()).expand([ROOT], 24)
-    (expansion,) = made.expansions
+    _, made, expansion = await expanded(store, 24, "", "\n\nx", "two.\n\nz")
     assert {s.text for s in expansion.samples} == {"two."}
     assert {(s.tokens, s.end_reason) for s in expansion.empty} == {(1, "end"), (2, "delimiter")}
     assert len(expansion.samples) + len(expansion.empty) == 24
@@ -153,8 +132,7 @@ async def test_empty_continuations_are_set_apart_and_counted(store):
 
 
 async def test_a_failed_sample_takes_no_sibling_along(store):
-    harness = Harness(store, ScriptedModel(replies(CHAIN), failing=frozenset({1})))
-    (expansion,) = (await (await harness.sampler()).expand([ROOT], 3)).expansions
+    *_, expansion = await expanded(store, 3, CHAIN, failing=frozenset({1}))
     assert (expansion.num_failed, [s.index for s in expansion.samples]) == (1, [0, 2])
 
 
@@ -244,10 +222,9 @@ async def test_an_exhausted_budget_is_reported_not_raised(store):
 
 async def test_a_step_cut_by_its_share_continues_with_the_remaining_tokens(store):
     text = "a long step of forty characters and more.\n\nz"
-    harness = Harness(store, ScriptedModel(replies("s.\n\nz", text)))
-    sampler = await harness.sampler(budget=Budget(tokens=8 * 35), max_step_tokens=100)
-    made = await sampler.expand([ROOT], 8)
-    (expansion,) = made.expansions
+    harness, made, expansion = await expanded(
+        store, 8, "s.\n\nz", text, budget=Budget(tokens=8 * 35), max_step_tokens=100
+    )
     long = [s for s in expansion.samples if s.text == text[:-3]]
     assert long
     assert all(s.end_reason == "delimiter" for s in expansion.samples)

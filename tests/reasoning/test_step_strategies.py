@@ -3,7 +3,7 @@
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.events import NodesSearched, SearchEnded
+from reason.core.events import NodesSearched
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix, StepOptions, StepSampler
 from reason.reasoning.prompts import question_prompt, steps_instruction
@@ -55,57 +55,52 @@ class Harness(RunHarness):
         config = kind.Config(**{"temperature": 1.0, **SIZES[name], **parameters})
         return await kind(config).solve(question, models, self.run)
 
+    def rounds(self):
+        return self.sink.of_type("search.nodes")
+
     def nodes(self):
-        return {node.id: node for e in self.sink.events if isinstance(e, NodesSearched) for node in e.nodes}
+        return {node.id: node for e in self.rounds() for node in e.nodes}
+
+    def ended(self):
+        (ended,) = self.sink.of_type("search.ended")
+        return ended
 
 
-@pytest.mark.parametrize("name", SIZES)
-async def test_a_score_that_knows_better_outweighs_what_the_model_likes(store, name):
+each_search = pytest.mark.parametrize("name", SIZES)
+
+
+@each_search
+async def test_a_score_outweighs_what_the_model_likes_and_trace_and_run_count_the_complete_tree(store, name):
     harness = Harness(store)
     solution = await harness.solve(name)
-    assert solution.best.answer == "4"
-    assert solution.best.text == RIGHT
+    assert (solution.best.answer, solution.best.text) == ("4", RIGHT)
     assert [step.text for step in solution.best.steps] == RIGHT.split("\n\n")
-    assert solution.stopped == "done"
-    assert harness.run.degraded == []
-
-
-@pytest.mark.parametrize("name", SIZES)
-async def test_what_a_search_counts_is_what_the_run_was_charged(store, name):
-    harness = Harness(store)
-    solution = await harness.solve(name)
-    usage = harness.run.ledger.usage()
-    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
+    assert (solution.stopped, harness.run.degraded) == ("done", [])
+    usage, ended = harness.spent, harness.ended()
     assert ended.cost["gen_tokens"] == usage.completion_tokens == solution.notes["search"]["tokens"]
     # equal texts are scored once, while searches count each continuation with a score
     assert 0 < usage.reward_calls <= ended.cost["prm_passes"]
     assert solution.candidates[solution.chosen].tokens == len(RIGHT) + 1
 
-
-@pytest.mark.parametrize("name", SIZES)
-async def test_the_trace_contains_the_complete_tree(store, name):
-    harness = Harness(store)
-    solution = await harness.solve(name)
     nodes = harness.nodes()
-    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
     text, node = "", nodes[ended.chosen]
     while node.parent is not None:
         text, node = node.text + text, nodes[node.parent]
     assert text in [c.text for c in solution.candidates]
     assert all(n.parent is None or n.depth == nodes[n.parent].depth + 1 for n in nodes.values())
     assert all(set(n.values) for n in nodes.values() if n.depth)
-    expanded = [i for e in harness.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
+    expanded = [i for e in harness.rounds() for i in e.expanded]
     assert len(expanded) == len(set(expanded)) == ended.cost["expansions"] + ended.cost["completions"]
 
 
 async def test_many_new_nodes_are_several_events(store, monkeypatch):
     harness = Harness(store)
     await harness.solve("beam", "whole", width=3, k=3)
-    whole, events = harness.nodes(), [e for e in harness.sink.events if isinstance(e, NodesSearched)]
+    whole, events = harness.nodes(), harness.rounds()
     monkeypatch.setattr("reason.reasoning.search.driver.MAX_EVENT_NODES", 2)
     harness = Harness(store)
     await harness.solve("beam", "parts", width=3, k=3)
-    parts = [e for e in harness.sink.events if isinstance(e, NodesSearched)]
+    parts = harness.rounds()
     assert harness.nodes() == whole
     assert len(parts) > len(events)
     assert all(len(e.nodes) <= 2 for e in parts)
@@ -115,7 +110,7 @@ async def test_many_new_nodes_are_several_events(store, monkeypatch):
 
 @pytest.mark.parametrize("name", ["astar", "beam", "beam diverse", "particle-filter"])
 async def test_a_search_of_one_is_plain_sampling(store, name):
-    size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "beam diverse": {"width": 1, "k": 1}}.get(name, {"n": 1})
+    size = {size: 1 for size in ("width", "k", "n") if size in SIZES[name]}
     for seed in range(3):
         harness = Harness(store)
         solution = await harness.solve(name, f"{name}-{seed}", seed=seed, **size)
@@ -138,13 +133,13 @@ DEFAULT_SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
+@each_search
 @pytest.mark.parametrize("tokens", [100, 400])
 async def test_a_budget_that_covers_no_full_round_narrows_the_search(store, name, tokens):
     harness = Harness(store)
     solution = await harness.solve(name, budget=Budget(tokens=tokens), **DEFAULT_SIZES[name])
     assert solution.notes["search"]["expansions"] >= (2 if tokens == 400 else name != "particle-filter gibbs")
-    assert harness.run.ledger.usage().completion_tokens <= tokens
+    assert harness.spent.completion_tokens <= tokens
     assert solution.best.answer in ("4", "5")
     assert any(note.startswith("the search was narrowed to ") for note in harness.run.degraded)
     made = len(harness.model.made)
@@ -152,55 +147,50 @@ async def test_a_budget_that_covers_no_full_round_narrows_the_search(store, name
     assert len(harness.model.made) == made
 
 
-@pytest.mark.parametrize("name", SIZES)
+@each_search
 async def test_a_budget_without_room_for_a_step_is_spent_on_the_answer(store, name):
     harness = Harness(store, ScriptedModel(replies("Therefore, the answer (a number) is 4. ")))
     solution = await harness.solve(name, budget=Budget(tokens=8), **DEFAULT_SIZES[name])
     assert solution.best.answer == "4"
     harness = Harness(store)
     solution = await harness.solve(name, "one", budget=Budget(tokens=1), **DEFAULT_SIZES[name])
-    assert (solution.stopped, harness.run.ledger.usage().completion_tokens) == ("budget", 1)
+    assert (solution.stopped, harness.spent.completion_tokens) == ("budget", 1)
     assert solution.best is None or solution.best.answer is None
 
 
 async def test_the_confidence_of_a_forced_answer_is_the_weight_of_its_particle(store):
     harness = Harness(store, ScriptedModel(replies("Hm.\n\nTherefore, the answer (a number) is 4. ")))
-    parameters = {"max_depth": 1, "n": 4, "limits": {"gen_tokens": 60, "finish_tokens": 30, "min_step_tokens": 4}}
-    solution = await harness.solve("particle-filter", max_step_tokens=5, **parameters)
-    assert solution.best.answer == "4"
-    assert solution.confidence == pytest.approx(0.25)
+    limits = {"gen_tokens": 60, "finish_tokens": 30, "min_step_tokens": 4}
+    solution = await harness.solve("particle-filter", max_step_tokens=5, max_depth=1, n=4, limits=limits)
+    assert (solution.best.answer, solution.confidence) == ("4", pytest.approx(0.25))
 
 
-@pytest.mark.parametrize("name", SIZES)
+@each_search
 async def test_a_budget_of_passes_ends_the_search_and_not_the_answer(store, name):
     harness = Harness(store)
     solution = await harness.solve(name, budget=Budget(reward_calls=3))
-    assert harness.run.ledger.usage().reward_calls <= 3
+    assert harness.spent.reward_calls <= 3
     assert solution.stopped == "budget"
     assert solution.best.answer in ("4", "5")
 
 
-@pytest.mark.parametrize("name", SIZES)
+@each_search
 async def test_at_the_depth_limit_the_answer_is_forced(store, name):
-    endless = replies("Hm 4.\n\n" * 40)
-    harness = Harness(store, ScriptedModel(endless))
+    harness = Harness(store, ScriptedModel(replies("Hm 4.\n\n" * 40)))
     size = {"n": 2} if name.startswith("particle") else {}
-    parameters = {"max_depth": 2, "limits": {"finish_tokens": 40}, **size}
-    solution = await harness.solve(name, **parameters)
-    best = solution.best
+    best = (await harness.solve(name, max_depth=2, limits={"finish_tokens": 40}, **size)).best
     assert best.text.startswith("Hm 4.\n\nHm 4.\n\nHm 4.")
     assert "Therefore, the answer (a number) is" in best.text
-    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
+    ended = harness.ended()
     assert harness.nodes()[ended.chosen].forced
     assert ended.cost["completions"] >= 1
-    assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
+    assert ended.cost["gen_tokens"] == harness.spent.completion_tokens
 
 
 async def test_the_arithmetic_of_steps_is_a_score(store):
     harness = Harness(store, reward=None)
     solution = await harness.solve("astar", score="arithmetic")
-    assert solution.best.answer == "4"
-    assert harness.run.ledger.usage().reward_calls == 0
+    assert (solution.best.answer, harness.spent.reward_calls) == ("4", 0)
     assert [step.scores["reward"] for step in solution.best.steps] == [1.0, 1.0, 1.0]
 
 
@@ -235,10 +225,8 @@ async def test_without_a_reward_model_the_model_judges_itself(store):
 
     harness = Harness(store, WholeWords(script), reward=None)
     solution = await harness.solve("astar")
-    assert solution.best.answer == "4"
-    assert solution.confidence == pytest.approx(0.9)
-    usage = harness.run.ledger.usage()
-    assert usage.reward_calls == solution.notes["search"]["prm_passes"]
+    assert (solution.best.answer, solution.confidence) == ("4", pytest.approx(0.9))
+    assert harness.spent.reward_calls == solution.notes["search"]["prm_passes"]
     assert harness.run.degraded == []
 
 
@@ -283,13 +271,11 @@ async def test_select_chooses_among_several_solutions(store):
     # the wrong one ends better, after a bad step
     wrong = {"2": 0.9, "S": 0.1, "T": 0.7}
     harness = Harness(store, reward=lambda step: 0.6 if "4" in step else wrong[step[0]])
-    parameters = {"m": 2, "k": 8}
-    chosen = {}
-    for select in ("f", "score", "vote"):
-        chosen[select] = (await harness.solve("astar", select, select=select, **parameters)).best
-    assert chosen["f"].answer == "4"
-    assert chosen["score"].answer == chosen["vote"].answer == "5"
-    assert chosen["score"].score == pytest.approx(0.7)
+    f, score, vote = [
+        (await harness.solve("astar", select, select=select, m=2, k=8)).best for select in ("f", "score", "vote")
+    ]
+    assert (f.answer, score.answer, vote.answer) == ("4", "5", "5")
+    assert score.score == pytest.approx(0.7)
 
 
 async def test_a_cancelled_search_has_offered_its_best_solution(store):
@@ -313,9 +299,7 @@ async def test_a_cancelled_search_has_offered_its_best_solution(store):
 
 async def test_choices_and_documents_reach_the_step_reward(store):
     question = Question(text="Which is 2 + 2?", choices=("four", "five"))
-    model = ScriptedModel(replies("Step.\n\nThe answer is A."))
-    harness = Harness(store, model)
-    harness.reward = ScriptedReward(lambda _: 0.5)
+    harness = Harness(store, ScriptedModel(replies("Step.\n\nThe answer is A.")), lambda _: 0.5)
     await harness.solve("astar", question=question, k=2)
     assert "A) four" in harness.reward.asked[0][0]
     assert "blank line" not in harness.reward.asked[0][0]  # only a judge sees the prompt of the model
