@@ -41,29 +41,25 @@ def judging(answers, believed, text_of=lambda answer: f"The answer is {answer}."
     return script
 
 
-async def solve(store, model, *, name="r", budget=None, **parameters):
-    harness = RunHarness(store, model)
-    solution = await harness.solve("adaptive", QUESTION, name=name, budget=budget, **parameters)
-    return solution, harness.run, harness.sink
-
-
 MIXED = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {"4": 0.9, "5": 0.2, "6": 0.1})
 
 
+async def solve(store, script=MIXED, **parameters):
+    harness = RunHarness(store, ScriptedModel(script))
+    return await harness.solve("adaptive", QUESTION, **parameters), harness
+
+
 async def test_a_threshold_of_nothing_is_one_greedy_sample(store):
-    model = ScriptedModel(MIXED)
-    solution, run, _ = await solve(store, model, threshold=0)
+    solution, harness = await solve(store, threshold=0)
     assert [c.answer for c in solution.candidates] == ["5"]  # the most likely text
-    (request,) = model.generate_calls[0]
+    ((request,),) = harness.model.generate_calls
     assert (request.sampling.temperature, request.sampling.default_temperature) == (None, 0)
-    assert len(model.generate_calls) == 1
-    assert run.degraded == []
+    assert harness.run.degraded == []
 
 
 async def test_it_stops_at_the_first_sample_that_is_good_enough(store):
-    model = ScriptedModel(MIXED)
-    solution, _, _ = await solve(store, model, threshold=0.85, n=64)
-    everything, _, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, n=64, name="all")
+    solution, _ = await solve(store, threshold=0.85, n=64)
+    everything, _ = await solve(store, threshold=1.1, n=64, name="all")
     first = [c.answer for c in everything.candidates].index("4")
     used = len(solution.candidates)
     assert first < used <= max(1, 2 * first)  # the round in which it came
@@ -71,19 +67,18 @@ async def test_it_stops_at_the_first_sample_that_is_good_enough(store):
 
 
 async def test_temperatures_rise_as_the_paper_s(store):
-    model = ScriptedModel(MIXED)
-    solution, _, _ = await solve(store, model, threshold=1.1, n=16)  # a threshold above one takes all
+    solution, harness = await solve(store, threshold=1.1, n=16)  # a threshold above one takes all
     assert len(solution.candidates) == 16
-    assert [len(call) for call in model.generate_calls] == [1, 1, 2, 4, 8]
-    temperatures = [r.sampling.default_temperature for call in model.generate_calls for r in call]
+    calls = harness.model.generate_calls
+    assert [len(call) for call in calls] == [1, 1, 2, 4, 8]
+    temperatures = [r.sampling.default_temperature for call in calls for r in call]
     assert temperatures[:5] == pytest.approx([0, 0.5, 0.75, 0.875, 0.9375])
     assert [annealed_temperature(k) for k in (1, 2, 3)] == [0, 0.5, 0.75]
 
 
 async def test_classes_are_weighed_by_quality(store):
     # 5 is reached most often, but the model does not believe it
-    model = ScriptedModel(MIXED)
-    by_class, _, _ = await solve(store, model, threshold=1.1, n=32)
+    by_class, _ = await solve(store, threshold=1.1, n=32)
     counts = [c.answer for c in by_class.candidates]
     assert counts.count("5") > counts.count("4")
     assert by_class.best.answer == "4"
@@ -93,26 +88,25 @@ async def test_classes_are_weighed_by_quality(store):
 
 async def test_an_uncalibrated_signal_stops_nothing_without_a_threshold(store):
     sure = judging({"4": 1.0}, {"4": 0.999})
-    solution, run, _ = await solve(store, ScriptedModel(sure), n=16)
+    solution, harness = await solve(store, sure, n=16)
     assert len(solution.candidates) == 4  # what the Beta rule needs
-    assert "not calibrated" in run.degraded[0]
-    calibrated, run, _ = await solve(store, ScriptedModel(sure), n=16, beta=0.9, name="c")
-    assert len(calibrated.candidates) == 1
-    assert run.degraded == []
+    assert "not calibrated" in harness.run.degraded[0]
+    calibrated, harness = await solve(store, sure, n=16, beta=0.9, name="c")
+    assert (len(calibrated.candidates), harness.run.degraded) == (1, [])
 
 
 async def test_evaluating_changes_no_sample(store):
     silent = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {})
-    one, _, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, n=8, name="a")
-    other, _, _ = await solve(store, ScriptedModel(silent), threshold=1.1, n=8, name="b")
+    one, _ = await solve(store, threshold=1.1, n=8, name="a")
+    other, _ = await solve(store, silent, threshold=1.1, n=8, name="b")
     assert [c.text for c in one.candidates] == [c.text for c in other.candidates]
 
 
 async def test_a_small_budget_gives_the_best_so_far(store):
-    solution, run, _ = await solve(store, ScriptedModel(MIXED), threshold=1.1, max_tokens=20, budget=Budget(tokens=60))
+    solution, harness = await solve(store, threshold=1.1, max_tokens=20, budget=Budget(tokens=60))
     assert solution.stopped == "budget"
     assert solution.best is not None
-    assert run.ledger.usage().completion_tokens <= 60
+    assert harness.spent.completion_tokens <= 60
 
 
 # -- pruning
@@ -126,6 +120,11 @@ def long_text(answer):
 LONG = len(long_text("4")) + 1  # and the end of text
 MEASURED = {"beta": 0.9, "auroc": 0.7}
 """A calibrated self-evaluation that ranks partial samples well enough to prune by it."""
+
+
+async def prune(store, script, prune_at, *, keep, **parameters):
+    """Samples of at most 80 tokens, pruned at these lengths by a calibrated self-evaluation."""
+    return await solve(store, script, max_tokens=80, prune_at=prune_at, keep=keep, **{**MEASURED, **parameters})
 
 
 def pruned_tokens(samples, length, checkpoints, keep):
@@ -142,21 +141,19 @@ def pruned_tokens(samples, length, checkpoints, keep):
 
 async def test_pruning_costs_match_the_formula(store):
     script = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {"4": 0.9, "5": 0.2, "6": 0.1}, long_text)
-    model = ScriptedModel(script)
-    solution, run, sink = await solve(store, model, n=8, max_tokens=80, prune_at=[10, 20], keep=0.5, **MEASURED)
-    assert run.ledger.usage().completion_tokens == pruned_tokens(8, LONG, [10, 20], 0.5)
+    solution, harness = await prune(store, script, [10, 20], n=8, keep=0.5)
+    assert harness.spent.completion_tokens == pruned_tokens(8, LONG, [10, 20], 0.5)
     assert len(solution.candidates) == 2
-    unpruned, _, _ = await solve(store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[79], keep=1, name="whole")
-    begun = [c.text[0] for c in unpruned.candidates]
-    assert "4" in begun
+    unpruned, _ = await solve(store, script, n=8, max_tokens=80, prune_at=[79], keep=1, name="whole")
+    assert "4" in [c.text[0] for c in unpruned.candidates]
     assert solution.candidates[0].answer == "4"
-    assert [n.data["checkpoint"]["live"] for n in sink.of_type("strategy.note")] == [8, 4]
-    assert model.running == 0
+    assert [n.data["checkpoint"]["live"] for n in harness.sink.of_type("strategy.note")] == [8, 4]
+    assert harness.model.running == 0
 
 
 async def test_what_is_finished_before_a_checkpoint_is_never_pruned(store):
     script = judging({"4": 0.5, "5": 0.5}, {"4": 0.01, "5": 0.01})
-    solution, _, _ = await solve(store, ScriptedModel(script), n=6, max_tokens=80, prune_at=[40], keep=0.1, **MEASURED)
+    solution, _ = await prune(store, script, [40], n=6, keep=0.1)
     assert len(solution.candidates) == 6
 
 
@@ -170,35 +167,32 @@ async def test_what_is_finished_before_a_checkpoint_is_never_pruned(store):
 )
 async def test_no_sample_is_ended_by_a_signal_that_is_not_known_to_rank_samples(store, changed, reason):
     script = judging({"4": 0.3, "5": 0.7}, {"4": 0.9, "5": 0.2}, long_text)
-    pruning = {"n": 6, "max_tokens": 80, "prune_at": [10, 20], "keep": 0.5, **MEASURED}
-    solution, run, sink = await solve(store, ScriptedModel(script), **{**pruning, **changed})
+    solution, harness = await prune(store, script, [10, 20], n=6, keep=0.5, **changed)
     assert len(solution.candidates) == 6
-    assert run.ledger.usage().completion_tokens == 6 * LONG
-    (note,) = [what for what in run.degraded if "no sample was ended early" in what]
+    assert harness.spent.completion_tokens == 6 * LONG
+    (note,) = [what for what in harness.run.degraded if "no sample was ended early" in what]
     assert reason in note
-    assert sink.of_type("strategy.note") == []  # the partial samples were not even judged
+    assert harness.sink.of_type("strategy.note") == []  # the partial samples were not even judged
 
 
 async def test_the_judgements_at_a_checkpoint_are_recorded_by_sample(store):
     script = judging({"4": 0.5, "5": 0.5}, {"4": 0.9, "5": 0.2}, long_text)
-    solution, run, _ = await solve(store, ScriptedModel(script), n=12, max_tokens=80, prune_at=[12], keep=1)
+    solution, harness = await solve(store, script, n=12, max_tokens=80, prune_at=[12], keep=1)
     (checkpoint,) = solution.notes["pruned"]
     assert solution.notes["indices"] == list(range(12))
     by_answer = {c.answer: checkpoint["quality"][str(i)] for i, c in enumerate(solution.candidates)}
     assert by_answer["4"] > by_answer["5"]
-    assert not any("ended early" in what for what in run.degraded)
-    assert run.ledger.usage().completion_tokens == 12 * LONG
+    assert not any("ended early" in what for what in harness.run.degraded)
+    assert harness.spent.completion_tokens == 12 * LONG
 
 
 async def test_a_budget_that_ends_while_pruning_keeps_the_beginnings(store):
     script = judging({"4": 0.5, "5": 0.5}, {"4": 0.9, "5": 0.2}, long_text)
-    budget = Budget(tokens=130)
-    solution, run, _ = await solve(
-        store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[12], keep=1, budget=budget
-    )
+    limits = {"max_tokens": 80, "budget": Budget(tokens=130)}
+    solution, harness = await solve(store, script, n=8, prune_at=[12], keep=1, **limits)
     assert solution.stopped == "budget"
     assert solution.candidates
-    assert run.ledger.usage().completion_tokens <= 130
+    assert harness.spent.completion_tokens <= 130
 
 
 @given(

@@ -49,6 +49,12 @@ def a_run(store, **budget):
     return Run("r", config, store)
 
 
+def model_in(run, profile=THINKS):
+    """A model that thinks, metered, and its unmetered form."""
+    model = ScriptedModel(adds, profile=profile)
+    return MeteredModel(model, "main", run), model
+
+
 def cut(thought="two and", tokens=8, text=""):
     usage = Usage(completion_tokens=tokens + len(text), thinking_tokens=tokens)
     shown = Thought(text=thought, tokens=tokens, closed=bool(text))
@@ -56,8 +62,8 @@ def cut(thought="two and", tokens=8, text=""):
 
 
 def request_of(store, profile, partial, prompt=PROMPT):
-    model = ScriptedModel(adds, profile=profile)
-    request = conclusion_request(MeteredModel(model, "main", a_run(store)), prompt, partial, QUESTION)
+    metered, model = model_in(a_run(store), profile)
+    request = conclusion_request(metered, prompt, partial, QUESTION)
     return request, model.render(request.prompt, request.sampling.effort)
 
 
@@ -107,10 +113,10 @@ def test_the_conclusion_is_stated_after_the_trigger():
 
 async def test_cut_samples_are_concluded_in_one_call_and_reported(store):
     run = a_run(store)
-    model = ScriptedModel(adds, profile=THINKS)
+    metered, model = model_in(run)
     done = Completion(text="It is 4.", finish_reason="stop")
     samples = [(PROMPT, cut()), (PROMPT, done), (PROMPT, cut("two"))]
-    first, second, third = await conclude(MeteredModel(model, "main", run), samples, QUESTION, run)
+    first, second, third = await conclude(metered, samples, QUESTION, run)
     assert (first.text, second, third.text) == (f"{TRIGGER} 4", done, f"{TRIGGER} 4")
     assert len(model.generate_calls) == 1
     assert run.degraded == [
@@ -120,41 +126,39 @@ async def test_cut_samples_are_concluded_in_one_call_and_reported(store):
 
 async def test_what_the_budget_does_not_cover_stays_without_an_answer_and_is_reported(store):
     run = a_run(store, tokens=100)
-    model = ScriptedModel(adds, profile=THINKS)
     samples = [(PROMPT, cut("two" + " and" * i)) for i in range(5)]
-    results = await conclude(MeteredModel(model, "main", run), samples, QUESTION, run)
+    results = await conclude(model_in(run)[0], samples, QUESTION, run)
     assert [c.finish_reason for c in results] == ["stop"] * 2 + ["thinking"] * 3
     assert len(run.degraded) == 2
     assert run.degraded[1].startswith(
         "3 of 5 samples ended while the model thought and have no answer: raise the budget"
     )
     poor = a_run(store, tokens=500)
-    (unchanged,) = await conclude(
-        MeteredModel(ScriptedModel(adds, profile=HIDES_THOUGHTS), "main", poor), samples[:1], QUESTION, poor
-    )
-    assert unchanged == samples[0][1]
+    hidden, _ = model_in(poor, HIDES_THOUGHTS)
+    assert await conclude(hidden, samples[:1], QUESTION, poor) == [samples[0][1]]
     assert poor.degraded[0].startswith("1 of 1 samples ended while the model thought")
 
 
-async def test_a_finished_answer_stays_when_the_user_wants_it(store):
+async def concluded(store, had, partial=()):
+    """The solution of a run whose answer is wanted now, the run and its model."""
     run = a_run(store)
+    run.partial_completions += partial
     run.conclude()
-    model = ScriptedModel(adds, profile=THINKS)
+    metered, model = model_in(run)
+    return await conclude_run(had, QUESTION, metered, run), run, model
+
+
+async def test_a_finished_answer_stays_when_the_user_wants_it(store):
     had = Solution(chosen=0, candidates=(Candidate(text="It is 4.", answer="4"), Candidate(text="", answer=None)))
-    solution = await conclude_run(had, QUESTION, MeteredModel(model, "main", run), run)
+    solution, _, model = await concluded(store, had)
     assert (solution.stopped, solution.best.answer) == ("user", "4")
     assert solution.notes["based_on"] == "2 finished samples"
     assert model.generate_calls == []
 
 
 async def test_an_answer_read_from_the_middle_of_a_chain_is_replaced_by_a_conclusion(store):
-    run = a_run(store)
-    run.conclude()
     middle = Candidate(text="First 2 is 2.", answer="2", tokens=14, finish_reason="budget")
-    model = ScriptedModel(adds, profile=THINKS)
-    solution = await conclude_run(
-        Solution(chosen=0, candidates=(middle,), confidence=0.75), QUESTION, MeteredModel(model, "main", run), run
-    )
+    solution, _, model = await concluded(store, Solution(chosen=0, candidates=(middle,), confidence=0.75))
     assert solution.confidence is None  # 0.75 was of the answer 2
     assert (solution.best.answer, solution.best.text) == ("4", f"First 2 is 2.\n\n{TRIGGER} 4")
     assert solution.notes["based_on"] == "an unfinished sample of 14 tokens of an answer and 0 of a thought"
@@ -162,11 +166,8 @@ async def test_an_answer_read_from_the_middle_of_a_chain_is_replaced_by_a_conclu
 
 
 async def test_the_longest_unfinished_attempt_is_concluded(store):
-    run = a_run(store)
-    run.partial_completions += [(PROMPT, cut("two")), (PROMPT, cut("two and two", tokens=12)), (PROMPT, cut("t"))]
-    run.conclude()
-    model = ScriptedModel(adds, profile=THINKS)
-    solution = await conclude_run(None, QUESTION, MeteredModel(model, "main", run), run)
+    partial = [(PROMPT, cut("two")), (PROMPT, cut("two and two", tokens=12)), (PROMPT, cut("t"))]
+    solution, run, _ = await concluded(store, None, partial)
     assert (solution.best.answer, solution.best.thought, solution.stopped) == ("4", "two and two", "user")
     assert solution.notes["based_on"] == "an unfinished sample of 0 tokens of an answer and 12 of a thought"
     assert run.degraded == [
@@ -176,16 +177,14 @@ async def test_the_longest_unfinished_attempt_is_concluded(store):
 
 
 async def test_without_any_attempt_the_question_is_answered_at_once(store):
-    run = a_run(store)
-    run.conclude()
-    solution = await conclude_run(None, QUESTION, MeteredModel(ScriptedModel(adds, profile=THINKS), "main", run), run)
+    solution, *_ = await concluded(store, None)
     assert solution.best.answer == "4"
     assert solution.notes["based_on"] == "no sample: the question was answered at once"
 
 
 async def test_a_spent_budget_leaves_no_answer(store):
     run = a_run(store, calls=1)
-    metered = MeteredModel(ScriptedModel(adds, profile=THINKS), "main", run)
+    metered, _ = model_in(run)
     await metered.generate([conclusion_request(metered, PROMPT, cut(), QUESTION)])
     before = Solution(chosen=None, stopped="budget")
     assert await conclude_run(before, QUESTION, metered, run) == before
