@@ -23,6 +23,9 @@ PROMPT = Prompt.user("What is 2 + 2?")
 
 
 class Harness(RunHarness):
+    def __init__(self, store, script, **options):
+        super().__init__(store, ScriptedModel(script, **options))
+
     async def draw(self, *, n=16, max_tokens=80, name="r", seed=3, budget=None, **options):
         model = await self.begin(name, strategy="self-consistency", question=QUESTION, budget=budget, seed=seed)
         sampling = SamplingParams(n=n, max_tokens=max_tokens, temperature=1.0)
@@ -30,7 +33,7 @@ class Harness(RunHarness):
 
 
 async def test_without_a_rule_all_samples_are_one_call(store):
-    harness = Harness(store, ScriptedModel(SCATTERED))
+    harness = Harness(store, SCATTERED)
     sample_set = await harness.draw(n=12)
     assert len(harness.model.generate_calls) == 1
     assert sample_set.num_requested == len(sample_set.candidates) == 12
@@ -40,11 +43,11 @@ async def test_without_a_rule_all_samples_are_one_call(store):
 
 
 async def test_rounds_take_no_sample_that_could_not_matter(store):
-    harness = Harness(store, ScriptedModel(ALWAYS))
+    harness = Harness(store, ALWAYS)
     sample_set = await harness.draw(rule=Beta(), mode="rounds")
     assert sample_set.stopped_early
     assert [len(r[0].indices) for r in harness.model.generate_calls] == [4]
-    harness = Harness(store, ScriptedModel(SCATTERED))
+    harness = Harness(store, SCATTERED)
     sample_set = await harness.draw(rule=Agreement(window=3), mode="rounds", name="s")
     assert not sample_set.stopped_early
     assert sample_set.num_requested == len(sample_set.candidates) == 16
@@ -52,10 +55,9 @@ async def test_rounds_take_no_sample_that_could_not_matter(store):
 
 
 async def test_a_race_cancels_the_rest(store):
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    harness = Harness(store, QUICK_AND_SLOW)
     sample_set = await harness.draw(rule=Beta(), mode="race")
-    assert sample_set.stopped_early
-    assert sample_set.mode == "race"
+    assert (sample_set.stopped_early, sample_set.mode) == (True, "race")
     assert len(harness.model.generate_calls) == 1
     assert harness.model.running == 0
     assert sample_set.cancelled
@@ -63,7 +65,7 @@ async def test_a_race_cancels_the_rest(store):
     assert {c.answer for c in sample_set.candidates} == {"4"}  # the slow ones never came to their answer
     spent = harness.run.ledger.usage().completion_tokens
     assert spent == sum(len(c.token_ids) for c in (*sample_set.completions, *sample_set.cancelled))
-    uninterrupted = await Harness(store, ScriptedModel(QUICK_AND_SLOW)).draw(name="whole")
+    uninterrupted = await Harness(store, QUICK_AND_SLOW).draw(name="whole")
     assert spent < 0.7 * sum(len(c.token_ids) for c in uninterrupted.completions)
     assert {c.text for c in sample_set.candidates} <= {c.text for c in uninterrupted.candidates}
     (note,) = [e for e in harness.sink.of_type("strategy.note") if e.name == "sampling.stopped"]
@@ -72,7 +74,7 @@ async def test_a_race_cancels_the_rest(store):
 
 async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
     full, peak = asyncio.Event(), 0  # no sample proceeds until all three are running
-    harness = Harness(store, ScriptedModel(SCATTERED, step=lambda: asyncio.ensure_future(full.wait())))
+    harness = Harness(store, SCATTERED, step=lambda: asyncio.ensure_future(full.wait()))
     step = harness.model.generate
 
     async def watched(requests, listener=None):
@@ -84,9 +86,8 @@ async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
 
     harness.model.generate = watched
     sample_set = await harness.draw(n=10, rule=Agreement(window=9), mode="race", width=3)
-    plain = await Harness(store, ScriptedModel(SCATTERED)).draw(n=10, name="plain")
-    assert peak == 3
-    assert sample_set.num_requested == 10
+    plain = await Harness(store, SCATTERED).draw(n=10, name="plain")
+    assert (peak, sample_set.num_requested) == (3, 10)
     assert sample_set.completions == [
         c.model_copy(update={"usage": d.usage}) for c, d in zip(plain.completions, sample_set.completions, strict=True)
     ]
@@ -95,7 +96,7 @@ async def test_a_narrow_race_begins_a_sample_as_one_finishes(store):
 @pytest.mark.parametrize("rule", [Agreement(window=3), Beta(), Lead(), Lead(lead=4)], ids=lambda rule: rule.rule)
 async def test_a_race_of_any_width_counts_what_rounds_would(store, rule):
     # in order of completion the short samples, which all say 4, would come first
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    harness = Harness(store, QUICK_AND_SLOW)
     rounds = await harness.draw(rule=rule, mode="rounds", seed=7)
     assert {c.answer for c in rounds.candidates} == {"4", "5"}
     for width in (None, 1, 2, 5, 16):
@@ -109,7 +110,7 @@ async def test_a_race_of_any_width_counts_what_rounds_would(store, rule):
 
 
 async def test_the_first_to_finish_win_a_race_that_counts_by_completion(store):
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    harness = Harness(store, QUICK_AND_SLOW)
     rule = FirstFinished(finished=3)
     race = await harness.draw(rule=rule, mode="race", seed=7)
     assert race.stopped_early
@@ -119,7 +120,7 @@ async def test_the_first_to_finish_win_a_race_that_counts_by_completion(store):
 
 
 async def test_a_race_does_not_wait_for_a_sample_that_failed(store):
-    harness = Harness(store, ScriptedModel(ALWAYS, failing=frozenset({0, 2})))
+    harness = Harness(store, ALWAYS, failing=frozenset({0, 2}))
     for width in (None, 2):
         race = await harness.draw(rule=Lead(unanimous=2), mode="race", width=width, name=f"w{width}")
         assert race.stopped_early
@@ -127,7 +128,7 @@ async def test_a_race_does_not_wait_for_a_sample_that_failed(store):
 
 
 async def test_a_rule_weighs_the_votes_that_it_counted(store):
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    harness = Harness(store, QUICK_AND_SLOW)
     samples = await harness.draw(rule=Lead(lead=4, short_weight=0.5), mode="rounds", seed=7)
     weight_of = {"4": 0.5, "5": 1.0}
     assert samples.weights == [weight_of[c.answer] for c in samples.candidates]
@@ -135,7 +136,7 @@ async def test_a_rule_weighs_the_votes_that_it_counted(store):
 
 
 async def test_a_race_is_replayed_from_its_record(store):
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW))
+    harness = Harness(store, QUICK_AND_SLOW)
     for width in (None, 3, 5):
         sample_set = await harness.draw(rule=Agreement(window=2), mode="race", width=width, name=f"w{width}")
         made = len(harness.model.made)
@@ -151,21 +152,21 @@ async def test_a_narrow_race_raises_a_backend_failure(store):
     def fail():
         raise BackendUnavailable("the engine is gone")
 
-    harness = Harness(store, ScriptedModel(SCATTERED, step=fail))
+    harness = Harness(store, SCATTERED, step=fail)
     with pytest.raises(BackendUnavailable, match="is gone"):
         await harness.draw(rule=Beta(), mode="race", width=3)
     assert harness.model.running == 0
 
 
 async def test_auto_races_where_tokens_cost_nothing(store):
-    assert (await Harness(store, ScriptedModel(ALWAYS)).draw(rule=Beta())).mode == "race"
-    assert (await Harness(store, ScriptedModel(ALWAYS, price=1e-6)).draw(rule=Beta(), name="p")).mode == "rounds"
-    assert (await Harness(store, ScriptedModel(ALWAYS, price=None)).draw(rule=Beta(), name="q")).mode == "rounds"
+    assert (await Harness(store, ALWAYS).draw(rule=Beta())).mode == "race"
+    assert (await Harness(store, ALWAYS, price=1e-6).draw(rule=Beta(), name="p")).mode == "rounds"
+    assert (await Harness(store, ALWAYS, price=None).draw(rule=Beta(), name="q")).mode == "rounds"
 
 
 @pytest.mark.parametrize("width", [None, 3])
 async def test_a_small_budget_is_spent_in_waves_and_never_overspent(store, width):
-    harness = Harness(store, ScriptedModel(SCATTERED))
+    harness = Harness(store, SCATTERED)
     sample_set = await harness.draw(
         n=16, max_tokens=40, budget=Budget(tokens=100), rule=Agreement(window=9), mode="race", width=width
     )
@@ -175,18 +176,18 @@ async def test_a_small_budget_is_spent_in_waves_and_never_overspent(store, width
 
 
 async def test_failed_samples_neither_vote_nor_stop(store):
-    harness = Harness(store, ScriptedModel(ALWAYS, failing=frozenset({0, 2})))
+    harness = Harness(store, ALWAYS, failing=frozenset({0, 2}))
     sample_set = await harness.draw(n=6, rule=Beta(), mode="rounds")
     assert [f.sample_index for f in sample_set.failures] == [0, 2]
     assert len(sample_set.candidates) == 4
     assert harness.run.degraded == ["2 of 6 samples failed and did not vote"]
     with pytest.raises(InvalidResponse, match="every sample failed"):
-        await Harness(store, ScriptedModel(ALWAYS, failing=frozenset(range(4)))).draw(n=4, name="f", rule=Beta())
+        await Harness(store, ALWAYS, failing=frozenset(range(4))).draw(n=4, name="f", rule=Beta())
 
 
 async def test_a_cancelled_race_leaves_nothing_running(store):
     hold = asyncio.Event()
-    harness = Harness(store, ScriptedModel(QUICK_AND_SLOW, step=lambda: asyncio.ensure_future(hold.wait())))
+    harness = Harness(store, QUICK_AND_SLOW, step=lambda: asyncio.ensure_future(hold.wait()))
     task = asyncio.create_task(harness.draw(rule=Beta(), mode="race"))
     await wait_until(lambda: harness.model.running)
     task.cancel()
@@ -198,7 +199,7 @@ async def test_a_cancelled_race_leaves_nothing_running(store):
 
 async def test_candidates_are_offered_as_they_come(store):
     lengths = []
-    harness = Harness(store, ScriptedModel(SCATTERED))
+    harness = Harness(store, SCATTERED)
     sample_set = await harness.draw(n=5, on_candidate=lambda candidates: lengths.append(len(candidates)))
     assert lengths == [1, 2, 3, 4, 5]
     assert len(harness.sink.of_type("candidate.added")) == len(sample_set.candidates) == 5

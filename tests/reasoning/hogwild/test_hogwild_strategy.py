@@ -43,6 +43,14 @@ async def solve(store, model, *, name="r", budget=None, question=QUESTION, new=T
     return solution, harness.run, [e for e in harness.sink.events if isinstance(e, StrategyNote)]
 
 
+async def work(store, steps, *, seen=None, name="r", **parameters):
+    """Workers with these steps: the solution, their group, its run and notes."""
+    model = ScriptedWorkers(saying(steps, seen))
+    solution, run, notes = await solve(store, model, name=name, **parameters)
+    (group,) = model.groups
+    return solution, group, run, notes
+
+
 def noted(notes, name):
     return [note.data for note in notes if note.name == f"workers.{name}"]
 
@@ -54,13 +62,10 @@ async def test_steps_join_history_in_order_of_completion(store):
         (BEN, 2): "I see that Ada adds.\n\n",
         (ADA, 2): "So it is \\boxed{4}.\n\n",
     }
-    model = ScriptedWorkers(saying(steps))
-    solution, run, notes = await solve(store, model)
-    assert solution.best.answer == "4"
-    assert solution.stopped == "done"
+    solution, group, run, notes = await work(store, steps)
+    assert (solution.best.answer, solution.stopped) == ("4", "done")
     order = [(s["worker"], s["number"], s["pass"]) for s in noted(notes, "step")]
     assert order == [(1, 1, 6), (0, 1, 9), (1, 2, 28), (0, 2, 30)]
-    (group,) = model.groups
     # A step's separator is read with the next step, so the history has each step after the previous separator.
     assert group.history.partition(PAST)[2] == (
         f"{step_prefix(BEN, 1)}Hi, Ada! Ok.\n{step_prefix(ADA, 1)}{opener(0, NAMES[:2])} I add.\n"
@@ -76,17 +81,16 @@ async def test_steps_join_history_in_order_of_completion(store):
 async def test_workers_finishing_in_one_pass_keep_index_order(store):
     same = " Go.\n\n"
     steps = {(ADA, 1): same, (BEN, 1): same, (ADA, 2): "\\boxed{4}.\n\n", (BEN, 2): "\\boxed{5}.\n\n"}
-    model = ScriptedWorkers(saying(steps))
-    solution, _, notes = await solve(store, model)
+    solution, group, _, notes = await work(store, steps)
     assert [s["worker"] for s in noted(notes, "step")] == [0, 1, 0, 1]
-    assert [p.moves for p in model.groups[0].passes if p.moves] == [(0, 1)]
+    assert [p.moves for p in group.passes if p.moves] == [(0, 1)]
     assert solution.best.answer == "4"  # both answer in one pass: the first worker's counts
 
 
 async def test_view_shows_others_unfinished_step_before_own(store):
     seen = []
     steps = {(ADA, 1): " x" * 20 + ".\n\n", (BEN, 1): " y" * 20 + ".\n\n"}
-    await solve(store, ScriptedWorkers(saying(steps, seen)), max_passes=10)
+    await work(store, steps, seen=seen, max_passes=10)
     last = dict(seen)
     mine = f"{step_prefix(ADA, 1)}{opener(0, NAMES[:2])}" + " x" * 4 + " "
     others = f"{step_prefix(BEN, 1)}Hi, Ada!" + " y" * 4 + " "
@@ -98,10 +102,9 @@ async def test_view_shows_others_unfinished_step_before_own(store):
 async def test_other_layouts(store, layout):
     steps = {(ADA, 1): " I add.\n\n", (ADA, 2): "So it is \\boxed{4}.\n\n", (BEN, 1): " y" * 40}
     seen = []
-    model = ScriptedWorkers(saying(steps, seen))
-    solution, _, _ = await solve(store, model, layout=layout)
+    solution, group, *_ = await work(store, steps, seen=seen, layout=layout)
     assert solution.best.answer == "4"
-    moved = [p.moves for p in model.groups[0].passes if p.moves]
+    moved = [p.moves for p in group.passes if p.moves]
     assert moved == ([(0,)] if layout == "interleaved" else [])
     ben = [view for worker, view in seen if worker == 1][-1]
     assert ("So it is" in ben) is (layout == "contiguous")
@@ -117,24 +120,21 @@ async def test_confirmed_answer_needs_a_second_worker(store):
         (BEN, 2): "No, not 5.\n\n",
         (BEN, 3): "Look again.\n\n",
     }
-    first, _, _ = await solve(store, ScriptedWorkers(saying(steps)), name="first")
-    assert first.best.answer == "5"
-    assert first.notes["confirmed"] is False
-    confirmed, _, notes = await solve(store, ScriptedWorkers(saying(steps)), name="confirmed", answer="confirmed")
-    assert confirmed.best.answer == "4.0"
-    assert confirmed.notes["confirmed"] is True
+    first, *_ = await work(store, steps, name="first")
+    assert (first.best.answer, first.notes["confirmed"]) == ("5", False)
+    confirmed, *_, notes = await work(store, steps, name="confirmed", answer="confirmed")
+    assert (confirmed.best.answer, confirmed.notes["confirmed"]) == ("4.0", True)
     assert [a["answer"] for a in noted(notes, "answer")] == ["5", "4", "5", "4.0"]
-    cut, _, _ = await solve(store, ScriptedWorkers(saying(steps)), name="cut", answer="confirmed", max_passes=20)
+    cut, *_ = await work(store, steps, name="cut", answer="confirmed", max_passes=20)
     assert (cut.best.answer, cut.notes["ended"], cut.notes["finisher"]) == ("5", "passes", False)
 
 
 async def test_next_step_gets_redundancy_check(store):
     steps = {(ADA, 1): " a" * 30 + ".\n\n", (BEN, 1): " b.\n\n", (BEN, 2): "c.\n\n"}
     steps |= {(ADA, 2): "no. I go on.\n\n", (BEN, 3): "c" * 60 + ".\n\n"}
-    model = ScriptedWorkers(saying(steps))
-    _, _, notes = await solve(store, model, check_every=160, max_passes=80)
+    _, group, _, notes = await work(store, steps, check_every=160, max_passes=80)
     # Openers, prefixes and 2 tokens a pass: it is time while both are within a step, and Ada begins the next one.
-    asked, *_ = [p for p in model.groups[0].passes if any(f and CHECK in f.text for f in p.inputs)]
+    asked, *_ = [p for p in group.passes if any(f and CHECK in f.text for f in p.inputs)]
     assert asked.inputs[0].text == step_prefix(ADA, 2) + CHECK
     check, *_ = noted(notes, "check")
     assert (check["worker"], check["verdict"]) == (0, "no")
@@ -142,24 +142,22 @@ async def test_next_step_gets_redundancy_check(store):
 
 async def test_redundancy_checks_can_be_disabled(store):
     steps = {(name, n): "c.\n\n" if n > 1 else " c.\n\n" for name in (ADA, BEN) for n in range(1, 30)}
-    none = ScriptedWorkers(saying(steps))
-    await solve(store, none, name="none", check_every=0, max_passes=60)
-    assert not any(f and CHECK in f.text for p in none.groups[0].passes for f in p.inputs)
+    _, group, *_ = await work(store, steps, check_every=0, max_passes=60)
+    assert not any(f and CHECK in f.text for p in group.passes for f in p.inputs)
 
 
 async def test_shorter_run_is_a_prefix_of_a_longer_one(store):
     def chances(worker, view):
         return {"a": 0.4, "b": 0.3, ".": 0.1, "\n": 0.2}
 
-    models = [ScriptedWorkers(chances) for _ in range(2)]
-    texts = []
-    for model, passes in zip(models, (120, 45), strict=True):
+    made = []
+    for passes in (120, 45):
+        model = ScriptedWorkers(chances)
         solution, run, _ = await solve(store, model, name=str(passes), max_passes=passes)
-        texts.append(model.groups[0].passes)
-        assert len(model.groups[0].passes) == passes
-        assert solution.notes["ended"] == "passes"
+        made.append(model.groups[0].passes)
+        assert (len(made[-1]), solution.notes["ended"]) == (passes, "passes")
         assert run.ledger.usage().completion_tokens <= 2 * passes + 16
-    assert texts[0][:45] == texts[1]
+    assert made[0][:45] == made[1]
 
 
 def finishing(steps, answer, asked):
@@ -188,22 +186,21 @@ async def test_finisher_gets_the_complete_transcript(store):
 
 
 async def test_end_of_text_ends_the_run(store):
-    asked = []
     steps = {(ADA, 1): " it is \\boxed{4}" + END, (BEN, 1): " y" * 40}
-    solution, _, _ = await solve(store, finishing(steps, "5}", asked))
-    assert (solution.best.answer, solution.notes["ended"], solution.notes["finisher"]) == ("4", "answer", False)
-    steps[ADA, 1] = " I give up." + END
-    solution, _, _ = await solve(store, finishing(steps, "5}", asked), name="other")
-    assert (solution.best.answer, solution.notes["ended"], solution.notes["finisher"]) == ("5", "end of text", True)
+    for text, *expected in (
+        (steps[ADA, 1], "4", "answer", False),
+        (" I give up." + END, "5", "end of text", True),
+    ):
+        steps[ADA, 1] = text
+        solution, _, _ = await solve(store, finishing(steps, "5}", []), name=text)
+        assert [solution.best.answer, solution.notes["ended"], solution.notes["finisher"]] == expected
 
 
 async def test_token_budget_covers_the_finisher(store, monkeypatch):
     monkeypatch.setattr(hogwild, "FINISHER_TOKENS", 8)
     steps = {(ADA, 1): " x" * 100, (BEN, 1): " y" * 100}
     solution, run, _ = await solve(store, finishing(steps, "4}", []), budget=Budget(tokens=41))
-    assert solution.best.answer == "4"
-    assert solution.stopped == "budget"
-    assert solution.notes["passes"] == 16
+    assert (solution.best.answer, solution.stopped, solution.notes["passes"]) == ("4", "budget", 16)
     assert run.ledger.usage().completion_tokens <= 41
 
 
@@ -231,7 +228,7 @@ async def test_replay_without_model(store):
 async def test_single_worker(store):
     seen = []
     steps = {(ADA, 1): "I add.\n\n", (ADA, 2): "So \\boxed{4}.\n\n"}
-    solution, _, _ = await solve(store, ScriptedWorkers(saying(steps, seen)), workers=1, answer="confirmed")
+    solution, *_ = await work(store, steps, seen=seen, workers=1, answer="confirmed")
     assert solution.best.answer == "4"
     assert OTHERS not in seen[-1][1]
 
@@ -257,8 +254,7 @@ async def test_prefix_rounds_degrade_the_run(store):
         (ADA, 2): "So \\boxed{4}.\n\n",
     }
     solution, run, notes = await solve(store, ScriptedModel(in_rounds(steps, asked)))
-    assert solution.best.answer == "4"
-    assert solution.notes["level"] == "interleaved"
+    assert (solution.best.answer, solution.notes["level"]) == ("4", "interleaved")
     assert any("interleaved over prefixes" in what and "scripted" in what for what in run.degraded)
     assert [(s["worker"], s["number"]) for s in noted(notes, "step")] == [(0, 1), (0, 2), (1, 1)]
     assert solution.notes["rounds"] == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from reason.core.budget import Budget
 from reason.core.messages import Thought
-from reason.core.run import Run
 from reason.core.types import Question
 from reason.reasoning.hogwild.hogwild import Hogwild
 from reason.reasoning.hogwild.prompts import BOX, NAMES, PAST, opener, step_prefix
@@ -25,13 +24,13 @@ def concluding(text):
     return replies(f"{BOX}4}}.")(text)
 
 
-def workers(steps):
-    """Workers with scripted steps by worker and number."""
+def workers(steps, profile=THINKS, closing=0.5):
+    """Workers that think, with scripted steps by worker and number."""
 
     def script(worker, view):
-        return {next_character(steps, view): 0.5, CLOSE: 0.5}
+        return {next_character(steps, view): 0.5} | ({CLOSE: closing} if closing else {})
 
-    return script
+    return ScriptedWorkers(script, concluding, profile=profile)
 
 
 async def solve(store, model, *, budget=None, thinking_tokens=None, **parameters):
@@ -51,7 +50,7 @@ STEPS = {
 
 
 async def test_workers_share_an_open_thought_whose_closing_tag_is_banned(store):
-    model = ScriptedWorkers(workers(STEPS), concluding, profile=THINKS)
+    model = workers(STEPS)
     solution, run = await solve(store, model)
     (group,) = model.groups
     assert group.config.prompt.thought == Thought(text=PAST, closed=False)
@@ -67,14 +66,13 @@ async def test_workers_share_an_open_thought_whose_closing_tag_is_banned(store):
 
 
 async def test_a_budget_of_thinking_tokens_ends_the_work_and_leaves_the_answer(store):
-    model = ScriptedWorkers(workers({}), concluding, profile=THINKS)
-    solution, run = await solve(store, model, budget=Budget(thinking_tokens=60))
+    solution, run = await solve(store, workers({}), budget=Budget(thinking_tokens=60))
     assert (solution.notes["ended"], solution.best.answer) == ("budget", "4")
     assert run.ledger.usage().thinking_tokens == 60
 
 
 async def test_the_answer_is_that_after_the_closed_thought_and_never_one_in_it(store):
-    model = ScriptedWorkers(workers(STEPS), concluding, profile=THINKS)
+    model = workers(STEPS)
     solution, _ = await solve(store, model)
     assert [a["answer"] for a in solution.notes["answers"]] == ["5"]
     best = solution.best
@@ -88,20 +86,14 @@ async def test_the_answer_is_that_after_the_closed_thought_and_never_one_in_it(s
 
 async def test_a_tag_of_several_tokens_ends_the_work_when_it_is_written(store):
     steps = {(ADA, 1): " I add. [/T] and so", (BEN, 1): " y" * 40}
-
-    def script(worker, view):
-        chances = workers(steps)(worker, view)
-        return {c: 1.0 for c in chances if c != CLOSE}
-
     profile = THINKS.model_copy(update={"close_tag": "[/T]"})
-    model = ScriptedWorkers(script, concluding, profile=profile)
-    solution, _ = await solve(store, model)
+    solution, _ = await solve(store, workers(steps, profile, closing=0))
     assert (solution.notes["ended"], solution.best.answer) == ("end of text", "4")
     assert " I add. " in solution.best.thought
     assert "[/T" not in solution.best.thought
 
 
-def rounds(steps):
+def rounds(steps, step=None):
     """A model without a shared cache: what a worker writes after its own beginning, then the answer in the box."""
 
     def script(text):
@@ -110,12 +102,12 @@ def rounds(steps):
         character = next_character(steps, text.rpartition("assistant: ")[2])
         return {CLOSE if character == END else character: 1.0}
 
-    return script
+    return ScriptedModel(script, profile=THINKS, step=step)
 
 
 async def test_rounds_of_steps_continue_one_thought(store):
     steps = {**STEPS, (BEN, 2): "Yes.\n\n", (BEN, 3): "Done.\n\n"}
-    model = ScriptedModel(rounds(steps), profile=THINKS)
+    model = rounds(steps)
     solution, run = await solve(store, model)
     assert (solution.notes["level"], solution.notes["ended"]) == ("interleaved", "answer")
     assert (solution.best.answer, solution.best.text) == ("4", f"{BOX}4}}.")
@@ -128,15 +120,14 @@ async def test_rounds_of_steps_continue_one_thought(store):
 
 
 async def test_the_limit_of_a_thought_holds_for_all_workers_together(store):
-    model = ScriptedModel(rounds({(ADA, 1): " x" * 99, (BEN, 1): " y" * 99}), profile=THINKS)
+    model = rounds({(ADA, 1): " x" * 99, (BEN, 1): " y" * 99})
     solution, run = await solve(store, model, thinking_tokens=40)
     assert (solution.notes["ended"], solution.best.answer) == ("passes", "4")
     assert run.ledger.usage().thinking_tokens == 40
 
 
 async def test_a_worker_that_closes_the_thought_ends_the_work(store):
-    model = ScriptedModel(rounds({**STEPS, (ADA, 2): "I am done"}), profile=THINKS)
-    solution, _ = await solve(store, model)
+    solution, _ = await solve(store, rounds({**STEPS, (ADA, 2): "I am done"}))
     assert (solution.notes["ended"], solution.best.answer) == ("end of text", "4")
     assert "I am done" in solution.best.thought
 
@@ -174,20 +165,17 @@ async def test_a_model_without_prefixes_is_shown_the_steps_for_its_answer(store)
 
 
 async def test_an_answer_that_is_wanted_now_follows_what_the_workers_have_written(store):
-    made: list[Run] = []
     harness = RunHarness(store, None)
-
-    written: list[int] = []
+    written = []
 
     def conclude():
         written.append(1)
         if len(written) == 20:
-            made[0].conclude()
+            harness.run.conclude()
 
     steps = {(ADA, 1): " I add.\n\n", (ADA, 2): "x" * 99, (BEN, 1): " y" * 99}
-    harness.model = ScriptedModel(rounds(steps), profile=THINKS, step=conclude)
+    harness.model = rounds(steps, conclude)
     metered = await harness.begin("r", strategy="hogwild", question=QUESTION, budget=Budget(), seed=3)
-    made.append(harness.run)
     solution = await Hogwild(Hogwild.Config(any_model=True)).solve(QUESTION, Models({"main": metered}), harness.run)
     assert (solution.best.answer, solution.best.text) == (None, "")
     partial = max((c for _, c in harness.run.partial_completions), key=lambda c: len(c.thought.text))
