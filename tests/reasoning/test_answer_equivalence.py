@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from reason.core.budget import Budget
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.answers import equivalence as equivalence_module
 from reason.reasoning.answers import equivalence as math_process
 from reason.reasoning.answers.equivalence import (
     MAX_ALGEBRA_S,
@@ -135,16 +134,32 @@ def test_groups_are_a_partition_of_what_is_there(answers: list[str | None]) -> N
     assert sorted(map(len, groups)) == sorted(map(len, reordered))
 
 
-def worker(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """Replace the worker by a program that reports that it is ready and then runs `body` for each line."""
-    script = os.path.join(tmp_path, "worker.py")
-    with open(script, "w", encoding="utf-8") as file:
-        file.write(f"import os, sys, time, json\nprint('ready', flush=True)\nfor line in sys.stdin:\n    {body}\n")
-    monkeypatch.setattr(math_process, "_WORKER", script)
+Worker = Callable[[str], None]
 
 
-async def test_a_hanging_comparison_is_killed(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    worker(tmp_path, monkeypatch, "time.sleep(600)")
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Replaces the worker by a program that reports that it is ready and then runs a statement for each line."""
+
+    def replace(body: str) -> None:
+        script = tmp_path / "worker.py"
+        start = "import os, sys, time, json\nprint('ready', flush=True)\nfor line in sys.stdin:\n    "
+        script.write_text(f"{start}{body}\n", encoding="utf-8")
+        monkeypatch.setattr(math_process, "_WORKER", script)
+
+    return replace
+
+
+@pytest.fixture
+def started(tmp_path: Path, worker: Worker) -> Path:
+    """A file that appears when the worker was given a pair, on which it hangs."""
+    mark = tmp_path / "started"
+    worker(f"open({str(mark)!r}, 'w').close(); time.sleep(600)")
+    return mark
+
+
+async def test_a_hanging_comparison_is_killed(worker: Worker) -> None:
+    worker("time.sleep(600)")
     async with Equivalence(timeout_s=0.1) as equivalence:
         assert await equivalence.compare("x+1", "1+x", "math") == Comparison("undecided", "timeout")
         assert await equivalence.same("x+1", "1+x", "math") is False
@@ -163,23 +178,24 @@ async def test_a_hanging_comparison_is_killed(tmp_path: os.PathLike[str], monkey
     ],
 )
 async def test_a_worker_that_fails_leaves_the_pair_undecided(
-    tmp_path: os.PathLike[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    worker: Worker,
     body: str | None,
     first: Comparison,
     second: Comparison,
 ) -> None:
-    monkeypatch.setattr(math_process, "_WORKER", os.path.join(tmp_path, "missing.py"))
+    monkeypatch.setattr(math_process, "_WORKER", tmp_path / "missing.py")
     if body is not None:
-        worker(tmp_path, monkeypatch, body)
+        worker(body)
     async with Equivalence() as equivalence:
         assert await equivalence.compare("x+1", "1+x", "math") == first
         assert await equivalence.compare("y+1", "1+y", "math") == second
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs address-space limits")
-def test_a_burst_of_memory_stays_in_the_worker(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    script = Path(tmp_path) / "worker.py"
+def test_a_burst_of_memory_stays_in_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "worker.py"
     script.write_text(
         "import importlib.util, sys\n"
         f"spec = importlib.util.spec_from_file_location('real', {str(math_process._WORKER)!r})\n"
@@ -198,12 +214,10 @@ def test_a_burst_of_memory_stays_in_the_worker(tmp_path: os.PathLike[str], monke
         process.close()
 
 
-async def test_cancelling_kills_the_process(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    mark = os.path.join(tmp_path, "started")
-    worker(tmp_path, monkeypatch, f"open({mark!r}, 'w').close(); time.sleep(600)")
+async def test_cancelling_kills_the_process(started: Path) -> None:
     async with Equivalence(timeout_s=600) as equivalence:
         task = asyncio.create_task(equivalence.same("x+1", "1+x", "math"))
-        await wait_until(lambda: os.path.exists(mark))
+        await wait_until(started.exists)
         pid = equivalence._process.pid
         assert pid is not None
         task.cancel()
@@ -214,25 +228,19 @@ async def test_cancelling_kills_the_process(tmp_path: os.PathLike[str], monkeypa
             os.kill(pid, 0)
 
 
-async def test_closing_is_idempotent_and_releases_waiting_tasks(
-    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mark = os.path.join(tmp_path, "started")
-    worker(tmp_path, monkeypatch, f"open({mark!r}, 'w').close(); time.sleep(600)")
+async def test_closing_is_idempotent_and_releases_waiting_tasks(started: Path) -> None:
     equivalence = Equivalence(timeout_s=600)
     first = asyncio.create_task(equivalence.compare("x+1", "1+x", "math"))
     second = asyncio.create_task(equivalence.compare("x+2", "2+x", "math"))
-    await wait_until(lambda: os.path.exists(mark))
+    await wait_until(started.exists)
     await equivalence.aclose()
     await equivalence.aclose()
     assert (await first).verdict == "undecided"
     assert (await second).verdict == "undecided"
 
 
-async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced(
-    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker(tmp_path, monkeypatch, "print('same', flush=True)")
+async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced(worker: Worker) -> None:
+    worker("print('same', flush=True)")
     async with Equivalence(timeout_s=60) as equivalence:
         assert await equivalence.same("x+1", "1+x", "math")
         pid = equivalence._process.pid
@@ -242,10 +250,8 @@ async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced(
         assert equivalence._process.pid != pid
 
 
-def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(
-    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker(tmp_path, monkeypatch, "print('same', flush=True)")
+def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(worker: Worker) -> None:
+    worker("print('same', flush=True)")
     equivalence = Equivalence(timeout_s=60)
     assert asyncio.run(equivalence.same("x+1", "1+x", "math"))
     assert asyncio.run(equivalence.same("x+2", "2+x", "math"))
@@ -263,14 +269,13 @@ def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(
 
 
 async def test_results_are_cached_and_the_oldest_are_evicted(
-    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: Worker
 ) -> None:
-    log = os.path.join(tmp_path, "log")
-    worker(tmp_path, monkeypatch, f"open({log!r}, 'a').write(line); print('same', flush=True)")
+    log = tmp_path / "log"
+    worker(f"open({str(log)!r}, 'a').write(line); print('same', flush=True)")
 
     def asked() -> list[list[str]]:
-        with open(log, encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
     monkeypatch.setattr(math_process, "MAX_CACHED_OUTCOMES", 2)
     async with Equivalence() as equivalence:
@@ -293,8 +298,8 @@ async def test_after_many_comparisons_only_equal_texts_are_the_same(monkeypatch)
         assert await equivalence.same("x", "x", "number")
 
 
-async def test_after_many_comparisons_by_algebra_formulas_are_undecided(tmp_path, monkeypatch):
-    worker(tmp_path, monkeypatch, "print('same', flush=True)")
+async def test_after_many_comparisons_by_algebra_formulas_are_undecided(worker, monkeypatch):
+    worker("print('same', flush=True)")
     monkeypatch.setattr(math_process, "MAX_ALGEBRA", 1)
     async with Equivalence(timeout_s=30) as equivalence:
         assert await equivalence.same("x+1", "1+x", "math")
@@ -322,7 +327,7 @@ async def test_algebra_ends_when_its_time_is_spent(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_vote_has_the_time_that_is_left_to_the_run(
-    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     given = []
 
@@ -331,9 +336,9 @@ async def test_a_vote_has_the_time_that_is_left_to_the_run(
             given.append(options["algebra_s"])
             super().__init__(**options)
 
-    monkeypatch.setattr(equivalence_module, "Equivalence", Noted)
+    monkeypatch.setattr(math_process, "Equivalence", Noted)
     question = Question(text="What is it?", kind="math")
-    async with aclosing(await SqliteStore.open(Path(tmp_path) / "runs.sqlite3")) as store:
+    async with aclosing(await SqliteStore.open(tmp_path / "runs.sqlite3")) as store:
         for seconds in (None, 12.0, 0.5):
             budget = Budget(seconds=seconds)
             config = RunConfig(question=question, strategy="cot", parameters={}, models={}, seed=5, budget=budget)

@@ -27,8 +27,11 @@ from scipy.special import betainc
 STOPPING = TypeAdapter(Stopping)
 
 
-def tally_of(*labels, num_tokens=()):
-    return Tally(labels, num_tokens)
+def tally_of(labels, num_tokens=()):
+    """A tally of samples; a text has a sample a character, and points are those without an answer."""
+    if isinstance(labels, str):
+        labels = [None if label == "." else int(label) for label in labels]
+    return Tally(tuple(labels), num_tokens)
 
 
 @st.composite
@@ -38,7 +41,7 @@ def tallies(draw):
         label = draw(st.none() | st.integers(0, classes))
         classes = max(classes, 0 if label is None else label + 1)
         labels.append(label)
-    return tally_of(*labels)
+    return tally_of(labels)
 
 
 VOTING_RULES = [
@@ -56,15 +59,7 @@ def test_a_rule_is_a_name_or_an_object_with_parameters():
     assert STOPPING.validate_python("beta") == Beta()
     assert STOPPING.validate_python({"rule": "beta", "confidence": 0.99}) == Beta(confidence=0.99)
     assert STOPPING.validate_python("none") == NoStop()
-    rules = (
-        Agreement(),
-        Beta(),
-        Dirichlet(),
-        Lead(),
-        FirstFinished(),
-        NoStop(),
-    )
-    for rule in rules:
+    for rule in (Agreement(), Beta(), Dirichlet(), Lead(), FirstFinished(), NoStop()):
         assert STOPPING.validate_json(rule.model_dump_json()) == rule
     for wrong in ("bet", {"rule": "beta", "confidence": 0.4}, {"rule": "beta", "window": 3}, 3):
         with pytest.raises(ValidationError):
@@ -74,31 +69,33 @@ def test_a_rule_is_a_name_or_an_object_with_parameters():
 # -- agreement
 
 
+def stops_at(rule, tallies):
+    """Those of the tallies, written as texts, at which the rule stops."""
+    return [tally for tally in tallies.split() if rule.should_stop(tally_of(tally))]
+
+
 def test_agreement_wants_a_run_of_equal_answers():
-    rule = Agreement(window=3)
-    assert not rule.should_stop(tally_of(0, 0))
-    assert rule.should_stop(tally_of(0, 0, 0))
-    assert rule.should_stop(tally_of(1, 0, 0, 0))
-    assert not rule.should_stop(tally_of(0, 0, 1, 0))
-    assert not rule.should_stop(tally_of(None, None, None))
-    assert not rule.should_stop(tally_of(0, 0, None, 0))
+    assert stops_at(Agreement(window=3), "00 000 1000 0010 ... 00.0") == ["000", "1000"]
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
+    ("rule", "rounds"),
+    [
+        (Agreement(window=3), {"": 3, "0": 2, "00": 1, "01": 2, "00.": 3, "0011": 1}),  # what its run lacks
+        (Lead(), {"": 2, "0": 1, "01": 3, "010": 2, "0110": 3, "00": 1}),  # the votes that the leader lacks
+    ],
+    ids=["agreement", "lead"],
 )
-def test_agreement_requests_the_samples_that_the_run_lacks(labels, expected):
-    assert Agreement(window=3).round_size(tally_of(*labels), 10) == expected
+def test_a_rule_requests_the_samples_that_it_lacks(rule, rounds):
+    assert {tally: rule.round_size(tally_of(tally), 10) for tally in rounds} == rounds
 
 
 def test_agreement_has_a_window_of_five_and_a_minimum_of_two():
     assert Agreement().window == 5
-    assert Agreement(window=2).should_stop(tally_of("a", "b", "b"))
+    assert Agreement(window=2).should_stop(tally_of("011"))
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         Agreement(window=1)
-    assert (
-        Agreement(window=3).round_size(tally_of("a", "a", "a"), 10) == 1
-    )  # a round is never empty, even when the rule is satisfied
+    assert Agreement(window=3).round_size(tally_of("000"), 10) == 1  # never empty, even when the rule is satisfied
 
 
 # -- beta
@@ -107,8 +104,7 @@ def test_agreement_has_a_window_of_five_and_a_minimum_of_two():
 def test_beta_reference_values():
     assert leader_probability(3, 0) == 1 - 1 / 16
     assert leader_probability(4, 0) == 0.96875
-    assert not Beta().should_stop(tally_of(0, 0, 0))
-    assert Beta().should_stop(tally_of(0, 0, 0, 0))
+    assert stops_at(Beta(), "000 0000") == ["0000"]
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
@@ -124,53 +120,41 @@ def test_it_is_antisymmetric_and_grows_with_the_leader(first, second):
 
 def test_beta_is_exact_at_its_bound_and_with_more_votes_than_a_float_has_digits():
     assert leader_probability(2, 0) == 0.875
-    assert Beta(confidence=0.875).should_stop(tally_of(0, 0))
+    assert Beta(confidence=0.875).should_stop(tally_of("00"))
     assert leader_probability(2000, 2000) == 0.5
     with pytest.raises(ValidationError):
         Beta(confidence=1)
 
 
 def test_beta_uses_only_the_two_largest_counts():
-    assert Beta().should_stop(tally_of(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leader_probability(6, 1) >= 0.95)
+    assert Beta().should_stop(tally_of("0000001234.")) == (leader_probability(6, 1) >= 0.95)
 
 
 # -- lead
 
 
 def test_lead_stops_at_first_samples_that_agree_or_at_a_lead():
-    rule = Lead(lead=3, unanimous=2)
-    assert not rule.should_stop(tally_of(0))
-    assert rule.should_stop(tally_of(0, 0))
-    assert not rule.should_stop(tally_of(0, 1, 0, 0))  # 3 to 1 after a disagreement
-    assert rule.should_stop(tally_of(0, 1, 0, 0, 0))
-    assert not rule.should_stop(tally_of(None, None))
-    assert not rule.should_stop(tally_of(None, 0, 0))  # a sample without an answer agrees with nothing
-    assert rule.should_stop(tally_of(None, 0, 0, 0))
-    assert Lead(unanimous=1).should_stop(tally_of(0))
+    # 0100 is 3 to 1 after a disagreement; a sample without an answer agrees with nothing
+    assert stops_at(Lead(lead=3, unanimous=2), "0 00 0100 01000 .. .00 .000") == ["00", "01000", ".000"]
+    assert Lead(unanimous=1).should_stop(tally_of("0"))
 
 
 def test_lead_counts_short_samples_less():
     rule = Lead(lead=2, unanimous=3, short_weight=0.5)
-    assert rule.vote_weights(tally_of(0, 1, 0, num_tokens=(100, 40, 100))) == (1.0, 0.5, 1.0)
-    assert not rule.should_stop(tally_of(0, 1, 0, num_tokens=(100, 40, 100)))  # 2 to 0.5
-    assert rule.should_stop(tally_of(0, 1, 0, 2, 0, num_tokens=(100, 40, 100, 40, 100)))
-    assert not Lead(lead=2, short_weight=0.5).should_stop(tally_of(0, 1, 1, 1, num_tokens=(100, 40, 40, 40)))
-    assert rule.vote_weights(tally_of(0, 1, num_tokens=(50, 50))) == (1.0, 1.0)  # equal lengths are not short
-    assert rule.vote_weights(tally_of(0, 1)) == (1.0, 1.0)  # lengths are unknown
-    assert Lead().vote_weights(tally_of(0, 1, num_tokens=(1, 99))) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"), [((), 2), ((0,), 1), ((0, 1), 3), ((0, 1, 0), 2), ((0, 1, 1, 0), 3), ((0, 0), 1)]
-)
-def test_lead_requests_the_votes_that_the_leader_lacks(labels, expected):
-    assert Lead().round_size(tally_of(*labels), 10) == expected
+    close = tally_of("010", (100, 40, 100))
+    assert rule.vote_weights(close) == (1.0, 0.5, 1.0)
+    assert not rule.should_stop(close)  # 2 to 0.5
+    assert rule.should_stop(tally_of("01020", (100, 40, 100, 40, 100)))
+    assert not Lead(lead=2, short_weight=0.5).should_stop(tally_of("0111", (100, 40, 40, 40)))
+    assert rule.vote_weights(tally_of("01", (50, 50))) == (1.0, 1.0)  # equal lengths are not short
+    assert rule.vote_weights(tally_of("01")) == (1.0, 1.0)  # lengths are unknown
+    assert Lead().vote_weights(tally_of("01", (1, 99))) == (1.0, 1.0)
 
 
 def test_lead_with_lengths_takes_single_samples_after_the_first_ones():
     rule = Lead(short_weight=0.5)
-    assert rule.round_size(tally_of(), 10) == 2
-    assert rule.round_size(tally_of(0, 1, num_tokens=(10, 20)), 10) == 1
+    assert rule.round_size(Tally(), 10) == 2
+    assert rule.round_size(tally_of("01", (10, 20)), 10) == 1
 
 
 @pytest.mark.parametrize("wrong", [{"lead": 0}, {"unanimous": 0}, {"short_weight": 0}, {"short_weight": 1.5}])
@@ -184,11 +168,10 @@ def test_lead_refuses_parameters_out_of_range(wrong):
 
 def test_first_finished_counts_answers_in_order_of_completion():
     rule = FirstFinished(finished=2)
-    assert not rule.should_stop(tally_of(0, None))
-    assert rule.should_stop(tally_of(0, None, 1))
+    assert stops_at(rule, "0. 0.1") == ["0.1"]
     assert rule.counts_by_completion
     assert not any(other.counts_by_completion for other in VOTING_RULES)
-    assert rule.round_size(tally_of(0, None), 10) == 1
+    assert rule.round_size(tally_of("0."), 10) == 1
 
 
 # -- dirichlet
@@ -221,10 +204,9 @@ def test_the_gain_is_a_small_share_and_a_vote_for_the_leader_lowers_it_in_the_en
 
 def test_scattered_answers_stop_too():
     rule = Dirichlet(cost=0.1)
-    assert rule.should_stop(tally_of(*range(16)))
-    assert not rule.should_stop(tally_of(0, 1, 2))
-    assert not Dirichlet(cost=0.1, min_samples=5).should_stop(tally_of(0, 0, 0, 0))
-    assert Dirichlet(cost=0.1, min_samples=5).should_stop(tally_of(0, 0, 0, 0, 0))
+    assert rule.should_stop(tally_of(range(16)))
+    assert not rule.should_stop(tally_of("012"))
+    assert stops_at(Dirichlet(cost=0.1, min_samples=5), "0000 00000") == ["00000"]
 
 
 # -- rounds
@@ -262,7 +244,7 @@ def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, ord
     shuffled = [so_far.labels[i] for i in order if i < so_far.num_finished]
     names = {}
     renamed = tuple(None if label is None else names.setdefault(label, len(names)) for label in shuffled)
-    assert rule.should_stop(tally_of(*renamed)) == rule.should_stop(so_far)
+    assert rule.should_stop(tally_of(renamed)) == rule.should_stop(so_far)
 
 
 def test_the_beta_rule_and_two_answers_agree_with_the_dirichlet_posterior():
@@ -272,26 +254,26 @@ def test_the_beta_rule_and_two_answers_agree_with_the_dirichlet_posterior():
 
 
 def test_votes_are_counted_by_class() -> None:
-    tally = Tally(labels=(0, 1, None, 0))
+    tally = tally_of("01.0")
     assert (tally.num_finished, tally.votes, tally.top_two()) == (4, (2, 1), (2, 1))
-    assert Tally(labels=(2,)).votes == (0, 0, 1)
+    assert tally_of("2").votes == (0, 0, 1)
 
 
 def test_without_an_answer_there_are_no_classes() -> None:
-    for empty in (Tally(), Tally(labels=(None, None))):
+    for empty in (Tally(), tally_of("..")):
         assert (empty.votes, empty.top_two()) == ((), (0, 0))
 
 
 def test_further_samples_agree_with_the_leader_or_with_none() -> None:
-    tally = Tally(labels=(0, 1, 1), num_tokens=(5, 9, 7))
+    tally = tally_of("011", (5, 9, 7))
     agreeing, split = tally.extended(2, agreeing=True), tally.extended(2, agreeing=False)
     assert agreeing.labels == (0, 1, 1, 1, 1)
     assert split.labels == (0, 1, 1, 2, 3)
     for more in (agreeing, split):
         assert more.num_tokens == (5, 9, 7, 9, 9)
-    assert Tally(labels=(0, 1)).extended(1, agreeing=True).labels == (0, 1, 0)  # of equals, the first
+    assert tally_of("01").extended(1, agreeing=True).labels == (0, 1, 0)  # of equals, the first
 
 
 def test_the_first_samples_that_agree_make_the_first_class() -> None:
-    assert Tally(labels=(None,)).extended(2, agreeing=True).labels == (None, 0, 0)
+    assert tally_of(".").extended(2, agreeing=True).labels == (None, 0, 0)
     assert Tally().extended(2, agreeing=False).labels == (0, 1)

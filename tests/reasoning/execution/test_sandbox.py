@@ -25,8 +25,13 @@ async def isolation():
         pytest.skip(str(e))
 
 
+async def run_all(*tests, codes=("",), limits=LIMITS):
+    """The results of tests, each named by its number."""
+    return await run_tests(list(codes), [CodeTest(name=f"{i}", code=test) for i, test in enumerate(tests)], limits)
+
+
 async def run(test, code="", limits=LIMITS):
-    (result,) = await run_tests([code], [CodeTest(name="test", code=test)], limits)
+    (result,) = await run_all(test, codes=[code], limits=limits)
     return result
 
 
@@ -44,16 +49,13 @@ def children():
 
 
 async def test_each_test_sees_the_code_and_nothing_of_the_test_before():
-    results = await run_tests(
-        ["from math import pi", "seen = []\ndef area(r):\n    return pi * r * r"],
-        [
-            CodeTest(name="a", code="seen.append(1); open('/tmp/left', 'w').close()\nassert round(area(1), 2) == 3.14"),
-            CodeTest(name="b", code="import os\nassert seen == [] and os.listdir('/tmp') == []"),
-            CodeTest(name="c", code=">>> round(area(2), 2)\n12.57\n"),
-        ],
-        LIMITS,
+    results = await run_all(
+        "seen.append(1); open('/tmp/left', 'w').close()\nassert round(area(1), 2) == 3.14",
+        "import os\nassert seen == [] and os.listdir('/tmp') == []",
+        ">>> round(area(2), 2)\n12.57\n",
+        codes=["from math import pi", "seen = []\ndef area(r):\n    return pi * r * r"],
     )
-    assert [(r.name, r.outcome) for r in results] == [("a", "passed"), ("b", "passed"), ("c", "passed")]
+    assert [(r.name, r.outcome) for r in results] == [("0", "passed"), ("1", "passed"), ("2", "passed")]
 
 
 async def test_a_failed_assertion_shows_both_values_and_what_was_printed():
@@ -90,8 +92,8 @@ async def test_sleeping_ends_at_the_wall_clock_time():
 
 async def test_tests_that_the_total_time_does_not_reach_are_not_run():
     limits = LIMITS.model_copy(update={"total_seconds": 0.4})
-    tests = [CodeTest(name="slow", code="import time; time.sleep(60)"), CodeTest(name="late", code="pass")]
-    assert [r.outcome for r in await run_tests([""], tests, limits)] == ["time", "not_run"]
+    results = await run_all("import time; time.sleep(60)", "pass", limits=limits)
+    assert [r.outcome for r in results] == ["time", "not_run"]
 
 
 async def test_memory_is_bounded():
@@ -168,12 +170,8 @@ async def test_no_file_or_secret_of_the_parent_can_be_read(tmp_path, monkeypatch
     opened = os.open(secret, os.O_RDONLY)
     os.set_inheritable(opened, True)
     try:
-        (result,) = await run_tests(
-            [""],
-            [
-                CodeTest(
-                    name="search",
-                    code=f"""
+        result = await run(
+            f"""
 import gc, os
 assert "OPENAI_API_KEY" not in os.environ
 for path in ({str(secret)!r}, "/proc/1/environ", "/proc/self/environ", f"/proc/{os.getpid()}/environ"):
@@ -188,10 +186,7 @@ assert not [x for x in gc.get_objects() if isinstance(x, dict) and "-".join(part
 assert not os.path.exists("/etc"), os.listdir("/")
 assert os.uname().nodename == "sandbox"
 assert os.getuid() != 0
-""",
-                )
-            ],
-            LIMITS,
+"""
         )
     finally:
         os.close(opened)
@@ -225,16 +220,12 @@ async def test_there_is_no_network():
 
 async def test_neither_the_parent_nor_the_supervisor_can_be_killed():
     ours = os.getpid()
-    results = await run_tests(
-        [""],
-        [
-            CodeTest(name="parent", code=f"import os; os.kill({ours}, 9)"),
-            CodeTest(name="supervisor", code="import os\nfor s in (9, 15, 2, 19, 11): os.kill(1, s)"),
-            CodeTest(name="all", code="import os\ntry: os.kill(-1, 9)\nexcept ProcessLookupError: pass"),
-            CodeTest(name="memory of the supervisor", code="open('/proc/1/mem', 'rb')"),
-            CodeTest(name="after", code="pass"),
-        ],
-        LIMITS,
+    results = await run_all(
+        f"import os; os.kill({ours}, 9)",
+        "import os\nfor s in (9, 15, 2, 19, 11): os.kill(1, s)",  # the supervisor
+        "import os\ntry: os.kill(-1, 9)\nexcept ProcessLookupError: pass",  # all
+        "open('/proc/1/mem', 'rb')",  # the memory of the supervisor
+        "pass",
     )
     assert [r.outcome for r in results] == ["failed", "passed", "passed", "failed", "passed"]
 
@@ -265,8 +256,7 @@ async def test_a_forged_report_and_an_early_end_are_no_pass(source, end):
 
 
 async def test_a_crash_of_the_interpreter_fails_the_test_alone():
-    crash = CodeTest(name="crash", code="import ctypes; ctypes.string_at(0)")
-    results = await run_tests([""], [crash, CodeTest(name="next", code="pass")], LIMITS)
+    results = await run_all("import ctypes; ctypes.string_at(0)", "pass")
     assert [r.outcome for r in results] == ["ended", "passed"]
     assert "SIGSEGV" in results[0].detail
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reason.reasoning.rlot.assessment import ASPECTS, Assessment, read_assessment
 
 FULL = (3, 2, 1, 0, 3, 2, 1)
+PAIRS = list(zip(ASPECTS, FULL, strict=True))
 
 # every response scores all seven aspects as FULL
 WHOLE = {
@@ -19,22 +20,18 @@ WHOLE = {
     "json with texts": '{"A1":"3","A2":"2","A3":"1","B1":"0","B2":"3/3","C1":"2.0","C2":"1 - not all is known, 2 are"}',
     "json with floats": '{"A1":3.0,"A2":2.0,"A3":1.0,"B1":0.0,"B2":3e0,"C1":2,"C2":1}',
     "json in other order": '{"C2": 1, "C1": 2, "B2": 3, "B1": 0, "A3": 1, "A2": 2, "A1": 3}',
-    "json with reasons": json.dumps(
-        {a: {"reason": f"step {i} has 3", "score": s} for i, (a, s) in enumerate(zip(ASPECTS, FULL, strict=True))}
-    ),
-    "json with lists": json.dumps({a: [s, "why"] for a, s in zip(ASPECTS, FULL, strict=True)}),
-    "json one level down": json.dumps({"step": 2, "scores": dict(zip(ASPECTS, FULL, strict=True))}),
+    "json with reasons": json.dumps({a: {"reason": f"step {i} has 3", "score": s} for i, (a, s) in enumerate(PAIRS)}),
+    "json with lists": json.dumps({a: [s, "why"] for a, s in PAIRS}),
+    "json one level down": json.dumps({"step": 2, "scores": dict(PAIRS)}),
     "json two groups": '{"A": {"A1": 3, "A2": 2, "A3": 1}, "B": {"B1": 0, "B2": 3}, "C": [{"C1": 2}, {"C2": 1}]}',
-    "json list of named": json.dumps(
-        [{"aspect": a, "reason": "1", "score": s} for a, s in zip(ASPECTS, FULL, strict=True)]
-    ),
-    "json labelled names": json.dumps({f"{a}: correctness of 1 thing": s for a, s in zip(ASPECTS, FULL, strict=True)}),
-    "json small names": json.dumps({f" {a.lower()}": s for a, s in zip(ASPECTS, FULL, strict=True)}),
+    "json list of named": json.dumps([{"aspect": a, "reason": "1", "score": s} for a, s in PAIRS]),
+    "json labelled names": json.dumps({f"{a}: correctness of 1 thing": s for a, s in PAIRS}),
+    "json small names": json.dumps({f" {a.lower()}": s for a, s in PAIRS}),
     "json and reasons beside": json.dumps(
-        {k: v for a, s in zip(ASPECTS, FULL, strict=True) for k, v in ((a, s), (f"{a}_reason", "because 2 hold"))}
+        {k: v for a, s in PAIRS for k, v in ((a, s), (f"{a}_reason", "because 2 hold"))}
     ),
     "json several": '{"A1": 3, "A2": 2} and {"A3": 1, "B1": 0}\n{"B2": 3, "C1": 2, "C2": 1}',
-    "json line by line": "\n".join(f'{{"{a}": {s}}}' for a, s in zip(ASPECTS, FULL, strict=True)),
+    "json line by line": "\n".join(f'{{"{a}": {s}}}' for a, s in PAIRS),
     "json cut short": '{"A1": 3, "A2": 2, "A3": 1, "B1": 0, "B2": 3, "C1": 2, "C2": 1, "comm',
     "json with reasons cut short": '{"A1": {"score": 3, "reason": "2 + 2"}, "A2": {"score": 2}, "A3": {"score": 1}, '
     '"B1": {"score": 0, "reason": ""}, "B2": {"score": 3}, "C1": {"score": 2}, "C2": {"score": 1, "rea',
@@ -84,34 +81,34 @@ WHOLE = {
     "json for some, text for others": '{"A1": 3, "A2": 2, "A3": 1, "B1": 0}\nB2: 3\nC1: 2\nC2: 1',
 }
 
-# what is missing is 0, and counted
-PARTIAL: list[tuple[str, Assessment]] = [
-    ("", Assessment((0,) * 7, 7)),
-    ("I think the step is correct.", Assessment((0,) * 7, 7)),
-    ("{}", Assessment((0,) * 7, 7)),
-    ("[3, 2, 1, 0, 3, 2, 1]", Assessment((0,) * 7, 7)),  # which is which?
-    ("<think>A1: 3, A2: 3", Assessment((0,) * 7, 7)),
-    ("A1: 3, A2: 2", Assessment((3, 2, 0, 0, 0, 0, 0), 5)),
-    ("A1: 0", Assessment((0,) * 7, 6)),
-    ('{"A1": 0, "B1": 0}', Assessment((0,) * 7, 5)),
-    ('{"A1": 4, "A2": -1, "A3": 2.5, "B1": 10, "B2": null, "C1": true, "C2": "high"}', Assessment((0,) * 7, 7)),
+# what is missing is a point: it is 0, and counted
+PARTIAL = [
+    ("", "......."),
+    ("I think the step is correct.", "......."),
+    ("{}", "......."),
+    ("[3, 2, 1, 0, 3, 2, 1]", "......."),  # which is which?
+    ("<think>A1: 3, A2: 3", "......."),
+    ("A1: 3, A2: 2", "32....."),
+    ("A1: 0", "0......"),
+    ('{"A1": 0, "B1": 0}', "0..0..."),
+    ('{"A1": 4, "A2": -1, "A3": 2.5, "B1": 10, "B2": null, "C1": true, "C2": "high"}', "......."),
     (
         '{"A1": 1e400, "A2": NaN, "A3": [], "B1": {}, "B2": [1, 2], "C1": {"x": 1, "y": 2}, "C2": 2}',
-        Assessment((0, 0, 0, 0, 0, 0, 2), 6),
+        "......2",
     ),
-    ("A1: 4, A2: -1, A3: 2.5, B1: 10, B2: none, C1: true, C2: high", Assessment((0,) * 7, 7)),
-    ("A1: 30%, A2: 3rd, A3: 2x, B1: 1.2.3, B2: 03, C1: .5, C2: 2nd", Assessment((0,) * 7, 7)),
-    ("A1: 0-3, A2: 0/1/2/3, A3: 1 or 2, B1: 2 to 3, B2: 0..3, C1: 0, 1, 2 or 3, C2: 2-3", Assessment((0,) * 7, 7)),
-    ("A1: as step 2 shows\nA2: there are 3 ways\nA3: 2", Assessment((0, 0, 2, 0, 0, 0, 0), 6)),
-    ("1. A1:\n2. A2: 3\n3. A3:", Assessment((0, 3, 0, 0, 0, 0, 0), 6)),
-    ("A1 and A2: 3", Assessment((0, 3, 0, 0, 0, 0, 0), 6)),
-    ("AA1: 3, A11: 2, A4: 1, D1: 2, BA1: 3, A1x: 2, xC2: 3", Assessment((0,) * 7, 7)),
-    ("A1: 7 (3)", Assessment((0,) * 7, 7)),
-    ("A1: 5/3, A2: 2/30, A3: 2/3/4", Assessment((0,) * 7, 7)),
-    ('{"A1": "not 3", "A2": "1-3", "A3": "3"}', Assessment((0, 0, 3, 0, 0, 0, 0), 6)),
-    ('{"A1_reason": "3 steps", "A2": 1}', Assessment((0, 1, 0, 0, 0, 0, 0), 6)),
-    ('{"A1": {"score": 9, "reason": "see (2)"}, "A2": 3}', Assessment((0, 3, 0, 0, 0, 0, 0), 6)),
-    ("A1: correct (2 steps remain), A2: (2)", Assessment((0, 2, 0, 0, 0, 0, 0), 6)),
+    ("A1: 4, A2: -1, A3: 2.5, B1: 10, B2: none, C1: true, C2: high", "......."),
+    ("A1: 30%, A2: 3rd, A3: 2x, B1: 1.2.3, B2: 03, C1: .5, C2: 2nd", "......."),
+    ("A1: 0-3, A2: 0/1/2/3, A3: 1 or 2, B1: 2 to 3, B2: 0..3, C1: 0, 1, 2 or 3, C2: 2-3", "......."),
+    ("A1: as step 2 shows\nA2: there are 3 ways\nA3: 2", "..2...."),
+    ("1. A1:\n2. A2: 3\n3. A3:", ".3....."),
+    ("A1 and A2: 3", ".3....."),
+    ("AA1: 3, A11: 2, A4: 1, D1: 2, BA1: 3, A1x: 2, xC2: 3", "......."),
+    ("A1: 7 (3)", "......."),
+    ("A1: 5/3, A2: 2/30, A3: 2/3/4", "......."),
+    ('{"A1": "not 3", "A2": "1-3", "A3": "3"}', "..3...."),
+    ('{"A1_reason": "3 steps", "A2": 1}', ".1....."),
+    ('{"A1": {"score": 9, "reason": "see (2)"}, "A2": 3}', ".3....."),
+    ("A1: correct (2 steps remain), A2: (2)", ".2....."),
 ]
 
 states = st.tuples(*[st.integers(0, 3)] * 7)
@@ -123,8 +120,9 @@ def test_golden_complete_assessments(form: str) -> None:
 
 
 @pytest.mark.parametrize(("reply", "expected"), PARTIAL)
-def test_golden_partial_assessments(reply: str, expected: Assessment) -> None:
-    assert read_assessment(reply) == expected
+def test_golden_partial_assessments(reply: str, expected: str) -> None:
+    state = tuple(int(score) for score in expected.replace(".", "0"))
+    assert read_assessment(reply) == Assessment(state, expected.count("."))
 
 
 @given(
