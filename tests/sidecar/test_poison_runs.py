@@ -102,11 +102,9 @@ async def test_a_long_run_is_cancelled_in_the_middle_of_its_work(path, models):
 
 async def test_a_poison_run_that_is_stored_already_fails_where_it_is_adopted(path, models):
     async with running_manager(path, models) as run_manager, asyncio.timeout(60):
-        run_manager.draining = True
         plain = config_of(run_manager, strategy="beam")
         poison = plain.model_copy(update={"parameters": plain.parameters | POISON["parameters"], "tenant": "anne"})
         run_id = await abandoned_run(path, run_manager, config=poison)
-        run_manager.draining = False
         assert await run_manager.adopt() == 1
         await wait_until(lambda: not run_manager.in_flight)
         record = await run_manager.record(run_id, ANNE)

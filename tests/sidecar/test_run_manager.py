@@ -21,14 +21,25 @@ from reason.core.errors import (
 )
 from reason.core.events import RunFailed, RunFinished, TextDelta
 from reason.sidecar.runs import LiveRun
-from support.run_manager import ANNE, BEN, Gate, abandoned_run, config_of, running_manager
+from support.run_manager import (
+    ANNE,
+    BEN,
+    FullStore,
+    Gate,
+    abandoned_run,
+    config_of,
+    held_run,
+    running_manager,
+    start,
+    status_of,
+)  # fmt: skip
 from support.scripted_model import ScriptedModel, replies
 from support.waiting import wait_until
 
 
 async def test_a_run_is_answered_followed_and_found_again(path, models):
     async with running_manager(path, models) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
+        run = await start(run_manager)
         seen = [e async for e in run.events()]
         answer = await run.result()
         assert (answer.answer, answer.run_id, run.status) == ("42", run.id, "finished")
@@ -51,7 +62,7 @@ async def test_what_has_ended_leaves_nothing_for_the_garbage_collector(path, mod
             waiting = LiveRun("waiting", config_of(run_manager), run_manager.store)
             kept = [weakref.ref(waiting), weakref.ref(waiting.buffer)]
             del waiting
-            run = await run_manager.start(config_of(run_manager), ANNE)
+            run = await start(run_manager)
             kept.append(weakref.ref(run._run))
             await run.result()
             while run_manager.in_flight:
@@ -64,16 +75,16 @@ async def test_what_has_ended_leaves_nothing_for_the_garbage_collector(path, mod
 
 async def test_text_is_told_from_its_beginning_to_who_starts_the_run(path, models):
     async with running_manager(path, models) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE, text=True)
+        run = await start(run_manager, text=True)
         text = "".join([e.text async for e in run.events(text=True) if isinstance(e, TextDelta)])
         assert text == "The answer is 42."
-        quiet = await run_manager.start(config_of(run_manager), ANNE)
+        quiet = await start(run_manager)
         assert not [e async for e in quiet.events() if isinstance(e, TextDelta)]
 
 
 async def test_a_run_is_cancelled_with_whoever_holds_it(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
+        run = await start(run_manager)
 
         async def request():
             async with run.held():
@@ -86,17 +97,16 @@ async def test_a_run_is_cancelled_with_whoever_holds_it(path, models):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert models["scripted"].running == 0
         with pytest.raises(Cancelled) as caught:
             await run.result()
-        assert caught.value.partial.stopped == "cancelled"
-        assert (await run_manager.record(run.id, ANNE)).status == "interrupted"
-        assert run.ended
+        stored = await status_of(run_manager, run)
+        stopped = caught.value.partial.stopped
+        assert (models["scripted"].running, stopped, stored, run.ended) == (0, "cancelled", "interrupted", True)
 
 
 async def test_a_run_that_is_cancelled_before_it_began_ends_as_well(path, models):
     async with running_manager(path, models) as run_manager:
-        starting = asyncio.ensure_future(run_manager.start(config_of(run_manager), ANNE))
+        starting = asyncio.ensure_future(start(run_manager))
         await asyncio.sleep(0)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -107,9 +117,7 @@ async def test_a_run_that_is_cancelled_before_it_began_ends_as_well(path, models
 
 
 async def test_cancelling_by_name_stops_the_engine_and_is_idempotent(path, models):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE, background=True)
-        await gate.reached.wait()
+    async with held_run(path, models, background=True) as (run_manager, run, _):
         first = await run_manager.cancel(run.id, ANNE)
         assert (first.status, models["scripted"].running) == ("interrupted", 0)
         assert await run_manager.cancel(run.id, ANNE) == first
@@ -120,23 +128,20 @@ async def test_cancelling_by_name_stops_the_engine_and_is_idempotent(path, model
 
 
 async def test_a_run_of_another_process_is_cancelled_through_the_store(path, models):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE, background=True)
-        await gate.reached.wait()
+    async with held_run(path, models, background=True) as (run_manager, run, _):
         await run_manager.others.request_cancel(run.id)  # as another process does
         with pytest.raises(Cancelled):
             await run.result()
         assert models["scripted"].running == 0
 
 
+NAMED = {"idempotency": "k", "digest": "d"}
 CONCLUSION = "Therefore, the answer is 42."
 """Begins as the request for the answer now."""
 
 
 async def test_an_answer_is_given_now_and_asked_for_once(path, models):
-    async with running_manager(path, models, script=replies(CONCLUSION), step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models, script=replies(CONCLUSION)) as (run_manager, run, gate):
         for _ in range(2):
             record = await run_manager.conclude(run.id, ANNE)
             assert (record.status, record.answer_requested) == ("running", True)
@@ -153,11 +158,8 @@ async def test_an_answer_is_given_now_and_asked_for_once(path, models):
 
 
 async def test_a_waiting_run_answers_now_when_it_begins(path, models):
-    gate = Gate()
-    async with running_manager(path, models, script=replies(CONCLUSION), step=gate, max_runs=1) as run_manager:
-        first = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
-        second = await run_manager.start(config_of(run_manager), ANNE, background=True)
+    async with held_run(path, models, script=replies(CONCLUSION), max_runs=1) as (run_manager, first, gate):
+        second = await start(run_manager, background=True)
         assert (await run_manager.conclude(second.id, ANNE)).status == "queued"
         gate.open.set()
         assert (await first.result()).stopped == "done"
@@ -177,9 +179,7 @@ async def test_an_adopted_run_answers_as_its_killed_process_was_asked(path, mode
 
 
 async def test_a_cancelled_run_is_resumed_and_its_events_go_on(path, models):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, run, gate):
         await run_manager.cancel(run.id, ANNE)
         before = [e async for e in (await run_manager.attach(run.id, ANNE)).events()]
         gate.open.set()
@@ -196,8 +196,8 @@ async def test_a_cancelled_run_is_resumed_and_its_events_go_on(path, models):
 
 async def test_the_same_request_sent_again_gets_the_same_run(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        first = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
-        second = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
+        first = await start(run_manager, **NAMED)
+        second = await start(run_manager, **NAMED)
         assert (second.id, first.replayed, second.replayed) == (first.id, False, True)
         async with second.held():
             pass  # releasing the replay does not stop the run
@@ -205,13 +205,13 @@ async def test_the_same_request_sent_again_gets_the_same_run(path, models):
             pass  # nor does releasing the first, which may reconnect
         gate.open.set()
         assert await first.result() == await second.result()
-        third = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
+        third = await start(run_manager, **NAMED)
         assert third.replayed
         assert await third.result() == await first.result()
         assert len(models["scripted"].generate_calls) == 1
         with pytest.raises(DuplicateRequest):
-            await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="another")
-        other = await run_manager.start(config_of(run_manager), BEN, idempotency="k", digest="another")
+            await start(run_manager, **{**NAMED, "digest": "another"})
+        other = await start(run_manager, BEN, **{**NAMED, "digest": "another"})
         assert other.id != first.id  # idempotency keys are separate for each tenant
 
 
@@ -219,11 +219,11 @@ async def test_a_request_that_failed_on_the_models_side_is_tried_again_where_it_
     async with running_manager(path, models) as run_manager:
         models["other"] = BackendUnavailable("away")
         config = config_of(run_manager, model="other")
-        run = await run_manager.start(config, ANNE, idempotency="k", digest="d")
+        run = await run_manager.start(config, ANNE, **NAMED)
         with pytest.raises(BackendUnavailable):
             await run.result()
         models["other"] = ScriptedModel(replies("The answer is 7."), name="other")
-        again = await run_manager.start(config, ANNE, idempotency="k", digest="d")
+        again = await run_manager.start(config, ANNE, **NAMED)
         assert again.id == run.id
         assert (await again.result()).answer == "7"
 
@@ -233,52 +233,34 @@ async def test_a_request_that_was_wrong_fails_the_same_way_again(path, models):
         models["other"] = UserError("no such thing")
         config = config_of(run_manager, model="other")
         for _ in range(2):
-            run = await run_manager.start(config, ANNE, idempotency="k", digest="d")
+            run = await run_manager.start(config, ANNE, **NAMED)
             with pytest.raises(UserError, match="no such thing"):
                 await run.result()
             events = [e async for e in run.events()]
             assert [type(e) for e in events] == [RunFailed]
             assert events[0].code == "user_error"
-        assert (await run_manager.record(run.id, ANNE)).status == "failed"
+        assert await status_of(run_manager, run) == "failed"
 
 
 async def test_turns_are_waited_for_in_bounds(path, models, monkeypatch):
     monkeypatch.setattr("reason.core.settings.QUEUED_PER_RUN", 0)
-    gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
-        first = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models, max_runs=1) as (run_manager, first, gate):
         with pytest.raises(ServerBusy):
-            await run_manager.start(config_of(run_manager), ANNE)
+            await start(run_manager)
         with pytest.raises(ServerBusy):
-            await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
+            await start(run_manager, **NAMED)
         await first.saved()
         assert [r.id for r in await run_manager.store.list_runs()] == [first.id]  # a rejected run is not stored
         gate.open.set()
         await first.result()
-        again = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
+        again = await start(run_manager, **NAMED)
         assert not again.replayed
         assert (await again.result()).answer == "42"
 
 
-async def test_background_runs_wait_in_the_store_for_a_turn(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
-        first = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
-        second = await run_manager.start(config_of(run_manager), ANNE, background=True)
-        assert (await run_manager.record(second.id, ANNE)).status == "queued"
-        gate.open.set()
-        assert (await second.result()).answer == "42"
-        await first.result()
-
-
 async def test_a_queued_run_that_is_cancelled_never_begins(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
-        first = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
-        second = await run_manager.start(config_of(run_manager), ANNE, background=True)
+    async with held_run(path, models, max_runs=1) as (run_manager, first, gate):
+        second = await start(run_manager, background=True)
         assert (await run_manager.cancel(second.id, ANNE)).status == "interrupted"
         gate.open.set()
         await first.result()
@@ -288,24 +270,20 @@ async def test_a_queued_run_that_is_cancelled_never_begins(path, models):
 
 
 async def test_a_drain_lets_runs_end(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, run, gate):
         draining = asyncio.ensure_future(run_manager.drain(60))
         await asyncio.sleep(0)
         with pytest.raises(ShuttingDown):
-            await run_manager.start(config_of(run_manager), ANNE)
+            await start(run_manager)
         gate.open.set()
         await draining
         assert (await run.result()).answer == "42"
 
 
 async def test_what_a_drain_stops_is_saved_and_background_runs_go_on_in_the_next_process(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate) as run_manager:
-        waited = await run_manager.start(config_of(run_manager), ANNE)
-        behind = await run_manager.start(config_of(run_manager), ANNE, background=True)
+    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
+        waited = await start(run_manager)
+        behind = await start(run_manager, background=True)
         await gate.reached.wait()
         await run_manager.drain(0)
         with pytest.raises(ShuttingDown) as caught:
@@ -313,33 +291,27 @@ async def test_what_a_drain_stops_is_saved_and_background_runs_go_on_in_the_next
         assert caught.value.partial.stopped == "cancelled"
         told = [e.type async for e in behind.events()]
         assert "run.finished" not in told  # the run has not ended
-        assert (await run_manager.record(waited.id, ANNE)).status == "interrupted"
-        assert (await run_manager.record(behind.id, ANNE)).status == "queued"
+        assert await status_of(run_manager, waited) == "interrupted"
+        assert await status_of(run_manager, behind) == "queued"
     async with running_manager(path, models) as run_manager:
         run = await run_manager.attach(behind.id, ANNE)
         assert (await run.result()).answer == "42"
         numbers = [e.number async for e in run.events()]
         assert numbers == sorted(set(numbers))
-        assert (await run_manager.record(waited.id, ANNE)).status == "interrupted"  # no client waits for it
+        assert await status_of(run_manager, waited) == "interrupted"  # no client waits for it
 
 
 async def test_a_drain_leaves_queued_background_runs_to_the_next_process(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1) as run_manager:
-        await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
-        waiting = await run_manager.start(config_of(run_manager), ANNE, background=True)
+    async with held_run(path, models, max_runs=1) as (run_manager, *_):
+        waiting = await start(run_manager, background=True)
         await run_manager.drain(0)
-        assert (await run_manager.record(waiting.id, ANNE)).status == "queued"
+        assert await status_of(run_manager, waiting) == "queued"
     async with running_manager(path, models) as run_manager:
         assert (await (await run_manager.attach(waiting.id, ANNE)).result()).answer == "42"
 
 
 async def test_a_drain_that_is_hurried_stops_what_goes_on(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, run, _):
         draining = asyncio.ensure_future(run_manager.drain(3600))
         await asyncio.sleep(0)
         run_manager.stop_now()
@@ -349,11 +321,8 @@ async def test_a_drain_that_is_hurried_stops_what_goes_on(path, models):
 
 
 async def test_of_two_processes_one_takes_a_run_and_the_other_follows_it(path, models):
-    gate = Gate()
-    async with running_manager(path, models, step=gate, max_runs=1) as first:
-        await first.start(config_of(first), ANNE)
-        await gate.reached.wait()
-        queued = await first.start(config_of(first), ANNE, background=True)
+    async with held_run(path, models, max_runs=1) as (first, _, gate):
+        queued = await start(first, background=True)
         async with running_manager(path, models) as second:  # has a free slot, and adopts runs when it starts
             answer = await (await second.attach(queued.id, ANNE)).result()
             assert answer.answer == "42"
@@ -372,7 +341,7 @@ async def test_a_model_that_fails_ends_the_run_and_frees_its_turn(path, models):
 
         models["scripted"].generate = broken
         for _ in range(3):
-            run = await run_manager.start(config_of(run_manager), ANNE)
+            run = await start(run_manager)
             with pytest.raises(InvalidResponse):
                 await run.result()
         assert {r.status for r in await run_manager.store.list_runs()} == {"failed"}
@@ -396,21 +365,9 @@ async def test_what_a_killed_process_left_can_be_cancelled_before_it_is_taken_up
         assert not models["scripted"].generate_calls
 
 
-def died_with(path, *run_ids, adoptions):
-    """Record that the process that works on these runs was killed, after so many had adopted them."""
-    with sqlite3.connect(path) as db:
-        for run_id in run_ids:
-            (owner,) = db.execute("SELECT owner FROM runs WHERE id = ?", (run_id,)).fetchone()
-            dead = f"{owner.split(':')[0]}:{2**22}:1"
-            db.execute("UPDATE runs SET owner = ?, adoptions = ? WHERE id = ?", (dead, adoptions, run_id))
-
-
 async def test_a_run_that_three_processes_died_with_is_quarantined(path, models):
     async with running_manager(path, models) as run_manager:
-        run_manager.draining = True  # adopts no runs
-        run_id = await abandoned_run(path, run_manager)
-        died_with(path, run_id, adoptions=3)
-        run_manager.draining = False
+        run_id = await abandoned_run(path, run_manager, adoptions=3)
         assert await run_manager.adopt() == 0
         record = await run_manager.record(run_id, ANNE)
         assert (record.status, record.error["code"], record.owner) == ("failed", "run_quarantined", None)
@@ -431,10 +388,7 @@ async def test_a_run_that_three_processes_died_with_is_quarantined(path, models)
 
 async def test_of_the_runs_that_a_process_died_with_one_at_a_time_gets_its_last_chance(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run_manager.draining = True
-        names = [await abandoned_run(path, run_manager, name) for name in ("a", "b", "new")]
-        died_with(path, "a", "b", adoptions=2)
-        run_manager.draining = False
+        names = [await abandoned_run(path, run_manager, name, None, n) for name, n in (("a", 2), ("b", 2), ("new", 0))]
         assert await run_manager.adopt() == 2
         assert set(run_manager._live) == {"new", "a"}
         assert await run_manager.adopt() == 0
@@ -447,33 +401,22 @@ async def test_of_the_runs_that_a_process_died_with_one_at_a_time_gets_its_last_
 
 async def test_a_drained_run_may_be_handed_over_any_number_of_times(path, models):
     async with running_manager(path, models) as run_manager:
-        run_manager.draining = True
-        run_id = await abandoned_run(path, run_manager)
-        died_with(path, run_id, adoptions=3)
+        run_id = await abandoned_run(path, run_manager, adoptions=3)
         with sqlite3.connect(path) as db:
             db.execute("UPDATE runs SET owner = NULL, status = 'queued' WHERE id = ?", (run_id,))
-        run_manager.draining = False
         assert await run_manager.adopt() == 1
         await wait_until(lambda: not run_manager.in_flight)
         assert (await run_manager.record(run_id, ANNE)).status == "finished"
 
 
-async def test_an_ending_that_the_store_could_not_take_is_stored_later(path, models, monkeypatch):
+async def test_an_ending_that_the_store_could_not_take_is_stored_later(path, models):
     async with running_manager(path, models) as run_manager:
-        broken = True
-        save = run_manager.store.save
-
-        async def full(run_id, writes):
-            if broken and writes.end is not None:
-                raise StoreError("no space left")
-            await save(run_id, writes)
-
-        monkeypatch.setattr(run_manager.store, "save", full)
-        run = await run_manager.start(config_of(run_manager), ANNE)
+        store = FullStore(run_manager.store)
+        run = await start(run_manager)
         with pytest.raises(StoreError):
             await run.result()
-        assert (await run_manager.record(run.id, ANNE)).status == "running"
-        broken = False
+        assert await status_of(run_manager, run) == "running"
+        store.has_space = True
 
         async def ended():
             record = await run_manager.record(run.id, ANNE)

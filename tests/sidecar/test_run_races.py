@@ -3,19 +3,29 @@
 import asyncio
 
 import pytest
-from reason.core.errors import Cancelled, StoreError
+from reason.core.errors import Cancelled
 from reason.core.events import RunStarted
 from reason.core.store.records import RunRecord
 from reason.sidecar.native.schemas import summary_of
 from reason.sidecar.runs import POLL_INTERVAL_S
-from support.run_manager import ANNE, Gate, abandoned_run, config_of, running_manager
+from support.run_manager import (
+    ANNE,
+    FullStore,
+    Gate,
+    abandoned_run,
+    config_of,
+    held_run,
+    running_manager,
+    start,
+    status_of,
+)  # fmt: skip
 
 
 async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store_and_for_whoever_waits(path, models):
     met = set()
     async with running_manager(path, models) as run_manager:
         for moment in (*range(0, 160, 2), None):
-            run = await run_manager.start(config_of(run_manager), ANNE, background=True)
+            run = await start(run_manager, background=True)
             for _ in range(moment or 0):
                 await asyncio.sleep(0)
             if moment is None:  # however long a run takes here, one is cancelled when it has ended
@@ -42,12 +52,12 @@ async def test_a_run_whose_ending_is_being_stored_when_it_is_cancelled_has_ended
             await save(run_id, writes)
 
         monkeypatch.setattr(run_manager.store, "save", slow)
-        run = await run_manager.start(config_of(run_manager), ANNE)
+        run = await start(run_manager)
         await writing.wait()
         run.cancel()
         go_on.set()
         assert (await run.result()).answer == "42"
-        assert (run.status, (await run_manager.record(run.id, ANNE)).status) == ("finished", "finished")
+        assert (run.status, await status_of(run_manager, run)) == ("finished", "finished")
 
 
 async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path, models, clock):
@@ -56,7 +66,7 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
         run_id = await abandoned_run(path, run_manager)
         await run_manager.others.request_cancel(run_id)
         assert (await run_manager.record(run_id, ANNE)).cancel_requested
-        first = await run_manager.start(config_of(run_manager), ANNE)
+        first = await start(run_manager)
         await gate.reached.wait()
         asked, ask = [], run_manager.others.requested
 
@@ -75,12 +85,10 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
 
 async def test_a_run_that_was_to_stop_when_its_process_was_killed_is_not_taken_up(path, models):
     async with running_manager(path, models) as run_manager:
-        run_manager.draining = True
         run_id = await abandoned_run(path, run_manager)
         await run_manager.store.commits.write(
             lambda db: db.write("UPDATE runs SET cancel_requested = 1 WHERE id = ?", (run_id,))
         )
-        run_manager.draining = False
         assert await run_manager.adopt() == 0
         record = await run_manager.record(run_id, ANNE)
         assert (record.status, record.owner) == ("interrupted", None)
@@ -109,67 +117,45 @@ async def test_a_fault_of_the_keeper_ends_no_run(path, models, monkeypatch):
             raise ZeroDivisionError
 
         monkeypatch.setattr(run_manager.others, "requested", broken)
-        run = await run_manager.start(config_of(run_manager), ANNE)
+        run = await start(run_manager)
         await faults.wait()
         gate.open.set()
         assert (await run.result()).answer == "42"
 
 
-async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goes_on(path, models, monkeypatch):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        save, broken = run_manager.store.save, True
-
-        async def full(run_id, writes):
-            if broken and writes.end is not None:
-                raise StoreError("no space left")
-            await save(run_id, writes)
-
-        monkeypatch.setattr(run_manager.store, "save", full)
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+async def test_an_ending_that_is_owed_to_the_store_is_forgotten_when_the_run_goes_on(path, models):
+    async with held_run(path, models) as (run_manager, run, gate):
+        store = FullStore(run_manager.store)
         await run_manager.cancel(run.id, ANNE)
         assert run.status == "interrupted"
         gate.reached.clear()
         again = await run_manager.resume(run.id, ANNE)
         await gate.reached.wait()
-        broken = False
+        store.has_space = True
         await run_manager.endings.retry_pending()
-        assert (await run_manager.record(run.id, ANNE)).status == "running"
+        assert await status_of(run_manager, run) == "running"
         gate.open.set()
         assert (await again.result()).answer == "42"
 
 
 async def test_an_ending_that_the_store_keeps_refusing_is_given_up(path, models, monkeypatch):
     monkeypatch.setattr("reason.sidecar.run_manager.MAX_ATTEMPTS", 2)
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        save, broken = run_manager.store.save, True
-
-        async def full(run_id, writes):
-            if broken and writes.end is not None:
-                raise StoreError("no space left")
-            await save(run_id, writes)
-
-        monkeypatch.setattr(run_manager.store, "save", full)
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, run, _):
+        store = FullStore(run_manager.store)
         await run_manager.cancel(run.id, ANNE)
-        await run_manager.endings.retry_pending()
-        await run_manager.endings.retry_pending()
-        broken = False
-        await run_manager.endings.retry_pending()
-        assert (await run_manager.record(run.id, ANNE)).status == "running"
+        for store.has_space in (False, False, True):
+            await run_manager.endings.retry_pending()
+        assert await status_of(run_manager, run) == "running"
 
 
 async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, monkeypatch):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        other = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, other, gate):
 
         async def broken(live, error, stopped):
             raise ZeroDivisionError
 
         monkeypatch.setattr(run_manager.endings, "_record", broken)
-        run = await run_manager.start(config_of(run_manager), ANNE)
+        run = await start(run_manager)
         run.cancel()
         with pytest.raises(Cancelled):
             await run.result()
@@ -178,9 +164,7 @@ async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, mo
 
 
 async def test_a_run_that_goes_on_is_known_to_have_begun_at_once(path, models):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, run, gate):
         await run_manager.cancel(run.id, ANNE)
         gate.reached.clear()
         await run_manager.resume(run.id, ANNE)
@@ -190,9 +174,7 @@ async def test_a_run_that_goes_on_is_known_to_have_begun_at_once(path, models):
 
 
 async def test_a_run_that_is_about_to_stop_is_resumed_after_it_has(path, models):
-    async with running_manager(path, models, step=(gate := Gate())) as run_manager:
-        run = await run_manager.start(config_of(run_manager), ANNE)
-        await gate.reached.wait()
+    async with held_run(path, models) as (run_manager, run, gate):
         run.cancel()
         again = await run_manager.resume(run.id, ANNE)
         assert again is not run

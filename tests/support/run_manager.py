@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reason.agents.reasoner import Reasoner
+from reason.core.errors import StoreError
 from reason.core.settings import Settings
 from reason.sidecar.admission import AdmissionQueue
 from reason.sidecar.auth import Caller
@@ -59,12 +60,50 @@ def config_of(run_manager: Any, question: str = "What is six times seven?", **op
     return run_manager.reasoner.plan(question, **options)
 
 
-async def abandoned_run(path: Path, run_manager: Any, run_id: str = "left", config: Any = None) -> str:
-    """A background run in the store whose process was killed."""
+async def start(run_manager: Any, caller: Caller = ANNE, **options: Any) -> Any:
+    """Start a run of a plain question."""
+    return await run_manager.start(config_of(run_manager), caller, **options)
+
+
+async def status_of(run_manager: Any, run: Any) -> str:
+    """The stored status of a run of Anne's."""
+    return str((await run_manager.record(run.id, ANNE)).status)
+
+
+@asynccontextmanager
+async def held_run(
+    path: Path, models: dict[str, Any], *, background: bool = False, **options: Any
+) -> AsyncIterator[Any]:
+    """A harness with a run in the middle of its replies: the harness, the run, and the gate that holds it."""
+    async with running_manager(path, models, step=(gate := Gate()), **options) as run_manager:
+        run = await start(run_manager, background=background)
+        await gate.reached.wait()
+        yield run_manager, run, gate
+
+
+async def abandoned_run(
+    path: Path, run_manager: Any, run_id: str = "left", config: Any = None, adoptions: int = 0
+) -> str:
+    """A background run in the store whose process was killed, after so many had adopted it; not adopted meanwhile."""
+    adopts_none, run_manager.draining = run_manager.draining, True
     config = config or config_of(run_manager).model_copy(update={"tenant": "anne"})
     await run_manager.store.create_run(run_id, config.model_dump(mode="json"), tenant="anne", background=True)
     with sqlite3.connect(path) as db:
         (owner,) = db.execute("SELECT owner FROM runs WHERE id = ?", (run_id,)).fetchone()
-        host = owner.split(":")[0]
-        db.execute("UPDATE runs SET owner = ? WHERE id = ?", (f"{host}:{2**22}:1", run_id))
+        dead = f"{owner.split(':')[0]}:{2**22}:1"
+        db.execute("UPDATE runs SET owner = ?, adoptions = ? WHERE id = ?", (dead, adoptions, run_id))
+    run_manager.draining = adopts_none
     return run_id
+
+
+class FullStore:
+    """Has a store refuse the ends of runs until there is space again."""
+
+    def __init__(self, store: Any) -> None:
+        self.has_space, self._save = False, store.save
+        store.save = self.save
+
+    async def save(self, run_id: str, writes: Any) -> None:
+        if not self.has_space and writes.end is not None:
+            raise StoreError("no space left")
+        await self._save(run_id, writes)
