@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from reason.core.settings import Settings
+from support.chats import user
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import Server, serving
@@ -73,7 +74,7 @@ def cut(model: FaultServer, *pieces: int) -> None:
 
 
 def chat(server: Server, **fields):
-    body = {"model": "reason/cot", "messages": [{"role": "user", "content": "?"}], **fields}
+    body = {"model": "reason/cot", "messages": [user("?")], **fields}
     with httpx.Client(timeout=60) as client:
         return client.post(f"{server.url}/v1/chat/completions", json=body).raise_for_status().json()
 
@@ -88,7 +89,7 @@ def events(server: Server, path: str, body):
 
 def test_a_chat_stream_is_continued_exactly_or_ends_with_an_error(server, provider, model):
     cut(model, 5)
-    body = {"model": "reason/cot", "messages": [{"role": "user", "content": "?"}], "stream": True}
+    body = {"model": "reason/cot", "messages": [user("?")], "stream": True}
     told = events(server, "/v1/chat/completions", body | {"stream_options": {"include_usage": True}})
     content = "".join(c["delta"].get("content") or "" for chunk in told for c in chunk.get("choices", ()))
     if provider == "hosted_vllm":

@@ -123,28 +123,23 @@ async def every_route(s):
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code"),
+    ("fault", "code"),
     [
-        ("401", 502, "backend_misconfigured"),
-        ("500", 502, "backend_error"),
-        ("error event", 502, "backend_error"),
-        ("401 at opening", 502, "backend_misconfigured"),
-        ("404 at opening", 502, "backend_error"),
+        ("401", "backend_misconfigured"), ("500", "backend_error"), ("error event", "backend_error"),
+        ("401 at opening", "backend_misconfigured"), ("404 at opening", "backend_error"),
     ],
-)
-async def test_callers_get_a_class_and_an_id_and_the_operator_the_text(tmp_path, hidden, fault, status, code):
+)  # fmt: skip
+async def test_callers_get_a_class_and_an_id_and_the_operator_the_text(tmp_path, hidden, fault, code):
     async with served(tmp_path) as s:
-        if fault == "401 at opening":
-            s.upstream.key = "other"
-        elif fault == "404 at opening":
-            s.upstream.served = "other"
+        if at_opening := {"401 at opening": "key", "404 at opening": "served"}.get(fault):
+            setattr(s.upstream, at_opening, "other")
         else:
             assert (await s.client.post("/v1/reason", json=NATIVE)).status_code == 200
             s.fail(fault)
         told, run_id = await every_route(s)
         s.check(*told)
         plain, streamed = told[:6:2], told[1:6:2]
-        assert [reply.status_code for reply in plain] == [status] * 3
+        assert [reply.status_code for reply in plain] == [502] * 3
         assert {reply.json()["error"]["code"] for reply in plain} == {code}
         for reply in streamed:
             error = reply.json()["error"] if reply.status_code != 200 else json.loads(last_data(reply.text))
@@ -165,37 +160,28 @@ def last_data(stream):
 LEXICAL = {"judge": "lexical"}
 
 
+JUDGED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": LEXICAL}}
+
+
 @pytest.mark.parametrize(
-    ("body", "fault"),
+    ("strategy", "parameters", "more", "fault"),
     [
-        ({"strategy": "self-consistency", "parameters": {"n": 3}}, "500"),
-        ({"strategy": "best-of-n", "parameters": {"n": 3}}, "cut 1"),
-        (
-            {
-                "strategy": "edgejury",
-                "parameters": LEXICAL,
-                "verify": ["edgejury"],
-                "verify_parameters": {"edgejury": LEXICAL},
-            },
-            "401",
-        ),
-        (
-            {
-                "strategy": "self-consistency",
-                "parameters": {"n": 2},
-                "verify": ["davinci"],
-                "judge_model": "hosted_vllm/small",
-            },
-            "500",
-        ),
+        ("self-consistency", {"n": 3}, {}, "500"),
+        ("best-of-n", {"n": 3}, {}, "cut 1"),
+        ("edgejury", LEXICAL, JUDGED, "401"),
+        ("self-consistency", {"n": 2}, {"verify": ["davinci"], "judge_model": "hosted_vllm/small"}, "500"),
     ],
 )
-async def test_failed_samples_are_shown_without_the_text_of_the_models_server(tmp_path, hidden, body, fault):
+async def test_failed_samples_are_shown_without_the_text_of_the_models_server(
+    tmp_path, hidden, strategy, parameters, more, fault
+):
     """The viewer reads the same events."""
     async with served(tmp_path) as s:
         await s.client.post("/v1/reason", json=NATIVE)
         s.fail(fault, only={1, 2, 4, 5, 6, 7})
-        told = await s.client.post("/v1/reason", json={**NATIVE, **body})
+        told = await s.client.post(
+            "/v1/reason", json={**NATIVE, "strategy": strategy, "parameters": parameters, **more}
+        )
         shown = [await s.client.get(f"/v1/runs/{run}{tail}") for run in s.runs() for tail in ("", "/events")]
         s.check(told, *shown)
         assert all("run_id" in line for line in hidden())
@@ -233,14 +219,14 @@ SECRET_TEXT = "https://host/sk-key failed"
 )
 def test_hidden_texts_have_a_class_and_an_id(hidden, error, status, message):
     public = public_error(error, run_id="20261129-abc")
+    told = str(public)
     assert public.http_status == status
-    assert message in str(public)
-    assert "(run 20261129-abc)" in str(public)
-    assert "host" not in str(public)
-    assert "timeout_s" not in str(public)
+    assert message in told
+    assert "(run 20261129-abc)" in told
+    assert not any(secret in told for secret in ("host", "timeout_s"))
     assert [(line["run_id"], line["error_text"]) for line in hidden()] == [("20261129-abc", str(error))]
     assert public_error(public, request_id="req_1") is public  # once is enough
-    assert error_object(public)["message"] == str(public)
+    assert error_object(public)["message"] == told
     if not isinstance(error, DataError):  # which names what the caller named, without a run
         assert "host" not in error_object(error)["message"]
         assert "(request req_1)" in str(public_error(error, request_id="req_1"))
@@ -261,10 +247,11 @@ def test_errors_about_the_request_are_shown(error):
 
 def test_a_run_hides_each_text_and_logs_it_once(hidden):
     errors = RunErrors("r")
-    failure = errors.failure(Failure(code="backend_unavailable", message=SECRET_TEXT), "judge")
+    secret = Failure(code="backend_unavailable", message=SECRET_TEXT)
+    failure = errors.failure(secret, "judge")
     assert failure == Failure(code="backend_unavailable", message="the model backend is not available (run r)")
     assert errors.failure(failure, "judge") is failure
-    errors.failure(Failure(code="backend_unavailable", message=SECRET_TEXT), "judge")
+    errors.failure(secret, "judge")
     assert str(errors.error(BackendTimeout(SECRET_TEXT), "main")) == "the model backend did not respond in time (run r)"
     assert [(line["code"], line["role"]) for line in hidden()] == [
         ("backend_unavailable", "judge"),
@@ -279,9 +266,7 @@ def test_a_run_hides_each_text_and_logs_it_once(hidden):
 
 
 def test_a_stored_error_is_shown_without_its_text():
-    assert public_stored_error({"code": "backend_error", "message": SECRET_TEXT}) == {
-        "code": "backend_error",
-        "message": "the model backend failed",
-    }
-    named = {"code": "backend_error", "message": "the model backend failed (run r)"}
+    stored = {"code": "backend_error", "message": SECRET_TEXT}
+    assert public_stored_error(stored) == {**stored, "message": "the model backend failed"}
+    named = {**stored, "message": "the model backend failed (run r)"}
     assert public_stored_error(named) == named

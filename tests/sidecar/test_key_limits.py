@@ -61,12 +61,17 @@ class KeyShelf:
 class Ring:
     def __init__(self):
         self.shelf, self.now = KeyShelf(), 100.0
-        self.ring = KeyVerifier(self.shelf, now=lambda: self.now)
+        self.verifier = KeyVerifier(self.shelf, now=lambda: self.now)
 
     async def refuses(self, header):
         with pytest.raises(AuthenticationError) as refused:
-            await self.ring.caller(header)
+            await self.verifier.caller(header)
         return refused.value
+
+
+@pytest.fixture
+def ring():
+    return Ring()
 
 
 def test_keys_are_256_bits_each_another_and_known_by_their_form():
@@ -92,55 +97,51 @@ def test_a_secret_is_only_right_for_its_own_digest():
     assert not verify_secret("", None)  # also not for the dummy digest of an unknown key
 
 
-async def test_a_good_key_opens_and_tells_whose_it_is():
-    r = Ring()
-    text, key_id = r.shelf.add(tenant="lab", scopes=frozenset({"read"}), limits=KeyLimits(concurrency=2))
-    caller = await r.ring.caller(f"bearer  {text} ")
+async def test_a_good_key_opens_and_tells_whose_it_is(ring):
+    text, key_id = ring.shelf.add(tenant="lab", scopes=frozenset({"read"}), limits=KeyLimits(concurrency=2))
+    caller = await ring.verifier.caller(f"bearer  {text} ")
     assert caller == Caller(key_id=key_id, tenant="lab", scopes={"read"}, limits=KeyLimits(concurrency=2))
 
 
-async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same():
-    r = Ring()
-    good, _ = r.shelf.add()
+async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same(ring):
+    good, _ = ring.shelf.add()
     other, _, _ = new_key()
     swapped = good[:16] + other[16:]
-    expired, _ = r.shelf.add(expires=100.0)
-    revoked, _ = r.shelf.add(revoked=1.0)
+    expired, _ = ring.shelf.add(expires=100.0)
+    revoked, _ = ring.shelf.add(revoked=1.0)
     told = {
-        str(await r.refuses(f"Bearer {key}"))
+        str(await ring.refuses(f"Bearer {key}"))
         for key in (other, swapped, expired, revoked, good.upper(), good + "a", "", "\ud800", "é" * 67)
     }
-    assert told == {str(await r.refuses(f"Basic {good}"))}
-    assert "this server asks for a key" in str(await r.refuses(None))
+    assert told == {str(await ring.refuses(f"Basic {good}"))}
+    assert "this server asks for a key" in str(await ring.refuses(None))
     assert not any(key in str(told) for key in (other, good))
 
 
-async def test_keys_are_remembered_for_a_moment_and_a_revoked_one_no_longer(clock):
-    r = Ring()
-    text, key_id = r.shelf.add()
+async def test_keys_are_remembered_for_a_moment_and_a_revoked_one_no_longer(clock, ring):
+    text, key_id = ring.shelf.add()
     for _ in range(3):
-        await r.ring.caller(f"Bearer {text}")
-    assert r.shelf.asked == [key_id]
-    r.shelf.change(key_id, revoked=1.0)
+        await ring.verifier.caller(f"Bearer {text}")
+    assert ring.shelf.asked == [key_id]
+    ring.shelf.change(key_id, revoked=1.0)
     await clock.advance(CACHE_TTL_S)
-    await r.refuses(f"Bearer {text}")
-    r.shelf.change(key_id, revoked=None, expires=101.0)
+    await ring.refuses(f"Bearer {text}")
+    ring.shelf.change(key_id, revoked=None, expires=101.0)
     await clock.advance(CACHE_TTL_S)
-    await r.ring.caller(f"Bearer {text}")
-    r.now = 101.0  # a cached key also expires
-    await r.refuses(f"Bearer {text}")
+    await ring.verifier.caller(f"Bearer {text}")
+    ring.now = 101.0  # a cached key also expires
+    await ring.refuses(f"Bearer {text}")
 
 
-async def test_wrong_ids_are_remembered_too_and_not_without_end():
-    r = Ring()
+async def test_wrong_ids_are_remembered_too_and_not_without_end(ring):
     for _ in range(CACHE_SIZE + 10):
-        await r.refuses(f"Bearer {new_key()[0]}")
-    assert len(r.ring._seen) == CACHE_SIZE
+        await ring.refuses(f"Bearer {new_key()[0]}")
+    assert len(ring.verifier._seen) == CACHE_SIZE
     text, _, _ = new_key()
-    before = len(r.shelf.asked)
+    before = len(ring.shelf.asked)
     for _ in range(3):
-        await r.refuses(f"Bearer {text}")
-    assert len(r.shelf.asked) == before + 1
+        await ring.refuses(f"Bearer {text}")
+    assert len(ring.shelf.asked) == before + 1
 
 
 # -- usage
@@ -150,12 +151,27 @@ def caller(key="k", **limits):
     return Caller(key_id=key, tenant="t", scopes={"ask"}, limits=KeyLimits(**limits))
 
 
-def use_of(shelf):
+@pytest.fixture
+def shelf():
+    return KeyShelf()
+
+
+@pytest.fixture
+def use(shelf):
     return KeyLimiter(shelf, now=lambda: NOON)
 
 
-async def test_requests_a_minute_are_each_keys_own():
-    use = use_of(KeyShelf())
+async def refusal(use, key, match, **budget):
+    """The error of a run that the limits of its key refuse."""
+    with pytest.raises(KeyLimitExceeded, match=match) as refused:
+        await use.hold(key, Budget(**budget)).__aenter__()
+    return refused.value
+
+
+DAILY = caller(tokens_per_day=1000)
+
+
+async def test_requests_a_minute_are_each_keys_own(use):
     mine, other = caller("a", requests_per_minute=2), caller("b", requests_per_minute=2)
     standings = [await use.count(mine) for _ in range(3)]
     assert [s.refused is None for s in standings] == [True, True, False]
@@ -166,12 +182,10 @@ async def test_requests_a_minute_are_each_keys_own():
     assert (await use.count(caller("c"))).headers == {}
 
 
-async def test_runs_at_once_are_given_back_however_they_end():
-    use = use_of(KeyShelf())
+async def test_runs_at_once_are_given_back_however_they_end(use):
     mine = caller(concurrency=1)
     async with use.hold(mine, Budget()):
-        with pytest.raises(KeyLimitExceeded, match="1 runs of the key"):
-            await use.hold(mine, Budget()).__aenter__()
+        await refusal(use, mine, "1 runs of the key")
         async with use.hold(caller("other", concurrency=1), Budget()):
             pass
     with pytest.raises(ZeroDivisionError):
@@ -182,73 +196,54 @@ async def test_runs_at_once_are_given_back_however_they_end():
     assert not +use._running
 
 
-async def test_a_days_tokens_bound_the_run_and_those_beside_it():
-    shelf = KeyShelf()
+async def test_a_days_tokens_bound_the_run_and_those_beside_it(shelf, use):
     shelf.tokens = 100
-    use = use_of(shelf)
-    mine = caller(tokens_per_day=1000)
-    async with use.hold(mine, Budget(tokens=500, calls=3)) as first:
+    async with use.hold(DAILY, Budget(tokens=500, calls=3)) as first:
         assert first == Budget(tokens=500, calls=3)
-        async with use.hold(mine, Budget(tokens=800)) as second:  # 1000 - 100 - 500 are left
+        async with use.hold(DAILY, Budget(tokens=800)) as second:  # 1000 - 100 - 500 are left
             assert second.tokens == 400
-            with pytest.raises(KeyLimitExceeded, match="1000 tokens per day is reserved") as refused:
-                await use.hold(mine, Budget()).__aenter__()
-            assert refused.value.retry_after_s == 1.0  # runs in flight return what they do not spend
-            standing = await use.count(mine)
+            reserved = await refusal(use, DAILY, "1000 tokens per day is reserved")
+            assert reserved.retry_after_s == 1.0  # runs in flight return what they do not spend
+            standing = await use.count(DAILY)
             assert standing.headers == {
                 "x-ratelimit-limit-tokens": "1000",
                 "x-ratelimit-remaining-tokens": "0",
                 "x-ratelimit-reset-tokens": "12h0m0s",
             }
     shelf.tokens = 999
-    async with use.hold(mine, Budget()) as last:
+    async with use.hold(DAILY, Budget()) as last:
         assert last.tokens == 1
     shelf.tokens = 1000
-    with pytest.raises(KeyLimitExceeded, match="1000 tokens per day is spent") as refused:
-        await use.hold(mine, Budget()).__aenter__()
-    assert refused.value.retry_after_s == NOON
+    assert (await refusal(use, DAILY, "1000 tokens per day is spent")).retry_after_s == NOON
     assert not shelf.reserved
 
 
-async def test_a_run_without_limits_reserves_all_that_is_left():
-    shelf = KeyShelf()
-    use = use_of(shelf)
-    mine = caller(tokens_per_day=1000)
-    async with use.hold(mine, Budget()) as free:
+async def test_a_run_without_limits_reserves_all_that_is_left(use):
+    async with use.hold(DAILY, Budget()) as free:
         assert free.tokens == 1000
-        with pytest.raises(KeyLimitExceeded, match="is reserved"):
-            await use.hold(mine, Budget(tokens=1)).__aenter__()
-    async with use.hold(mine, Budget(tokens=1)):
+        await refusal(use, DAILY, "is reserved", tokens=1)
+    async with use.hold(DAILY, Budget(tokens=1)):
         pass
 
 
-async def test_a_days_dollars_likewise():
-    shelf = KeyShelf()
+async def test_a_days_dollars_likewise(shelf, use):
     shelf.usd = 1.0
-    use = use_of(shelf)
     mine = caller(usd_per_day=2.0)
     async with use.hold(mine, Budget(usd=0.75)) as first:
         assert first.usd == 0.75
         async with use.hold(mine, Budget()) as second:
             assert second.usd == 0.25
-            with pytest.raises(KeyLimitExceeded, match="2 USD"):
-                await use.hold(mine, Budget()).__aenter__()
+            await refusal(use, mine, "2 USD")
 
 
-async def test_a_request_does_not_wait_for_a_day_that_is_spent():
-    shelf = KeyShelf()
-    use = use_of(shelf)
-    mine = replace(caller(tokens_per_day=1000), request_id="r")
+async def test_a_request_does_not_wait_for_a_day_that_is_spent(shelf, use):
+    mine = replace(DAILY, request_id="r")
     async with use.hold(mine, Budget(tokens=10)):
         shelf.tokens = 1000
-        with pytest.raises(KeyLimitExceeded, match="is spent"):
-            await use.hold(mine, Budget(tokens=10)).__aenter__()
+        await refusal(use, mine, "is spent", tokens=10)
 
 
-async def test_a_reservation_is_released_later_if_the_store_fails():
-    shelf = KeyShelf()
-    use = use_of(shelf)
-    mine = caller(tokens_per_day=1000)
+async def test_a_reservation_is_released_later_if_the_store_fails(shelf, use):
     release, broken = shelf.release_spending, [StoreError("the disk is full")]
 
     async def failing(name):
@@ -257,17 +252,15 @@ async def test_a_reservation_is_released_later_if_the_store_fails():
         await release(name)
 
     shelf.release_spending = failing
-    async with use.hold(mine, Budget(tokens=10)):
+    async with use.hold(DAILY, Budget(tokens=10)):
         pass
     assert len(shelf.reserved) == 1
-    async with use.hold(mine, Budget(tokens=10)):
+    async with use.hold(DAILY, Budget(tokens=10)):
         pass
     assert not shelf.reserved
 
 
-async def test_a_cancelled_reservation_is_released():
-    shelf = KeyShelf()
-    use = use_of(shelf)
+async def test_a_cancelled_reservation_is_released(shelf, use):
     reserve, reached = shelf.reserve_spending, asyncio.Event()
 
     async def slow(*args, **options):
@@ -277,7 +270,7 @@ async def test_a_cancelled_reservation_is_released():
         return made
 
     shelf.reserve_spending = slow
-    holding = asyncio.create_task(use.hold(caller(tokens_per_day=1000), Budget()).__aenter__())
+    holding = asyncio.create_task(use.hold(DAILY, Budget()).__aenter__())
     await reached.wait()
     holding.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -5,8 +5,7 @@ import time
 
 import httpx
 import pytest
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
+from reason.sidecar.key_store import KeyStore
 from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
@@ -29,13 +28,8 @@ def serve(tmp_path, model):
 
 
 def new_client(server, **limits):
-    text, key_id, digest = new_key()
-    scopes = frozenset({"ask", "read"})
-    key = ApiKey(
-        id=key_id, name="n", tenant="t", digest=digest, scopes=scopes, limits=KeyLimits(**limits), created=time.time()
-    )
-    server.call(KeyStore(server.run_manager.store).add(key))
-    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {text}"}, timeout=60)
+    headers = {"Authorization": f"Bearer {server.add_key(**limits)}"}
+    return httpx.Client(base_url=server.url, headers=headers, timeout=60)
 
 
 def together(call, count):

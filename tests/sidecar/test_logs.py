@@ -20,6 +20,7 @@ from reason.sidecar.logs import (
     redact_secrets,
 )
 from support.authenticated_app import guarded_app
+from support.chats import user
 from support.scripted_model import ScriptedModel, replies
 
 SAID = "zebra crossing at midnight"
@@ -132,16 +133,15 @@ def test_what_looks_like_a_key_is_hidden(secret):
     assert told.startswith('{"x": "see ')
 
 
-class Broken(ScriptedModel):
+class Failing(ScriptedModel):
     """A model whose error message has the user's text and a key."""
 
-    async def generate(self, requests, listener=None):
-        raise BackendUnavailable(f"cannot answer {SAID} with {SECRET}")
+    def __init__(self, name, error):
+        super().__init__(replies("x"), name=name)
+        self.error = error(f"cannot answer {SAID} with {SECRET}")
 
-
-class Faulty(ScriptedModel):
     async def generate(self, requests, listener=None):
-        raise ZeroDivisionError(f"{SAID} {SECRET}")
+        raise self.error
 
 
 async def every_way(g):
@@ -151,21 +151,19 @@ async def every_way(g):
     spec = g.app.openapi()["paths"]
     statuses = set()
     asked = {
-        "model": "reason/cot", "messages": [{"role": "user", "content": SAID}], "question": SAID, "input": SAID,
+        "model": "reason/cot", "messages": [user(SAID)], "question": SAID, "input": SAID,
         "text": SAID, "strategy": "cot", "metadata": {"user": SAID},
     }  # fmt: skip
+    chat = [user(SAID)]
     bodies = [
         asked,
         {name: asked[name] for name in ("question", "strategy")},
         {name: asked[name] for name in ("model", "messages")},
         {name: asked[name] for name in ("model", "input")},
-        {"question": SAID, "text": SAID},
-        {"question": SAID, "strategy": SAID},
-        {"question": SAID, "model": "broken"},
-        {"question": SAID, "model": "faulty"},
-        {"model": SAID, "messages": [{"role": "user", "content": SAID}]},
-        {"model": "reason/cot:broken", "messages": [{"role": "user", "content": SAID}], "stream": True},
-        {"model": "reason/cot:faulty", "messages": [{"role": "user", "content": SAID}], "stream": True},
+        *({"question": SAID, name: SAID} for name in ("text", "strategy")),
+        *({"question": SAID, "model": name} for name in ("broken", "faulty")),
+        *({"model": f"reason/cot:{name}", "messages": chat, "stream": True} for name in ("broken", "faulty")),
+        {"model": SAID, "messages": chat},
         {SAID: SAID},
     ]
     for path, methods in [*spec.items(), (f"/{SAID}", {"get": {}}), ("/v1/runs/{run_id}", {"put": {}})]:
@@ -196,8 +194,8 @@ async def test_whatever_happens_no_secret_and_no_word_of_the_user_is_logged(line
     monkeypatch.setattr("reason.sidecar.middleware.MAX_BODY_BYTES", 100_000)
     models = (
         ScriptedModel(replies(f"I say: {SAID}. The answer is 4.")),
-        Broken(replies("x"), name="broken"),
-        Faulty(replies("x"), name="faulty"),
+        Failing("broken", BackendUnavailable),
+        Failing("faulty", ZeroDivisionError),
     )
     lines.open()
     async with guarded_app(tmp_path, *models) as g:
@@ -247,7 +245,7 @@ async def test_litellm_and_httpx_leak_no_key_while_a_model_is_asked(lines, tmp_p
     with pytest.raises(Exception, match="."):
         await litellm.acompletion(
             model="openai/gpt-x", api_base="http://127.0.0.1:9/v1", api_key=SECRET, max_retries=0,
-            messages=[{"role": "user", "content": SAID}],
+            messages=[user(SAID)],
         )  # fmt: skip
     async with httpx.AsyncClient(timeout=60) as client:
         with pytest.raises(httpx.HTTPError):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from reason.core.store import open_store
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyStore
 from support.held_model import Held
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
@@ -185,28 +183,19 @@ async def test_cancellation_over_standard_streams(over_stdio, tmp_path):
 async def test_keys(tmp_path, models):
     serve = {"mcp": True, "auth": True}
     with scripted_server(tmp_path, models, serve=serve) as running:
-        headers = {}
-        for scope in ("ask", "read"):
-            text, key_id, digest = new_key()
-            key = ApiKey(id=key_id, name=scope, tenant=scope, digest=digest, scopes=frozenset({scope}), created=0.0)
-            running.call(KeyStore(running.run_manager.store).add(key))
-            headers[scope] = {"Authorization": f"Bearer {text}"}
 
-        async def ask(given):
-            http = httpx2.AsyncClient(headers=given)
-            async with (
-                http,
-                mcp.Client(
-                    mcp.client.streamable_http.streamable_http_client(f"{running.url}/mcp", http_client=http)
-                ) as client,
-            ):
-                return await client.call_tool("ask", {"question": "?"})
+        async def ask(scope):
+            key = running.add_key(scope, tenant=scope)
+            async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http:
+                streams = mcp.client.streamable_http.streamable_http_client(f"{running.url}/mcp", http_client=http)
+                async with mcp.Client(streams) as client:
+                    return await client.call_tool("ask", {"question": "?"})
 
-        asked = await ask(headers["ask"])
+        asked = await ask("ask")
         assert not asked.is_error
         record = running.call(running.run_manager.store.get_run(asked.structured_content["run_id"]))
         assert record.tenant == "ask"
-        refused = await ask(headers["read"])
+        refused = await ask("read")
         assert (refused.is_error, "[permission_denied]" in texts(refused)[0]) == (True, True)
         async with httpx2.AsyncClient() as http:
             assert (await http.post(f"{running.url}/mcp", json={})).status_code == 401

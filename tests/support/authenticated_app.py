@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import httpx
 from reason.core.settings import Settings
-from reason.sidecar.api_keys import new_key
 from reason.sidecar.app import create_app
-from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
 
+from support.api_keys import add_key
 from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 
@@ -28,18 +26,7 @@ class Guarded:
 
     async def key(self, *scopes: str, tenant: str = "lab", **limits: Any) -> dict[str, str]:
         """Headers with a new key."""
-        text, key_id, digest = new_key()
-        await KeyStore(self.app.state.run_manager.store).add(
-            ApiKey(
-                id=key_id,
-                name="n",
-                tenant=tenant,
-                digest=digest,
-                scopes=frozenset(scopes or ("ask", "read")),
-                limits=KeyLimits(**limits),
-                created=time.time(),
-            )
-        )
+        text = await add_key(self.app.state.run_manager.store, *scopes, tenant=tenant, **limits)
         return {"Authorization": f"Bearer {text}"}
 
     async def ask(self, headers: Mapping[str, str] | None = None, **body: Any) -> httpx.Response:

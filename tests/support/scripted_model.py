@@ -196,6 +196,11 @@ class ScriptedModel:
         self.closed = False
 
     @property
+    def last_request(self) -> Request:
+        """The first request of the last call."""
+        return self.generate_calls[-1][0]
+
+    @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
             inputs=self.profile.inputs,

@@ -14,6 +14,8 @@ import uvicorn
 from reason.core.settings import Settings
 from reason.sidecar.app import create_app
 
+from support.api_keys import add_key
+
 
 class Server:
     """Where it is, and what is in it."""
@@ -25,6 +27,10 @@ class Server:
     @property
     def run_manager(self) -> Any:
         return self.app.state.run_manager
+
+    def add_key(self, *scopes: str, **options: Any) -> str:
+        """The text of a new API key."""
+        return str(self.call(add_key(self.run_manager.store, *scopes, **options)))
 
     def call(self, work: Any) -> Any:
         """Run a coroutine on the server's own loop."""

@@ -1,6 +1,7 @@
 """Fixtures of the tests with Anthropic's client: the server and models of the tests with OpenAI's."""
 
 import pytest
+from support.chats import user
 
 from ..openai.conftest import models, server
 
@@ -16,10 +17,10 @@ def client(server):
 
 @pytest.fixture
 def ask(client):
-    """Create a message; defaults to one question for `reason/cot`."""
+    """Create a message; defaults to one question for `reason/cot`, and takes a chat in its place."""
 
     def call(question="What is 6 * 7?", model="reason/cot", **fields):
-        chat = [{"role": "user", "content": question}]
+        chat = [user(question)] if isinstance(question, str) else question
         return client.messages.create(**{"model": model, "max_tokens": 300, "messages": chat, **fields})
 
     return call

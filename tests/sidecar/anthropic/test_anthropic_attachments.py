@@ -4,13 +4,14 @@ import base64
 
 import pytest
 from reason.serving.profiles.profile import ModelProfile
+from support.chats import text_part, user
 from support.scripted_model import ScriptedModel, replies
 
 anthropic = pytest.importorskip("anthropic")
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 PDF = b"%PDF-1.7\n%%EOF\n"
-TEXT = {"type": "text", "text": "What is the sum?"}
+TEXT = text_part("What is the sum?")
 
 
 def source(content, media_type):
@@ -34,7 +35,7 @@ def models():
 @pytest.fixture
 def send(client):
     def call(model, *blocks):
-        chat = [{"role": "user", "content": list(blocks)}]
+        chat = [user(list(blocks))]
         return client.messages.create(model=model, max_tokens=100, messages=chat)
 
     return call
@@ -42,7 +43,7 @@ def send(client):
 
 def test_images_and_documents_reach_the_model(send, models):
     assert send("reason/cot:seeing", NOTE, TEXT, IMAGE, DOCUMENT).content[0].text == "42"
-    (message,) = models["seeing"].generate_calls[-1][0].prompt.messages
+    (message,) = models["seeing"].last_request.prompt.messages
     assert message.content.startswith("It is in euros.\nWhat is the sum?")
     assert [(a.kind, a.name, base64.b64decode(a.data)) for a in message.attachments] == [
         ("image", "", PNG),

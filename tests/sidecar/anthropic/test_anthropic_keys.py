@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyStore
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 
@@ -21,44 +19,34 @@ def locked(tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def key(locked):
-    def make(*scopes):
-        text, key_id, digest = new_key()
-        made = ApiKey(id=key_id, name="k", tenant="t", digest=digest, scopes=frozenset(scopes), created=0.0)
-        locked.call(KeyStore(locked.run_manager.store).add(made))
-        return text
-
-    return make
-
-
 @pytest.mark.parametrize("field", ["api_key", "auth_token"])
-def test_a_key_in_either_header(locked, key, field):
-    with anthropic.Anthropic(base_url=locked.url, max_retries=0, **{field: key("ask")}) as client:
+def test_a_key_in_either_header(locked, field):
+    with anthropic.Anthropic(base_url=locked.url, max_retries=0, **{field: locked.add_key("ask")}) as client:
         made = client.messages.create(**FIELDS)
         assert client.messages.count_tokens(model="reason/cot", messages=FIELDS["messages"]).input_tokens > 0
     record = locked.call(locked.run_manager.store.get_run(made.reason["run_id"]))
     assert record.tenant == "t"
 
 
-def test_no_key_of_the_server(locked, key):
+def test_no_key_of_the_server(locked):
     with anthropic.Anthropic(base_url=locked.url, max_retries=0, api_key="sk-none") as client:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             client.messages.create(**FIELDS)
         assert (refused.value.type, refused.value.error_code) == ("authentication_error", "invalid_api_key")
         assert refused.value.request_id
-    with anthropic.Anthropic(base_url=locked.url, max_retries=0, api_key=key("read")) as client:
+    with anthropic.Anthropic(base_url=locked.url, max_retries=0, api_key=locked.add_key("read")) as client:
         with pytest.raises(anthropic.PermissionDeniedError) as refused:
             client.messages.create(**FIELDS)
         assert refused.value.type == "permission_error"
 
 
-def test_one_key_a_request(locked, key):
-    text = key("ask")
+def test_one_key_a_request(locked):
+    text = locked.add_key("ask")
     for name in ("x-api-key", "authorization"):
         value = text if name == "x-api-key" else f"Bearer {text}"
         made = httpx.post(f"{locked.url}/v1/messages", json=FIELDS, headers=[(name, value), (name, value)], timeout=60)
         assert (made.status_code, made.json()["error"]["type"]) == (401, "authentication_error")
     both = {"authorization": f"Bearer {text}", "x-api-key": "sk-ant-of-another-service"}
     assert httpx.post(f"{locked.url}/v1/messages", json=FIELDS, headers=both, timeout=60).status_code == 200
-    assert httpx.get(f"{locked.url}/v1/strategies", headers={"x-api-key": key("read")}, timeout=60).status_code == 200
+    headers = {"x-api-key": locked.add_key("read")}
+    assert httpx.get(f"{locked.url}/v1/strategies", headers=headers, timeout=60).status_code == 200

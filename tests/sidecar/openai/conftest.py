@@ -7,6 +7,7 @@ import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.messages import Thought
 from reason.reasoning.json_answers import JSON_INSTRUCTION
+from support.chats import user
 from support.held_model import Held
 from support.openai_server import scripted_server
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
@@ -116,10 +117,11 @@ def client(server):
 
 @pytest.fixture
 def ask(client):
-    """Create a chat completion; defaults to one question for `reason/cot`."""
+    """Create a chat completion; defaults to one question for `reason/cot`, and takes a chat in its place."""
 
-    def call(question="What is 6 * 7?", model="reason/cot", **fields):
-        chat = [{"role": "user", "content": question}]
-        return client.chat.completions.create(**{"model": model, "messages": chat, **fields})
+    def call(question="What is 6 * 7?", model="reason/cot", *, reason=None, **fields):
+        chat = [user(question)] if isinstance(question, str) else question
+        given = {"model": model, "messages": chat, **fields}
+        return client.chat.completions.create(**given, **({"extra_body": {"reason": reason}} if reason else {}))
 
     return call

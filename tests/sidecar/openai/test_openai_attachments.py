@@ -1,10 +1,12 @@
 """Images and PDFs in chats and responses, through OpenAI's client: passed on to models that take them, else refused."""
 
 import base64
+from functools import partial
 
 import openai
 import pytest
 from reason.serving.profiles.profile import ModelProfile
+from support.chats import assistant, text_part, user
 from support.scripted_model import ScriptedModel, replies
 
 SAID = "The answer is 42."
@@ -18,7 +20,7 @@ def data_url(content, media_type):
 
 IMAGE = {"type": "image_url", "image_url": {"url": data_url(PNG, "image/png"), "detail": "low"}}
 FILE = {"type": "file", "file": {"file_data": data_url(PDF, "application/pdf"), "filename": "bill.pdf"}}
-TEXT = {"type": "text", "text": "What is the sum?"}
+TEXT = text_part("What is the sum?")
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +34,18 @@ def models():
     }
 
 
+@pytest.fixture
+def ask(ask):
+    return partial(ask, model="reason/cot:seeing")
+
+
 def sent_to(model):
     """The last prompt that a model got."""
-    return model.generate_calls[-1][0].prompt
+    return model.last_request.prompt
 
 
-def test_images_and_files_reach_the_model_with_their_contents(client, models, server):
-    made = client.chat.completions.create(
-        model="reason/cot:seeing", messages=[{"role": "user", "content": [TEXT, IMAGE, FILE]}]
-    )
+def test_images_and_files_reach_the_model_with_their_contents(ask, models, server):
+    made = ask([user([TEXT, IMAGE, FILE])])
     assert made.choices[0].message.content == SAID
     (message,) = sent_to(models["seeing"]).messages
     assert message.content.startswith("What is the sum?")
@@ -56,25 +61,17 @@ def test_images_and_files_reach_the_model_with_their_contents(client, models, se
     assert message.attachments[0].sha256 in str(events)
 
 
-def test_every_call_of_a_strategy_has_them(client, models):
+def test_every_call_of_a_strategy_has_them(ask, models):
     models["seeing"].generate_calls.clear()
-    client.chat.completions.create(
-        model="reason/self-consistency:seeing",
-        messages=[{"role": "user", "content": [TEXT, IMAGE]}],
-        extra_body={"reason": {"parameters": {"n": 3, "stopping": "agreement", "mode": "race"}}},
-    )
+    parameters = {"n": 3, "stopping": "agreement", "mode": "race"}
+    ask([user([TEXT, IMAGE])], model="reason/self-consistency:seeing", reason={"parameters": parameters})
     calls = [request.prompt for call in models["seeing"].generate_calls for request in call]
     assert len(calls) > 1
     assert all(sum(len(m.attachments) for m in prompt.messages) == 1 for prompt in calls)
 
 
-def test_those_of_earlier_turns_stay_with_their_messages(client, models):
-    chat = [
-        {"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]},
-        {"role": "assistant", "content": "A bill."},
-        {"role": "user", "content": "What is the sum?"},
-    ]
-    client.chat.completions.create(model="reason/cot:seeing", messages=chat)
+def test_those_of_earlier_turns_stay_with_their_messages(ask, models):
+    ask([user([text_part("What is this?"), IMAGE]), assistant("A bill."), user("What is the sum?")])
     first, _, last = sent_to(models["seeing"]).messages
     assert [len(first.attachments), len(last.attachments)] == [1, 0]
     assert base64.b64decode(first.attachments[0].data) == PNG
@@ -86,7 +83,7 @@ def test_responses_take_them_and_remember_them(client, models):
         {"type": "input_image", "image_url": data_url(PNG, "image/png")},
         {"type": "input_file", "file_data": data_url(PDF, "application/pdf"), "filename": "bill.pdf"},
     ]
-    made = client.responses.create(model="reason/cot:seeing", input=[{"role": "user", "content": parts}])
+    made = client.responses.create(model="reason/cot:seeing", input=[user(parts)])
     assert len(sent_to(models["seeing"]).messages[0].attachments) == 2
     client.responses.create(model="reason/cot:seeing", input="And half of it?", previous_response_id=made.id)
     first, *_, last = sent_to(models["seeing"]).messages
@@ -97,12 +94,10 @@ def test_responses_take_them_and_remember_them(client, models):
 @pytest.mark.parametrize(
     ("model", "part", "feature"), [("plain", IMAGE, "image"), ("looking", FILE, "file"), ("plain", FILE, "file")]
 )
-def test_a_model_that_does_not_take_them_is_named(client, models, model, part, feature):
+def test_a_model_that_does_not_take_them_is_named(ask, models, model, part, feature):
     before = len(models[model].generate_calls)
     with pytest.raises(openai.BadRequestError, match=f"'{model}' cannot do '{feature} input'") as refused:
-        client.chat.completions.create(
-            model=f"reason/cot:{model}", messages=[{"role": "user", "content": [TEXT, part]}]
-        )
+        ask([user([TEXT, part])], model=f"reason/cot:{model}")
     assert refused.value.code == "capability_missing"
     assert len(models[model].generate_calls) == before
 
@@ -120,21 +115,19 @@ def test_a_model_that_does_not_take_them_is_named(client, models, model, part, f
         ({"type": "input_audio", "input_audio": {}}, "not supported"),
     ],
 )
-def test_what_cannot_be_passed_on_is_refused_with_its_place(client, part, said):
+def test_what_cannot_be_passed_on_is_refused_with_its_place(ask, part, said):
     with pytest.raises(openai.BadRequestError, match=said) as refused:
-        client.chat.completions.create(model="reason/cot:seeing", messages=[{"role": "user", "content": [TEXT, part]}])
+        ask([user([TEXT, part])])
     assert refused.value.param.startswith("messages.0.content.1")
 
 
-def test_only_users_have_them(client):
-    chat = [{"role": "system", "content": [IMAGE]}, {"role": "user", "content": "What is this?"}]
+def test_only_users_have_them(ask):
+    chat = [{"role": "system", "content": [IMAGE]}, user("What is this?")]
     with pytest.raises(openai.BadRequestError, match="role system") as refused:
-        client.chat.completions.create(model="reason/cot:seeing", messages=chat)
+        ask(chat)
     assert refused.value.param == "messages.0.content.0"
 
 
-def test_too_many_are_refused(client):
+def test_too_many_are_refused(ask):
     with pytest.raises(openai.BadRequestError, match="21 attachments"):
-        client.chat.completions.create(
-            model="reason/cot:seeing", messages=[{"role": "user", "content": [TEXT, *[IMAGE] * 21]}]
-        )
+        ask([user([TEXT, *[IMAGE] * 21])])

@@ -4,6 +4,7 @@ import json
 
 import openai
 import pytest
+from support.chats import assistant, text_part, user
 
 SAID = "The answer is 42."
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
@@ -34,7 +35,7 @@ def test_thoughts_stand_apart(ask):
 
 
 def test_thoughts_without_content_where_the_limit_came_first(ask):
-    made = ask(model="reason/cot:lengthy", extra_body={"reason": {"thinking_tokens": 30}})
+    made = ask(model="reason/cot:lengthy", reason={"thinking_tokens": 30})
     (choice,) = made.choices
     assert (choice.message.content, choice.finish_reason) == ("", "length")
     assert choice.message.reasoning.startswith("on and on")
@@ -43,7 +44,7 @@ def test_thoughts_without_content_where_the_limit_came_first(ask):
 
 
 def test_a_thought_that_was_cut_is_concluded(ask):
-    made = ask(model="reason/cot:concluding", extra_body={"reason": {"thinking_tokens": 30}})
+    made = ask(model="reason/cot:concluding", reason={"thinking_tokens": 30})
     (choice,) = made.choices
     assert (choice.message.content, choice.finish_reason) == ("Therefore, the answer is 42.", "stop")
     assert made.reason["answer"] == "42"
@@ -52,7 +53,7 @@ def test_a_thought_that_was_cut_is_concluded(ask):
 def test_usage_is_the_ledgers(ask, server):
     made = ask(
         model="reason/self-consistency:thinking",
-        extra_body={"reason": {"parameters": {"n": 3}, **CHECKED}},
+        reason={"parameters": {"n": 3}, **CHECKED},
     )
     spent = store_of(server, made.reason["run_id"]).answer["usage"]
     roles = spent["by_role"].values()
@@ -67,7 +68,7 @@ def test_usage_is_the_ledgers(ask, server):
 def test_reasoning_tokens_are_all_that_is_not_in_the_content(ask):
     one = ask(model="reason/cot").usage
     assert (one.completion_tokens, one.completion_tokens_details.reasoning_tokens) == (len(SAID) + 1, 0)
-    several = ask(model="reason/self-consistency", extra_body={"reason": {"parameters": {"n": 3}}}).usage
+    several = ask(model="reason/self-consistency", reason={"parameters": {"n": 3}}).usage
     assert several.completion_tokens == 3 * (len(SAID) + 1)
     assert several.completion_tokens_details.reasoning_tokens == 2 * (len(SAID) + 1)
     thinking = ask(model="reason/cot:thinking")
@@ -76,38 +77,38 @@ def test_reasoning_tokens_are_all_that_is_not_in_the_content(ask):
     assert thinking.usage.completion_tokens_details.reasoning_tokens == thought
     assert thinking.reason["usage"]["thinking_tokens"] == thought
     assert thinking.reason["usage"]["by_role"]["main:thinking"]["thinking_tokens"] == thought
-    voted = ask(model="reason/self-consistency:thinking", extra_body={"reason": {"parameters": {"n": 3}}})
+    voted = ask(model="reason/self-consistency:thinking", reason={"parameters": {"n": 3}})
     assert voted.usage.completion_tokens_details.reasoning_tokens == 3 * thought + 2 * (len(SAID) + 1)
     assert voted.reason["usage"]["thinking_tokens"] == 3 * thought
 
 
 def test_fields_reach_the_strategy(ask, models):
     ask(temperature=0.25, top_p=0.5, max_completion_tokens=99)
-    sampling = models["plain"].generate_calls[-1][0].sampling
+    sampling = models["plain"].last_request.sampling
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.25, 0.5, 99)
 
 
 def test_an_alias_brings_its_parameters_and_gives_way_to_the_request(ask, models):
-    made = ask(model="careful", extra_body={"reason": {"parameters": {"n": 2}}})
-    request = models["plain"].generate_calls[-1][0]
+    made = ask(model="careful", reason={"parameters": {"n": 2}})
+    request = models["plain"].last_request
     assert (made.model, made.reason["strategy"]) == ("careful", "self-consistency")
     assert (request.sampling.n, request.sampling.temperature) == (2, 0.5)
 
 
 def test_a_model_alone_has_the_strategy_that_the_request_names(ask):
-    made = ask(model="torn", extra_body={"reason": {"strategy": "self-consistency"}})
+    made = ask(model="torn", reason={"strategy": "self-consistency"})
     assert (made.reason["strategy"], made.reason["model"]) == ("self-consistency", "torn")
     assert ask(model="torn").reason["strategy"] == "cot"
 
 
-def test_a_conversation_stays_one(client, models):
+def test_a_conversation_stays_one(ask, models):
     chat = [
-        {"role": "user", "content": "What is 6 * 7?"},
+        user("What is 6 * 7?"),
         {"role": "assistant", "content": SAID, "reasoning_content": "secret"},
         {"role": "developer", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": "7 * 7?"}]},
+        user([text_part("And"), text_part("7 * 7?")]),
     ]
-    client.chat.completions.create(model="reason/cot", messages=chat)
+    ask(chat)
     (request,) = models["plain"].generate_calls[-1]
     turns = [(m.role, m.content) for m in request.prompt.messages]
     assert turns[:3] == [("system", "Be brief."), ("user", "What is 6 * 7?"), ("assistant", SAID)]
@@ -122,13 +123,13 @@ def test_content_ends_before_a_stop_string(ask):
 
 
 def test_a_spent_budget_ends_with_length(ask):
-    made = ask(extra_body={"reason": {"budget": {"tokens": 10}}})
+    made = ask(reason={"budget": {"tokens": 10}})
     assert (made.choices[0].finish_reason, made.reason["stopped"]) == ("length", "budget")
     assert made.usage.completion_tokens in (9, 10)  # a part of the budget is for the request of the answer
 
 
 def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
-    made = ask(model="reason/beam:plain", max_tokens=40, extra_body={"reason": {"parameters": {"score": "arithmetic"}}})
+    made = ask(model="reason/beam:plain", max_tokens=40, reason={"parameters": {"score": "arithmetic"}})
     assert 0 < made.usage.completion_tokens <= 40
 
 
@@ -148,7 +149,7 @@ def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
         ("response_format", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}}),
         ("temperature", {"temperature": 0.5, "model": "reason/adaptive"}),
         ("temperature", {"temperature": 3}),
-        ("temperature", {"temperature": 0.5, "extra_body": {"reason": {"parameters": {"temperature": 0.7}}}}),
+        ("temperature", {"temperature": 0.5, "reason": {"parameters": {"temperature": 0.7}}}),
         ("n", {"n": 2}),
         ("n", {"n": 2, "stream": True}),
         ("user", {"user": "u" * 513}),
@@ -156,17 +157,17 @@ def test_a_strategy_without_a_length_has_it_as_its_budget(ask):
         ("metadata", {"metadata": {str(i): "v" for i in range(17)}}),
         ("metadata.k", {"metadata": {"k": "v" * 513}}),
         ("top_k", {"extra_body": {"top_k": 5}}),
-        ("reason.budgets", {"extra_body": {"reason": {"budgets": {}}}}),
-        ("reason.parameters.m", {"extra_body": {"reason": {"parameters": {"m": 3}}}}),
-        ("reason.parameters.max_tokens", {"extra_body": {"reason": {"parameters": {"max_tokens": 0}}}}),
-        ("reason.verify", {"extra_body": {"reason": {"verify": ["everything"]}}}),
-        ("reason.strategy", {"model": "plain", "extra_body": {"reason": {"strategy": "none"}}}),
-        ("reason.strategy", {"extra_body": {"reason": {"strategy": "coat"}}}),
+        ("reason.budgets", {"reason": {"budgets": {}}}),
+        ("reason.parameters.m", {"reason": {"parameters": {"m": 3}}}),
+        ("reason.parameters.max_tokens", {"reason": {"parameters": {"max_tokens": 0}}}),
+        ("reason.verify", {"reason": {"verify": ["everything"]}}),
+        ("reason.strategy", {"model": "plain", "reason": {"strategy": "none"}}),
+        ("reason.strategy", {"reason": {"strategy": "coat"}}),
         ("messages", {"messages": [{"role": "system", "content": "hi"}]}),
-        ("messages", {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}),
-        ("messages.0.content.0", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
+        ("messages", {"messages": [user("hi"), assistant("ho")]}),
+        ("messages.0.content.0", {"messages": [user([{"type": "image_url", "image_url": {}}])]}),
         ("messages.0.role", {"messages": [{"role": "judge", "content": "hi"}]}),
-        ("messages.1.tool_call_id", {"messages": [{"role": "user", "content": "hi"}, {"role": "tool", "content": ""}]}),
+        ("messages.1.tool_call_id", {"messages": [user("hi"), {"role": "tool", "content": ""}]}),
         ("tools.0.type", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
         ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "g"}}}),
     ],
@@ -244,7 +245,7 @@ def test_models(client):
 )
 @pytest.mark.parametrize("path", ["chat/completions", "responses"])
 def test_nobody_has_the_server_open_a_file(client, path, reason, param):
-    asked = {"messages": [{"role": "user", "content": "?"}]} if path.startswith("chat") else {"input": "?"}
+    asked = {"messages": [user("?")]} if path.startswith("chat") else {"input": "?"}
     with pytest.raises(openai.BadRequestError) as refused:
         client.post(f"/{path}", body={"model": "reason/cot", "reason": reason, **asked}, cast_to=object)
     assert refused.value.param == param

@@ -7,7 +7,7 @@ SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
 
 def sampling(models, name="thinking"):
-    return models[name].generate_calls[-1][0].sampling
+    return models[name].last_request.sampling
 
 
 @pytest.mark.parametrize("effort", ["low", "high"])
@@ -18,7 +18,7 @@ def test_an_effort_reaches_the_model(ask, client, models, effort):
     answer = client.responses.create(model="reason/cot:thinking", input="6 * 7?", reasoning={"effort": effort})
     assert sampling(models).effort == effort
     assert answer.reasoning.effort == client.responses.retrieve(answer.id).reasoning.effort == effort
-    ask(model="reason/cot:thinking", extra_body={"reason": {"effort": effort, "thinking_tokens": 99}})
+    ask(model="reason/cot:thinking", reason={"effort": effort, "thinking_tokens": 99})
     assert (sampling(models).effort, sampling(models).thinking_tokens) == (effort, 99)
 
 
@@ -34,12 +34,12 @@ def test_effort_none_turns_thoughts_off(ask):
     [
         ({"reasoning_effort": "low"}, "reasoning_effort", "effort low: model 'plain' does not think"),
         ({"reasoning_effort": "low", "stream": True}, "reasoning_effort", "effort low: model 'plain' does not think"),
-        ({"extra_body": {"reason": {"effort": "low"}}}, "reason.effort", "effort low: model 'plain' does not think"),
-        ({"extra_body": {"reason": {"thinking_tokens": 9}}}, "reason.thinking_tokens", "model 'plain' does not think"),
+        ({"reason": {"effort": "low"}}, "reason.effort", "effort low: model 'plain' does not think"),
+        ({"reason": {"thinking_tokens": 9}}, "reason.thinking_tokens", "model 'plain' does not think"),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "got 'huge'"),
-        ({"extra_body": {"reason": {"effort": "huge"}}}, "reason.effort", "got 'huge'"),
+        ({"reason": {"effort": "huge"}}, "reason.effort", "got 'huge'"),
         (
-            {"reasoning_effort": "low", "extra_body": {"reason": {"effort": "high"}}},
+            {"reasoning_effort": "low", "reason": {"effort": "high"}},
             "reasoning_effort",
             "reasoning_effort is low, but reason.effort is high",
         ),

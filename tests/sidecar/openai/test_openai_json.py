@@ -34,7 +34,7 @@ def streamed(chunks):
 @pytest.mark.parametrize("model", ["reason/cot:formed", "reason/self-consistency:formed"])
 def test_any_strategy_answers_in_json(ask, model, form, stream):
     parameters = {"n": 3} if "self" in model else {}
-    fields = {"model": model, "response_format": form, "extra_body": {"reason": {"parameters": parameters}}}
+    fields = {"model": model, "response_format": form, "reason": {"parameters": parameters}}
     if stream:
         content, _, finish = streamed(ask(**fields, stream=True))
     else:
@@ -76,7 +76,7 @@ def test_a_stop_string_that_cuts_json_does_not_end_it(ask):
 
 def test_a_limit_that_cuts_json_is_told(ask):
     fields = {"model": "reason/cot:formed", "response_format": OBJECT}
-    (choice,) = ask(**fields, extra_body={"reason": {"budget": {"tokens": len(SAID) + 1 + 5}}}).choices
+    (choice,) = ask(**fields, reason={"budget": {"tokens": len(SAID) + 1 + 5}}).choices
     assert (choice.message.content, choice.finish_reason) == ('{"ans', "length")
 
 

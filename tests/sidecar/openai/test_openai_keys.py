@@ -2,8 +2,6 @@
 
 import openai
 import pytest
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyStore
 from support.openai_server import scripted_server
 from support.scripted_model import ScriptedModel, replies
 
@@ -22,11 +20,8 @@ def enter(locked):
     opened = []
 
     def call(tenant, *scopes):
-        text, key_id, digest = new_key()
-        scopes = frozenset(scopes or ("ask", "read"))
-        key = ApiKey(id=key_id, name=tenant, tenant=tenant, digest=digest, scopes=scopes, created=0.0)
-        locked.call(KeyStore(locked.run_manager.store).add(key))
-        opened.append(openai.OpenAI(base_url=f"{locked.url}/v1", api_key=text, max_retries=0))
+        key = locked.add_key(*scopes, tenant=tenant)
+        opened.append(openai.OpenAI(base_url=f"{locked.url}/v1", api_key=key, max_retries=0))
         return opened[-1]
 
     yield call

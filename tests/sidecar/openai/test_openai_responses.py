@@ -6,6 +6,7 @@ from reason.sidecar.openai.outcome import EndedRun, Outcome
 from reason.sidecar.openai.responses import ResponseEvents
 from reason.sidecar.openai.streaming import TextPiece
 from support.answers import plain_answer
+from support.chats import assistant, user
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
@@ -45,7 +46,7 @@ def test_a_limit_makes_it_incomplete(respond):
 def test_a_conversation_goes_on(respond, models):
     first = respond(instructions="Be kind.")
     respond("And 7 * 7?", previous_response_id=first.id, instructions="Be brief.")
-    turns = [(m.role, m.content) for m in models["plain"].generate_calls[-1][0].prompt.messages]
+    turns = [(m.role, m.content) for m in models["plain"].last_request.prompt.messages]
     assert turns[:3] == [("system", "Be brief."), ("user", "What is 6 * 7?"), ("assistant", SAID)]
     assert turns[3][1].startswith("And 7 * 7?")
 
@@ -56,11 +57,11 @@ def test_items(respond, models):
             {"role": "developer", "content": "Be brief."},
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "One?"}]},
             {"type": "reasoning", "id": "rs_1", "summary": []},
-            {"role": "assistant", "content": [{"type": "output_text", "text": "1"}]},
-            {"role": "user", "content": "Two?"},
+            assistant([{"type": "output_text", "text": "1"}]),
+            user("Two?"),
         ]
     )
-    turns = [(m.role, m.content) for m in models["plain"].generate_calls[-1][0].prompt.messages]
+    turns = [(m.role, m.content) for m in models["plain"].last_request.prompt.messages]
     assert turns[:3] == [("system", "Be brief."), ("user", "One?"), ("assistant", "1")]
     assert turns[3][1].startswith("Two?")
 
@@ -130,8 +131,8 @@ def test_what_fails(respond, client):
         ("response_format", {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}),
         ("tools.0.type", {"tools": [{"type": "web_search"}]}),
         ("input.0.type", {"given": [{"type": "computer_call"}]}),
-        ("input.0.content.0", {"given": [{"role": "user", "content": [{"type": "input_image"}]}]}),
-        ("input", {"given": [{"role": "assistant", "content": "hi"}]}),
+        ("input.0.content.0", {"given": [user([{"type": "input_image"}])]}),
+        ("input", {"given": [assistant("hi")]}),
         ("inputs", {"extra_body": {"inputs": "hi"}}),
     ],
 )

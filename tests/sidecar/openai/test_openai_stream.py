@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 from reason.reasoning.strategy import STRATEGIES
+from support.chats import user
 from support.waiting import wait_blocking, wait_until
 
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
@@ -26,7 +27,7 @@ def gathered(stream):
 
 def lines(server, **body):
     """The raw lines of a stream."""
-    asked = {"model": "reason/cot", "messages": [{"role": "user", "content": "What?"}], "stream": True, **body}
+    asked = {"model": "reason/cot", "messages": [user("What?")], "stream": True, **body}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=asked, timeout=30) as reply:
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -64,7 +65,7 @@ def test_one_chain_is_content_as_it_is_written(ask):
 
 
 def test_what_is_chosen_at_the_end_is_thought_before(ask):
-    fields = {"model": "reason/self-consistency:thinking", "extra_body": {"reason": {"parameters": {"n": 3}}}}
+    fields = {"model": "reason/self-consistency:thinking", "reason": {"parameters": {"n": 3}}}
     chunks, content, thoughts, _ = gathered(ask(**fields, stream=True))
     assert content == {0: SAID}
     assert [f"[{i}] {THOUGHTS}\n\n{SAID}" in thoughts[0] for i in (1, 2, 3)] == [True] * 3
@@ -87,7 +88,7 @@ def test_a_single_chain_of_any_sampling_strategy_is_never_taken_back(ask, strate
     parameters = {"n": 1}
     if "score" in STRATEGIES.load(strategy).Config.model_fields:
         parameters["score"] = "logprob"
-    fields = {"model": f"reason/{strategy}:thinking", "extra_body": {"reason": {"parameters": parameters}}}
+    fields = {"model": f"reason/{strategy}:thinking", "reason": {"parameters": parameters}}
     _, content, _, ends = gathered(ask(**fields, stream=True))
     assert (content, ends) == ({0: SAID}, {0: "stop"})
 
@@ -139,7 +140,7 @@ def test_what_fails_later_ends_without_an_end(server, ask):
 def test_a_client_that_leaves_stops_the_engine(server, models, model, stream):
     models[model].left = 5 if model == "held" else 0
     begun = len(models[model].made)
-    asked = {"model": f"reason/self-consistency:{model}", "messages": [{"role": "user", "content": "?"}]}
+    asked = {"model": f"reason/self-consistency:{model}", "messages": [user("?")]}
 
     async def leave():
         async with httpx.AsyncClient(timeout=60) as client:

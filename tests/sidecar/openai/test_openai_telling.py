@@ -35,9 +35,17 @@ def ended(number, call):
     return CallFinished(number=number, parent=call, role="main", model="m", seconds=0, tokens=1)
 
 
-def finished(number, call, sample, text):
-    completion = Completion(text=text, finish_reason="stop", sample_index=sample)
+def finished(number, call, sample, text, thought=None):
+    completion = Completion(text=text, finish_reason="stop", sample_index=sample, thought=thought)
     return SampleFinished(number=number, parent=call, request=0, sample=sample, completion=completion)
+
+
+def delta(number, text, call=1, sample=0, thought=""):
+    return TextDelta(number=number, parent=call, request=0, sample=sample, text=text, thought=thought, tokens=1)
+
+
+def pieces(telling, events):
+    return [piece for event in events for piece in telling.take(event)]
 
 
 @st.composite
@@ -57,9 +65,7 @@ def runs(draw):
             left[key].pop(0)  # its delta is missing
             events.append(EventsDropped(count=1))
         elif left[key]:
-            events.append(
-                TextDelta(number=number, parent=key[0], request=0, sample=key[1], text=left[key].pop(0), tokens=1)
-            )
+            events.append(delta(number, left[key].pop(0), *key))
         else:
             del left[key]
             events.append(finished(number, *key, texts[key]))
@@ -73,7 +79,7 @@ def runs(draw):
 def test_every_sample_is_told_once_and_in_one_piece(run):
     events, texts = run
     telling = EventTranslator(config(), AnswerText())
-    told = join_thoughts([p for event in events for p in telling.take(event)] + telling.finish())
+    told = join_thoughts(pieces(telling, events) + telling.finish())
     for (_, sample), text in texts.items():
         assert told.count(f"[{sample + 1}] {text}\n\n") + told.endswith(f"[{sample + 1}] {text}") == 1
     lines = [f"Votes: vote{e.number} (1)." for e in events if isinstance(e, VoteUpdated)]
@@ -85,10 +91,7 @@ def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, 
     text = "The answer."
     said = AnswerText()
     telling = EventTranslator(config("cot"), said, after=after)
-    events = [
-        started(1, 1),
-        *(TextDelta(number=2 + i, parent=1, request=0, sample=0, text=c, tokens=1) for i, c in enumerate(text)),
-    ]
+    events = [started(1, 1), *(delta(2 + i, c) for i, c in enumerate(text))]
     events[at : at + 2] = [EventsDropped(count=2)] if at else []
     content = ""
     for event in [*events, finished(30, 1, 0, text), ended(31, 1)]:
@@ -100,37 +103,23 @@ def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, 
 def test_thoughts_and_texts_of_samples_are_told_apart():
     pieces = [("five ", ""), ("and two", ""), ("", "It "), ("", "is 7.")]
     deltas = [
-        TextDelta(number=2 + i, parent=1, request=0, sample=s, thought=thought, text=text, tokens=1)
+        delta(2 + i, text, 1, s, thought)
         for i, (s, (thought, text)) in enumerate((s, piece) for piece in pieces for s in (0, 1))
     ]
     thought = Thought(text="five and two", tokens=2)
-    ends = [
-        SampleFinished(
-            number=20 + s,
-            parent=1,
-            request=0,
-            sample=s,
-            completion=Completion(text="It is 7.", thought=thought, finish_reason="stop", sample_index=s),
-        )
-        for s in (0, 1)
-    ]
+    ends = [finished(20 + s, 1, s, "It is 7.", thought) for s in (0, 1)]
     telling = EventTranslator(config(), AnswerText())
-    told = join_thoughts([p for event in [started(1, 2), *deltas, *ends, ended(30, 1)] for p in telling.take(event)])
+    told = join_thoughts(pieces(telling, [started(1, 2), *deltas, *ends, ended(30, 1)]))
     assert told == "[1] five and two\n\nIt is 7.\n\n[2] five and two\n\nIt is 7."
     assert telling.thoughts == {("It is 7.", ()): thought}
     without_deltas = EventTranslator(config(), AnswerText())
-    events = [started(1, 2), *ends, ended(30, 1)]
-    assert join_thoughts([p for event in events for p in without_deltas.take(event)]) == told
+    assert join_thoughts(pieces(without_deltas, [started(1, 2), *ends, ended(30, 1)])) == told
 
 
 def test_a_thought_before_the_answer_is_no_content():
     telling = EventTranslator(config("cot"), AnswerText())
-    events = [
-        started(1, 1),
-        TextDelta(number=2, parent=1, request=0, sample=0, text="", thought="hm", tokens=1),
-        TextDelta(number=3, parent=1, request=0, sample=0, text="42", tokens=1),
-    ]
-    assert [tuple(p) for event in events for p in telling.take(event)] == [("reasoning", "hm"), ("content", "42")]
+    events = [started(1, 1), delta(2, "", thought="hm"), delta(3, "42")]
+    assert [tuple(p) for p in pieces(telling, events)] == [("reasoning", "hm"), ("content", "42")]
     assert not telling.late
 
 
@@ -139,21 +128,16 @@ def test_thoughts_that_were_streamed_as_content_are_noticed():
     said = AnswerText()
     telling = EventTranslator(config("cot"), said)
     thought = Thought(text="Six sevens.", tokens=3)
-    done = Completion(text="The answer is 42.", thought=thought, finish_reason="stop")
-    events = [
-        started(1, 1),
-        TextDelta(number=2, parent=1, request=0, sample=0, text="Six sevens.", tokens=3),
-        SampleFinished(number=3, parent=1, request=0, sample=0, completion=done),
-    ]
-    content = "".join(p.text for event in events for p in telling.take(event))
+    events = [started(1, 1), delta(2, "Six sevens."), finished(3, 1, 0, "The answer is 42.", thought)]
+    content = "".join(p.text for p in pieces(telling, events))
     assert telling.late
-    assert content + said.finish(done.text, late=True) == "Six sevens.The answer is 42."
+    assert content + said.finish("The answer is 42.", late=True) == "Six sevens.The answer is 42."
 
 
 def test_what_a_judge_writes_is_no_thought():
     telling = EventTranslator(config(), AnswerText())
     events = [started(1, 1, role="judge"), finished(2, 1, 0, "7 of 10"), ended(3, 1)]
-    assert [p for event in events for p in telling.take(event)] == []
+    assert pieces(telling, events) == []
 
 
 def test_verification_is_told_where_there_is_some():

@@ -5,6 +5,7 @@ import json
 import openai
 import pytest
 from reason.core.messages import Thought
+from support.chats import assistant, user
 
 from .conftest import BLOCKS
 
@@ -14,7 +15,7 @@ TOOLS = [{"type": "function", "function": WEATHER}]
 QUESTION = "Is it warm in Rome?"
 
 
-def test_a_call_and_its_result(client, ask, models):
+def test_a_call_and_its_result(ask, models):
     made = ask(QUESTION, "reason/cot:caller", tools=TOOLS)
     (choice,) = made.choices
     (call,) = choice.message.tool_calls
@@ -22,12 +23,12 @@ def test_a_call_and_its_result(client, ask, models):
     assert (call.type, call.function.name) == ("function", "weather")
     assert json.loads(call.function.arguments) == {"city": "Rome"}
     chat = [
-        {"role": "user", "content": QUESTION},
+        user(QUESTION),
         choice.message.model_dump(),  # as clients send it back, with the unknown fields
         {"role": "tool", "tool_call_id": call.id, "content": "24 degrees"},
     ]
-    client.chat.completions.create(model="reason/cot:caller", messages=chat, tools=TOOLS)
-    turns = models["caller"].generate_calls[-1][0].prompt.messages
+    ask(chat, "reason/cot:caller", tools=TOOLS)
+    turns = models["caller"].last_request.prompt.messages
     called, told = turns[-2:]
     assert (called.role, called.tool_calls[0].id, called.content) == ("assistant", call.id, "I look it up.")
     assert (told.role, told.tool_call_id, told.name, told.content) == ("tool", call.id, "weather", "24 degrees")
@@ -49,7 +50,7 @@ def test_a_choice_is_kept(ask, models):
     with pytest.raises(openai.BadRequestError, match="tool_choice=weather"):  # this model does not support it
         ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice=named)
     ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice="none")
-    assert models["caller"].generate_calls[-1][0].prompt.tools == ()
+    assert models["caller"].last_request.prompt.tools == ()
 
 
 def test_a_strategy_that_takes_no_tools_refuses_them(ask):
@@ -78,10 +79,10 @@ def test_responses(client, models):
     ids = []
     for given in (
         {"input": [result], "previous_response_id": made.id},
-        {"input": [{"role": "user", "content": QUESTION}, *made.output, result]},
+        {"input": [user(QUESTION), *made.output, result]},
     ):
         client.responses.create(model="reason/cot:caller", tools=tools, **given)
-        called, told = models["caller"].generate_calls[-1][0].prompt.messages[-2:]
+        called, told = models["caller"].last_request.prompt.messages[-2:]
         ids.append((called.tool_calls[0].id, called.content, told.tool_call_id, told.content))
     assert ids == [(call.call_id, "I look it up.", call.call_id, "24 degrees")] * 2
     with client.responses.stream(model="reason/cot:caller", input=QUESTION, tools=tools) as stream:
@@ -93,16 +94,16 @@ def test_responses(client, models):
 
 def thoughts_of(model):
     """The thought of the assistant's last turn in the model's last prompt."""
-    called, _ = model.generate_calls[-1][0].prompt.messages[-2:]
+    called, _ = model.last_request.prompt.messages[-2:]
     return called.thought
 
 
-def test_signed_thoughts_are_returned_with_the_results_of_tools(client, ask, models):
+def test_signed_thoughts_are_returned_with_the_results_of_tools(ask, models):
     made = ask(QUESTION, "reason/cot:signing", tools=TOOLS).choices[0].message
     assert made.thinking_blocks == list(BLOCKS)
     result = {"role": "tool", "tool_call_id": made.tool_calls[0].id, "content": "24 degrees"}
-    chat = [{"role": "user", "content": QUESTION}, made.model_dump(), result]
-    client.chat.completions.create(model="reason/cot:signing", messages=chat, tools=TOOLS)
+    chat = [user(QUESTION), made.model_dump(), result]
+    ask(chat, "reason/cot:signing", tools=TOOLS)
     assert thoughts_of(models["signing"]) == Thought(text=made.reasoning_content, blocks=BLOCKS)
     chunks = list(ask(QUESTION, "reason/cot:signing", tools=TOOLS, stream=True))
     (delta,) = [c.choices[0].delta for c in chunks if c.choices[0].delta.tool_calls]
@@ -117,7 +118,7 @@ def test_signed_thoughts_of_responses(client, models):
     result = {"type": "function_call_output", "call_id": made.output[-1].call_id, "output": "24 degrees"}
     for given in (
         {"input": [result], "previous_response_id": made.id},
-        {"input": [{"role": "user", "content": QUESTION}, *made.output, result]},
+        {"input": [user(QUESTION), *made.output, result]},
     ):
         client.responses.create(model="reason/cot:signing", tools=tools, **given)
         assert thoughts_of(models["signing"]).blocks == BLOCKS
@@ -128,7 +129,7 @@ def test_signed_thoughts_of_responses(client, models):
     (signed,) = [item for item in output if item.type == "reasoning" and item.encrypted_content]
     assert signed.encrypted_content == made.output[0].encrypted_content
     result["call_id"] = output[-1].call_id
-    chat = [{"role": "user", "content": QUESTION}, *output, result]
+    chat = [user(QUESTION), *output, result]
     client.responses.create(model="reason/cot:signing", tools=tools, input=chat)
     assert thoughts_of(models["signing"]).blocks == BLOCKS
 
@@ -136,7 +137,7 @@ def test_signed_thoughts_of_responses(client, models):
 @pytest.mark.parametrize("content", ["!", "bm8=", "WzFd"])  # no base64; "no"; [1]
 def test_encrypted_thoughts_that_are_not_ours(client, content):
     item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": content}
-    chat = [{"role": "user", "content": QUESTION}, item, {"role": "assistant", "content": "?"}]
+    chat = [user(QUESTION), item, assistant("?")]
     with pytest.raises(openai.BadRequestError, match="encrypted_content is not that of a response") as refused:
-        client.responses.create(model="reason/cot:plain", input=[*chat, {"role": "user", "content": QUESTION}])
+        client.responses.create(model="reason/cot:plain", input=[*chat, user(QUESTION)])
     assert refused.value.param == "input.1.encrypted_content"
