@@ -37,6 +37,12 @@ class Crowd:
         except (ServerBusy, ShuttingDown) as e:
             self.refused[name] = e
 
+    async def arrive_and_settle(self, *names, **options):
+        """One caller after the other, of the tenant that its name begins with."""
+        for name in names:
+            self.arrive(name, name[0], **options)
+            await self.settle()
+
     async def settle(self):
         for _ in range(5):
             await asyncio.sleep(0)
@@ -97,12 +103,8 @@ def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_queu
 
 async def test_turns_go_round_the_tenants():
     crowd = Crowd(AdmissionQueue(1, 10))
-    crowd.arrive("first", "a")
-    await crowd.settle()
-    for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
-        crowd.arrive(name, name[0])
-        await crowd.settle()
-    for name in ("first", "a1", "b1", "c1", "a2", "b2", "a3"):
+    await crowd.arrive_and_settle("a0", "a1", "a2", "a3", "b1", "b2", "c1")
+    for name in ("a0", "a1", "b1", "c1", "a2", "b2", "a3"):
         assert crowd.holding == [name]
         crowd.done[name].set()
         await crowd.settle()
@@ -111,17 +113,11 @@ async def test_turns_go_round_the_tenants():
 
 async def test_a_full_queue_sends_away_whoever_has_most_in_it():
     crowd = Crowd(AdmissionQueue(1, 3))
-    for name in ("a0", "a1", "a2", "a3"):
-        crowd.arrive(name, "a")
-        await crowd.settle()
-    crowd.arrive("a4", "a")
-    await crowd.settle()
+    await crowd.arrive_and_settle("a0", "a1", "a2", "a3", "a4")
     assert set(crowd.refused) == {"a4"}
-    crowd.arrive("b1", "b")
-    await crowd.settle()
+    await crowd.arrive_and_settle("b1")
     assert set(crowd.refused) == {"a4", "a3"}  # the last caller of the longest queue is evicted
-    crowd.arrive("b2", "b")
-    await crowd.settle()
+    await crowd.arrive_and_settle("b2")
     assert set(crowd.refused) == {"a4", "a3", "b2"}  # two against one: the queue is not long enough to evict from
     assert all(1 <= e.retry_after_s <= 60 for e in crowd.refused.values())
     await crowd.leave()
@@ -129,14 +125,10 @@ async def test_a_full_queue_sends_away_whoever_has_most_in_it():
 
 async def test_patient_callers_neither_fill_the_queue_nor_are_sent_away():
     crowd = Crowd(AdmissionQueue(1, 1))
-    crowd.arrive("running", "a")
-    await crowd.settle()
-    for name in ("p1", "p2"):
-        crowd.arrive(name, "a", unlimited=True)
-    crowd.arrive("x", "b")
-    crowd.arrive("y", "c")
-    await crowd.settle()
-    assert set(crowd.refused) == {"y"}
+    await crowd.arrive_and_settle("a0")
+    await crowd.arrive_and_settle("a1", "a2", unlimited=True)
+    await crowd.arrive_and_settle("b", "c")
+    assert set(crowd.refused) == {"c"}
     assert crowd.admission.waiting == 3
     await crowd.leave()
     assert (crowd.admission.in_flight, crowd.admission.waiting) == (0, 0)
@@ -156,18 +148,13 @@ async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind(monkeyp
 
 async def test_closing_sends_away_who_waits_and_keeps_who_runs():
     crowd = Crowd(AdmissionQueue(1, 10))
-    crowd.arrive("runs", "a")
-    await crowd.settle()
-    crowd.arrive("waits", "a")
-    crowd.arrive("gone", "a")
-    await crowd.settle()
+    await crowd.arrive_and_settle("runs", "waits", "gone")
     crowd.tasks["gone"].cancel()
     crowd.admission.close()
     await crowd.settle()
     assert isinstance(crowd.refused["waits"], ShuttingDown)
     assert crowd.holding == ["runs"]
-    crowd.arrive("late", "b")
-    await crowd.settle()
+    await crowd.arrive_and_settle("late")
     assert isinstance(crowd.refused["late"], ShuttingDown)
     crowd.done["runs"].set()
     await crowd.settle()

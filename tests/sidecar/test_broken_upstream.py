@@ -68,29 +68,29 @@ def server(tmp_path, provider, model) -> Iterator[Server]:
             yield running
 
 
-def cut(model: FaultServer, *pieces: int) -> None:
-    """Cut the next responses after so many pieces."""
-    model.fault = lambda n: f"cut {pieces[n]}" if n < len(pieces) else None
+def cut(model: FaultServer) -> None:
+    """Cut the next response after five pieces."""
+    model.fault = lambda n: "cut 5" if n == 0 else None
 
 
-def chat(server: Server, **fields):
-    body = {"model": "reason/cot", "messages": [user("?")], **fields}
-    with httpx.Client(timeout=60) as client:
-        return client.post(f"{server.url}/v1/chat/completions", json=body).raise_for_status().json()
+CHAT = {"model": "reason/cot", "messages": [user("?")]}
 
 
-def events(server: Server, path: str, body):
+def chat(server: Server):
+    return httpx.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=60).raise_for_status().json()
+
+
+def events(server: Server, path: str, **body):
     """The JSON events of a stream, which must be one."""
-    with httpx.stream("POST", f"{server.url}{path}", json=body, timeout=60) as reply:
+    with httpx.stream("POST", f"{server.url}/v1/{path}", json={**body, "stream": True}, timeout=60) as reply:
         assert reply.status_code == 200
         lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: ")]
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
 def test_a_chat_stream_is_continued_exactly_or_ends_with_an_error(server, provider, model):
-    cut(model, 5)
-    body = {"model": "reason/cot", "messages": [user("?")], "stream": True}
-    told = events(server, "/v1/chat/completions", body | {"stream_options": {"include_usage": True}})
+    cut(model)
+    told = events(server, "chat/completions", **CHAT, stream_options={"include_usage": True})
     content = "".join(c["delta"].get("content") or "" for chunk in told for c in chunk.get("choices", ()))
     if provider == "hosted_vllm":
         assert (content, model.count) == (SAID, 2)
@@ -103,8 +103,8 @@ def test_a_chat_stream_is_continued_exactly_or_ends_with_an_error(server, provid
 
 
 def test_a_response_stream_likewise(server, provider, model):
-    cut(model, 5)
-    told = events(server, "/v1/responses", {"model": "reason/cot", "input": "?", "stream": True})
+    cut(model)
+    told = events(server, "responses", model="reason/cot", input="?")
     if provider == "hosted_vllm":
         assert told[-1]["response"]["output"][-1]["content"][0]["text"] == SAID
     else:
@@ -112,8 +112,8 @@ def test_a_response_stream_likewise(server, provider, model):
 
 
 def test_a_native_stream_likewise(server, provider, model):
-    cut(model, 5)
-    told = events(server, "/v1/reason", {"question": "?", "strategy": "cot", "stream": True, "text": True})
+    cut(model)
+    told = events(server, "reason", question="?", strategy="cot", text=True)
     text = "".join(event.get("text", "") for event in told if event.get("type") == "text.delta")
     if provider == "hosted_vllm":
         assert (text, told[-1]["type"], model.count) == (SAID, "run.finished", 2)
@@ -123,7 +123,7 @@ def test_a_native_stream_likewise(server, provider, model):
 
 
 def test_text_that_no_client_sees_may_be_generated_again_and_is_counted(server, provider, model):
-    cut(model, 5)
+    cut(model)
     made = chat(server)
     assert (made["choices"][0]["message"]["content"], model.count) == (SAID, 2)
     # a continued sample is paid once, one that is generated again with what was received before

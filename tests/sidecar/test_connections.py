@@ -18,6 +18,7 @@ from support.authenticated_app import guarded_app
 from support.waiting import wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 class Listening:
@@ -85,7 +86,7 @@ async def test_a_client_that_dawdles_over_its_headers_is_closed_and_others_are_s
         for i, (_, writer) in enumerate(slow):
             writer.write(b"GET /healthz HTTP/1.1\r\nX-Slow: " if i % 2 else b"GET /")
         silent = [await s.open() for _ in range(5)]
-        assert statuses(await s.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) == [200]
+        assert statuses(await s.send(CLOSING)) == [200]
 
         async def dribble(reader, writer):
             """Send single bytes, each of which restarts uvicorn's own timeout."""
@@ -138,21 +139,18 @@ async def test_what_is_no_request_is_refused_and_the_connection_closed(tmp_path,
 
 
 @pytest.mark.parametrize(
-    "flood",
-    [b"X: y\r\n" * 500_000, b"X: " + b"y" * MAX_HEADER_BYTES * 100],
+    ("flood", "refusals"),
+    [
+        (b"\r\n{}\r\n0\r\n" + b"X: y\r\n" * 500_000, ([400], [431], [])),
+        (b"\r\n{}\r\n0\r\nX: " + b"y" * MAX_HEADER_BYTES * 100, ([400], [431], [])),
+        (b";x=" + b"y" * MAX_HEADER_BYTES * 100, ([400], [])),
+    ],
+    ids=["trailers", "a long trailer", "an extension of a chunk"],
 )
-async def test_what_follows_a_chunked_body_is_bounded_like_headers(tmp_path, flood):
+async def test_what_is_around_the_chunks_of_a_body_is_bounded_like_headers(tmp_path, flood, refusals):
     async with listening(tmp_path) as s:
         head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: " + s.key
-        told = await s.send(head + b"\r\n\r\n2\r\n{}\r\n0\r\n" + flood)
-        assert statuses(told) in ([400], [431], [])  # it is closed
-
-
-async def test_an_extension_of_a_chunk_is_bounded_like_headers(tmp_path):
-    async with listening(tmp_path) as s:
-        head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: " + s.key
-        told = await s.send(head + b"\r\n\r\n2;x=" + b"y" * MAX_HEADER_BYTES * 100)
-        assert statuses(told) in ([400], [])  # it is closed
+        assert statuses(await s.send(head + b"\r\n\r\n2" + flood)) in refusals  # it is closed
 
 
 def send_and_read(port, head, body_bytes):
@@ -202,9 +200,6 @@ def test_the_maximum_leaves_half_of_the_files_to_others(monkeypatch):
     assert max_connections(serve) == 512
     limits["files"] = 1 << 20
     assert max_connections(serve) == 64 + 256 + 2048
-
-
-CLOSING = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 async def test_connections_beyond_the_maximum_get_503_until_others_close(tmp_path, monkeypatch):

@@ -29,6 +29,18 @@ class Stored:
         return [e for e in self.saved if e.number > after][:limit]
 
 
+def stages(count):
+    return [stage(n) for n in range(1, count + 1)]
+
+
+def buffer_of(events, stored=None, **options):
+    """A buffer that got these events."""
+    buffer = EventBuffer(stored or Stored(), **options)
+    for event in events:
+        buffer(event)
+    return buffer
+
+
 async def numbers(buffer, after=0, **options):
     return [e.number async for batch in buffer.read(after, **options) for e in batch]
 
@@ -49,11 +61,8 @@ async def test_readers_get_every_event_once_whenever_they_come():
 
 async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept():
     stored = Stored()
-    buffer = EventBuffer(stored, max_events=4)
-    events = [stage(n) for n in range(1, 11)]
-    for event in events:
-        buffer(event)
-    stored.saved = events[:7]  # 8 to 10 are not stored yet; the buffer has 7 to 10
+    buffer = buffer_of(stages(10), stored, max_events=4)
+    stored.saved = stages(7)  # 8 to 10 are not stored yet; the buffer has 7 to 10
     buffer.close()
     assert await numbers(buffer) == list(range(1, 11))
     assert stored.asked == 1
@@ -63,22 +72,18 @@ async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept()
 
 async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed(clock):
     stored = Stored()
-    buffer = EventBuffer(stored, max_events=2)
-    for n in range(1, 7):
-        buffer(stage(n))
+    buffer = buffer_of(stages(6), stored, max_events=2)
     reading = asyncio.ensure_future(numbers(buffer))
     await clock.advance(1)
     assert stored.asked > 1
-    stored.saved = [stage(n) for n in range(1, 7)]
+    stored.saved = stages(6)
     await clock.advance(1)
     buffer.close()
     assert await reading == [1, 2, 3, 4, 5, 6]
 
 
 async def test_what_neither_store_nor_board_has_is_an_error_and_no_gap():
-    buffer = EventBuffer(Stored(), max_events=2)
-    for n in range(1, 7):
-        buffer(stage(n))
+    buffer = buffer_of(stages(6), max_events=2)
     buffer.close()
     with pytest.raises(StoreError, match="after number 0"):
         await numbers(buffer)
@@ -144,7 +149,7 @@ async def test_leaving_early_takes_the_reader_off():
 
 async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
     stored = Stored()
-    stored.saved = [stage(1), stage(2)]
+    stored.saved = stages(2)
     buffer = EventBuffer(stored)
     buffer.skip_to(2)
     buffer(stage(100_003))  # numbers may have gaps

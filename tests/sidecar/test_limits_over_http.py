@@ -1,7 +1,8 @@
 """Limits of requests, keys and the store over a real socket: each test is a request that once got through."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -12,39 +13,30 @@ from support.sidecar_server import serving, settings_for
 from support.waiting import wait_blocking
 
 CHAT = {"model": "reason/cot", "messages": [{"role": "user", "content": "What is 6 * 7?"}]}
+ASKED = {"question": "?"}
 TEXT = "The answer is 42."  # 18 tokens with its end
 
 
 @pytest.fixture
-def model():
-    return ScriptedModel(replies(TEXT))
+def serve(tmp_path):
+    """Start a server with these settings; gives a client without a key, of which it is an attribute."""
+
+    @contextmanager
+    def start(**options):
+        with (
+            serving(settings_for(tmp_path, **options)) as server,
+            httpx.Client(base_url=server.url, timeout=60) as http,
+        ):
+            http.server = server
+            yield http
+
+    with loaded_models({"scripted": ScriptedModel(replies(TEXT))}):
+        yield start
 
 
-@pytest.fixture
-def serve(tmp_path, model):
-    """Start a server with these settings."""
-    with loaded_models({"scripted": model}):
-        yield lambda **options: serving(settings_for(tmp_path, **options))
-
-
-def new_client(server, **limits):
-    headers = {"Authorization": f"Bearer {server.add_key(**limits)}"}
-    return httpx.Client(base_url=server.url, headers=headers, timeout=60)
-
-
-def together(call, count):
-    """The responses to concurrent requests."""
-    responses = [None] * count
-
-    def one(i):
-        responses[i] = call()
-
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return responses
+def use_key(http, **limits):
+    http.headers["Authorization"] = f"Bearer {http.server.add_key(**limits)}"
+    return http.server
 
 
 def error_of(response):
@@ -53,8 +45,10 @@ def error_of(response):
 
 
 def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
-    with serve(auth=True) as server, new_client(server, tokens_per_day=100) as http:
-        responses = together(lambda: http.post("/v1/reason", json={"question": "?"}), 30)
+    with serve(auth=True) as http:
+        server = use_key(http, tokens_per_day=100)
+        with ThreadPoolExecutor(30) as threads:
+            responses = list(threads.map(lambda _: http.post("/v1/reason", json=ASKED), range(30)))
         assert {r.status_code for r in responses} <= {200, 429}
         # at most five of 18 tokens, one of nine of the last ten, and one of the last token, if the others came first
         assert 1 <= [r.status_code for r in responses].count(200) <= 7
@@ -62,15 +56,15 @@ def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
         spending = server.call(KeyStore(server.run_manager.store).get_spending("t", time.time()))
         assert 0 < spending.tokens <= 100
         assert spending.reserved_tokens == 0
-        while http.post("/v1/reason", json={"question": "?"}).status_code == 200:
+        while http.post("/v1/reason", json=ASKED).status_code == 200:
             pass
-        spent = http.post("/v1/reason", json={"question": "?"})
+        spent = http.post("/v1/reason", json=ASKED)
         assert "per day is spent" in spent.json()["error"]["message"]
         assert server.call(KeyStore(server.run_manager.store).get_spending("t", time.time())).tokens == 100
 
 
 def test_a_run_without_a_budget_has_the_servers(serve):
-    with serve(max_tokens=40) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+    with serve(max_tokens=40) as http:
         answer = http.post("/v1/reason", json={"question": "?", "strategy": "self-consistency"}).json()
         assert answer["stopped"] == "budget"
         assert answer["usage"]["completion_tokens"] <= 40
@@ -79,20 +73,22 @@ def test_a_run_without_a_budget_has_the_servers(serve):
 
 def test_samples_are_bounded_at_every_entry(serve, monkeypatch):
     monkeypatch.setattr("reason.sidecar.policy.MAX_SAMPLES", 50)
-    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+    with serve() as http:
         many = {"parameters": {"n": 51}}
-        native = {"question": "?", "strategy": "self-consistency", **many}
-        for path in ("/v1/reason", "/v1/runs"):
-            assert error_of(http.post(path, json=native)) == (400, "user_error", "parameters.n")
-        chat = {**CHAT, "model": "reason/self-consistency"}
-        refused = http.post("/v1/chat/completions", json={**chat, "reason": many})
-        assert error_of(refused) == (400, "user_error", "reason.parameters.n")
-        responses = {"model": "reason/self-consistency", "input": "?", "reason": many}
-        assert error_of(http.post("/v1/responses", json=responses)) == (400, "user_error", "reason.parameters.n")
+        voted = {"model": "reason/self-consistency", "reason": many}
+        native = {**ASKED, "strategy": "self-consistency", **many}
+        for path, body, param in (
+            ("reason", native, "parameters.n"),
+            ("runs", native, "parameters.n"),
+            ("chat/completions", {**CHAT, **voted}, "reason.parameters.n"),
+            ("responses", {"input": "?", **voted}, "reason.parameters.n"),
+        ):
+            assert error_of(http.post(f"/v1/{path}", json=body)) == (400, "user_error", param)
 
 
 def test_forty_thousand_tools_are_refused_at_once(serve):
-    with serve() as server, httpx.Client(base_url=server.url, timeout=20) as http:
+    with serve() as http:
+        http.timeout = 20
         for count, expected in ((2000, (400, "user_error", "tools")), (40_000, (413, "too_large", None))):
             tools = [{"type": "function", "function": {"name": f"t{i}"}} for i in range(count)]
             assert error_of(http.post("/v1/chat/completions", json={**CHAT, "tools": tools})) == expected
@@ -102,7 +98,7 @@ def test_forty_thousand_tools_are_refused_at_once(serve):
 
 
 def test_lists_stay_small_whatever_the_runs_hold(serve):
-    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+    with serve() as http:
         long = "How high is the tower? " * 8000
         for i in range(3):
             http.post("/v1/reason", json={"question": long, "metadata": {"team": "ab"[i % 2]}})
@@ -122,7 +118,7 @@ def test_lists_stay_small_whatever_the_runs_hold(serve):
 
 
 def test_runs_are_filtered_and_sorted(serve):
-    with serve() as server, httpx.Client(base_url=server.url, timeout=60) as http:
+    with serve() as http:
 
         def ask(question, n, **metadata):
             body = {"question": question, "strategy": "self-consistency", "parameters": {"n": n}, "metadata": metadata}
@@ -148,8 +144,9 @@ def test_runs_are_filtered_and_sorted(serve):
 
 
 def test_a_run_that_has_ended_is_deleted_with_everything(serve):
-    with serve(auth=True) as server, new_client(server) as http:
-        run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
+    with serve(auth=True) as http:
+        server = use_key(http)
+        run_id = http.post("/v1/reason", json=ASKED).json()["run_id"]
         deleted = http.delete(f"/v1/runs/{run_id}")
         assert (deleted.status_code, deleted.json()) == (200, {"id": run_id, "object": "run", "deleted": True})
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/events")):
@@ -162,9 +159,6 @@ def test_a_run_that_has_ended_is_deleted_with_everything(serve):
 
 def test_old_runs_are_deleted_while_the_server_runs(serve, monkeypatch):
     monkeypatch.setattr("reason.sidecar.run_manager.PRUNE_INTERVAL_S", 0.02)
-    with (
-        serve(retention_days=1e-7) as server,  # 9 ms
-        httpx.Client(base_url=server.url, timeout=60) as http,
-    ):
-        run_id = http.post("/v1/reason", json={"question": "?"}).json()["run_id"]
+    with serve(retention_days=1e-7) as http:  # 9 ms
+        run_id = http.post("/v1/reason", json=ASKED).json()["run_id"]
         wait_blocking(lambda: http.get(f"/v1/runs/{run_id}").status_code == 404)

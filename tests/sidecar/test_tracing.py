@@ -56,14 +56,12 @@ class Traced:
     def start(self):
         self.tell(RunStarted(question=Question(text=SAID), strategy="coat", models={"main": "openai/gpt"}, seed=5))
 
+    def begin_call(self, parent=None, model="m/x", operation="generate", samples=1, **fields):
+        fields |= {"role": "main", "model": model, "operation": operation, "requests": 1, "samples": samples}
+        return self.tell(CallStarted(replayed=0, **fields), parent)
+
     def call(self, parent, *samples, model="openai/gpt", operation="generate", failed=0):
-        call = self.tell(
-            CallStarted(
-                role="main", model=model, operation=operation, requests=1, samples=max(1, len(samples)), replayed=0,
-                max_tokens=9,
-            ),
-            parent,
-        )  # fmt: skip
+        call = self.begin_call(parent, model, operation, max(1, len(samples)), max_tokens=9)
         for i, done in enumerate(samples):
             self.tell(SampleFinished(request=0, sample=i, completion=done), call)
         self.tell(
@@ -202,7 +200,7 @@ def test_a_run_that_fails_half_way_leaves_no_span_open():
     traced = Traced()
     traced.start()
     solve = traced.tell(StageStarted(stage="solve"))
-    traced.tell(CallStarted(role="main", model="m/x", operation="generate", requests=1, samples=1, replayed=0), solve)
+    traced.begin_call(solve)
     traced.tell(RunFailed(code="backend_unavailable", message=SAID))
     traced.tell(CallFinished(role="main", model="m/x", seconds=1.0, tokens=1), 3)  # too late: ignored
     assert set(traced.spans) == {"invoke_workflow reason", "invoke_agent coat", "chat m/x"}
@@ -216,7 +214,7 @@ def test_a_run_that_goes_on_in_another_process_leaves_no_span_open():
     open_runs = set()
     traced = Traced(open_runs=open_runs)
     traced.start()
-    traced.tell(CallStarted(role="main", model="m/x", operation="generate", requests=1, samples=1, replayed=0))
+    traced.begin_call()
     assert open_runs == {traced.sink}
     traced.sink.close()
     assert not open_runs

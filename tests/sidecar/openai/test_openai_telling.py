@@ -101,10 +101,10 @@ def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, 
 
 
 def test_thoughts_and_texts_of_samples_are_told_apart():
-    pieces = [("five ", ""), ("and two", ""), ("", "It "), ("", "is 7.")]
+    parts = [("five ", ""), ("and two", ""), ("", "It "), ("", "is 7.")]
     deltas = [
         delta(2 + i, text, 1, s, thought)
-        for i, (s, (thought, text)) in enumerate((s, piece) for piece in pieces for s in (0, 1))
+        for i, (s, (thought, text)) in enumerate((s, part) for part in parts for s in (0, 1))
     ]
     thought = Thought(text="five and two", tokens=2)
     ends = [finished(20 + s, 1, s, "It is 7.", thought) for s in (0, 1)]
