@@ -16,9 +16,8 @@ from typing import Any
 
 import httpx
 from reason.core.store import open_store
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyLimits, KeyStore
 
+from .api_keys import add_key
 from .forked_server import ForkedChild, ForkServer
 from .haproxy import HAProxy
 from .network import Host, Network
@@ -169,24 +168,14 @@ class Cluster:
 
     def new_key(self, tenant: str = "me", **limits: Any) -> str:
         """Create an API key."""
-        text, key_id, digest = new_key()
-        key = ApiKey(
-            id=key_id,
-            name=tenant,
-            tenant=tenant,
-            digest=digest,
-            scopes=frozenset({"ask", "read"}),
-            limits=KeyLimits(**limits),
-            created=time.time(),
-        )
 
-        async def add() -> None:
+        async def add() -> str:
             store = await open_store(self.store)
-            await (await KeyStore.open(store)).add(key)
+            key = await add_key(store, tenant=tenant, **limits)
             await store.aclose()
+            return key
 
-        asyncio.run(add())
-        return text
+        return asyncio.run(add())
 
     def client(self, url: str = "", key: str = "") -> httpx.Client:
         """A client of a replica, or of the proxy."""

@@ -15,9 +15,8 @@ from typing import Any
 
 import httpx
 from reason.core.store import open_store
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyStore
 
+from support.api_keys import add_key
 from support.sidecar_process import free_port
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -133,22 +132,11 @@ class WatchedServer:
             self._scratch.cleanup()
 
     async def _add_key(self) -> str:
-        text, key_id, digest = new_key()
         store = await open_store(self.folder / "runs.sqlite3")
         try:
-            await (await KeyStore.open(store)).add(
-                ApiKey(
-                    id=key_id,
-                    name="fuzz",
-                    tenant="fuzz",
-                    digest=digest,
-                    scopes=frozenset({"ask", "read"}),
-                    created=time.time(),
-                )
-            )
+            return await add_key(store, tenant="fuzz")
         finally:
             await store.aclose()
-        return text
 
     def block(self, *, reset: bool = False) -> Block:
         """The longest block since the last reset."""

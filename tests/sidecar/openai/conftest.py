@@ -125,3 +125,13 @@ def ask(client):
         return client.chat.completions.create(**given, **({"extra_body": {"reason": reason}} if reason else {}))
 
     return call
+
+
+@pytest.fixture
+def respond(client):
+    """Create a response; defaults to one question for `reason/cot`."""
+
+    def call(given="What is 6 * 7?", model="reason/cot", **fields):
+        return client.responses.create(**{"model": model, "input": given, **fields})
+
+    return call

@@ -29,13 +29,17 @@ def test_effort_none_turns_thoughts_off(ask):
     assert made.usage.completion_tokens_details.reasoning_tokens == 0
 
 
+DOES_NOT_THINK = "model 'plain' does not think"
+OF_LOW = f"effort low: {DOES_NOT_THINK}"
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
-        ({"reasoning_effort": "low"}, "reasoning_effort", "effort low: model 'plain' does not think"),
-        ({"reasoning_effort": "low", "stream": True}, "reasoning_effort", "effort low: model 'plain' does not think"),
-        ({"reason": {"effort": "low"}}, "reason.effort", "effort low: model 'plain' does not think"),
-        ({"reason": {"thinking_tokens": 9}}, "reason.thinking_tokens", "model 'plain' does not think"),
+        ({"reasoning_effort": "low"}, "reasoning_effort", OF_LOW),
+        ({"reasoning_effort": "low", "stream": True}, "reasoning_effort", OF_LOW),
+        ({"reason": {"effort": "low"}}, "reason.effort", OF_LOW),
+        ({"reason": {"thinking_tokens": 9}}, "reason.thinking_tokens", DOES_NOT_THINK),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "got 'huge'"),
         ({"reason": {"effort": "huge"}}, "reason.effort", "got 'huge'"),
         (
@@ -43,23 +47,22 @@ def test_effort_none_turns_thoughts_off(ask):
             "reasoning_effort",
             "reasoning_effort is low, but reason.effort is high",
         ),
+        (  # our "max"
+            {"reasoning_effort": "xhigh", "model": "reason/cot:thinking"},
+            "reasoning_effort",
+            "model 'thinking' accepts none, low, medium, high",
+        ),
     ],
 )
 def test_efforts_that_are_refused(ask, models, fields, param, message):
     calls = len(models["plain"].generate_calls)
     with pytest.raises(openai.BadRequestError, match=message) as refused:
-        list(ask(model="reason/cot:plain", **fields))
+        list(ask(**{"model": "reason/cot:plain", **fields}))
     assert (refused.value.param, refused.value.type) == (param, "invalid_request_error")
     assert len(models["plain"].generate_calls) == calls
 
 
-def test_an_effort_that_the_model_does_not_accept(ask):
-    with pytest.raises(openai.BadRequestError, match="model 'thinking' accepts none, low, medium, high") as refused:
-        ask(model="reason/cot:thinking", reasoning_effort="xhigh")  # our "max"
-    assert refused.value.param == "reasoning_effort"
-
-
-@pytest.mark.parametrize(("effort", "message"), [("low", "model 'plain' does not think"), ("huge", "got 'huge'")])
+@pytest.mark.parametrize(("effort", "message"), [("low", DOES_NOT_THINK), ("huge", "got 'huge'")])
 def test_efforts_that_responses_refuse(client, effort, message):
     with pytest.raises(openai.BadRequestError, match=message) as refused:
         client.responses.create(model="reason/cot:plain", input="6 * 7?", reasoning={"effort": effort})

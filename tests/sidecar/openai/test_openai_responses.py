@@ -11,16 +11,6 @@ from support.chats import assistant, user
 SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
 
-@pytest.fixture
-def respond(client):
-    """Create a response; defaults to one question for `reason/cot`."""
-
-    def call(given="What is 6 * 7?", model="reason/cot", **fields):
-        return client.responses.create(**{"model": model, "input": given, **fields})
-
-    return call
-
-
 def test_a_response(respond, client, server):
     made = respond(model="reason/cot:thinking", metadata={"a": "b"}, max_output_tokens=200)
     assert (made.status, made.output_text, made.object) == ("completed", SAID, "response")

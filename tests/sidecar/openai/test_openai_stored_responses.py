@@ -11,14 +11,6 @@ import pytest
 SAID = "The answer is 42."
 
 
-@pytest.fixture
-def respond(client):
-    def call(given="What is 6 * 7?", model="reason/cot", **fields):
-        return client.responses.create(model=model, input=given, **fields)
-
-    return call
-
-
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_response_in_progress_is_cancelled_from_another_connection(client, respond, server, models, stream):
     models["held"].left = 5

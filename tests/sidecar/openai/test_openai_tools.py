@@ -45,47 +45,51 @@ def test_a_streamed_call(ask, model):
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
-def test_a_choice_is_kept(ask, models):
-    named = {"type": "function", "function": {"name": "weather"}}
-    with pytest.raises(openai.BadRequestError, match="tool_choice=weather"):  # this model does not support it
-        ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice=named)
+def test_no_tool_is_called_where_none_may_be(ask, models):
     ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice="none")
     assert models["caller"].last_request.prompt.tools == ()
 
 
-def test_a_strategy_that_takes_no_tools_refuses_them(ask):
-    with pytest.raises(openai.BadRequestError, match="tools"):
-        ask(QUESTION, "reason/coat:caller", tools=TOOLS)
+NAMED = {"type": "function", "function": {"name": "weather"}}
+MISNAMED = [{"type": "function", "function": {**WEATHER, "name": "wea ther"}}]
 
 
-def test_a_model_that_has_no_tools_refuses_them(ask):
-    with pytest.raises(openai.BadRequestError, match="tools") as refused:
-        ask(QUESTION, "reason/cot:plain", tools=TOOLS)
-    assert refused.value.code == "capability_missing"
+@pytest.mark.parametrize(
+    ("model", "fields", "match", "error"),
+    [
+        ("cot:caller", {"tool_choice": NAMED}, "tool_choice=weather", {}),  # this model does not support it
+        ("coat:caller", {}, "tools", {}),  # nor this strategy tools
+        ("cot:plain", {}, "tools", {"code": "capability_missing"}),
+        ("cot", {"tools": MISNAMED}, "", {"param": "tools.0.function.name"}),
+    ],
+)
+def test_tools_that_are_refused(ask, model, fields, match, error):
+    with pytest.raises(openai.BadRequestError, match=match) as refused:
+        ask(QUESTION, f"reason/{model}", **{"tools": TOOLS, **fields})
+    assert {name: getattr(refused.value, name) for name in error} == error
 
 
-def test_a_name_that_no_tool_may_have(ask):
-    with pytest.raises(openai.BadRequestError) as refused:
-        ask(QUESTION, tools=[{"type": "function", "function": {**WEATHER, "name": "wea ther"}}])
-    assert refused.value.param == "tools.0.function.name"
+FLAT_TOOLS = [{"type": "function", **WEATHER, "strict": None}]
+
+
+def follow_ups(made, call):
+    """Two ways to give a response the result of its call."""
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "24 degrees"}
+    yield {"input": [result], "previous_response_id": made.id}
+    yield {"input": [user(QUESTION), *made.output, result]}
 
 
 def test_responses(client, models):
-    tools = [{"type": "function", **WEATHER, "strict": None}]
-    made = client.responses.create(model="reason/cot:caller", input=QUESTION, tools=tools)
+    made = client.responses.create(model="reason/cot:caller", input=QUESTION, tools=FLAT_TOOLS)
     *_, call = made.output
     assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "weather", {"city": "Rome"})
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "24 degrees"}
     ids = []
-    for given in (
-        {"input": [result], "previous_response_id": made.id},
-        {"input": [user(QUESTION), *made.output, result]},
-    ):
-        client.responses.create(model="reason/cot:caller", tools=tools, **given)
+    for given in follow_ups(made, call):
+        client.responses.create(model="reason/cot:caller", tools=FLAT_TOOLS, **given)
         called, told = models["caller"].last_request.prompt.messages[-2:]
         ids.append((called.tool_calls[0].id, called.content, told.tool_call_id, told.content))
     assert ids == [(call.call_id, "I look it up.", call.call_id, "24 degrees")] * 2
-    with client.responses.stream(model="reason/cot:caller", input=QUESTION, tools=tools) as stream:
+    with client.responses.stream(model="reason/cot:caller", input=QUESTION, tools=FLAT_TOOLS) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response()
     assert "response.function_call_arguments.done" in kinds
@@ -112,25 +116,19 @@ def test_signed_thoughts_are_returned_with_the_results_of_tools(ask, models):
 
 
 def test_signed_thoughts_of_responses(client, models):
-    tools = [{"type": "function", **WEATHER, "strict": None}]
-    made = client.responses.create(model="reason/cot:signing", input=QUESTION, tools=tools)
+    made = client.responses.create(model="reason/cot:signing", input=QUESTION, tools=FLAT_TOOLS)
     assert [item.type for item in made.output] == ["reasoning", "message", "function_call"]
-    result = {"type": "function_call_output", "call_id": made.output[-1].call_id, "output": "24 degrees"}
-    for given in (
-        {"input": [result], "previous_response_id": made.id},
-        {"input": [user(QUESTION), *made.output, result]},
-    ):
-        client.responses.create(model="reason/cot:signing", tools=tools, **given)
+    for given in follow_ups(made, made.output[-1]):
+        client.responses.create(model="reason/cot:signing", tools=FLAT_TOOLS, **given)
         assert thoughts_of(models["signing"]).blocks == BLOCKS
         assert thoughts_of(models["signing"]).text
-    with client.responses.stream(model="reason/cot:signing", input=QUESTION, tools=tools) as stream:
+    with client.responses.stream(model="reason/cot:signing", input=QUESTION, tools=FLAT_TOOLS) as stream:
         list(stream)
         output = stream.get_final_response().output
+        _, given = follow_ups(stream.get_final_response(), output[-1])
     (signed,) = [item for item in output if item.type == "reasoning" and item.encrypted_content]
     assert signed.encrypted_content == made.output[0].encrypted_content
-    result["call_id"] = output[-1].call_id
-    chat = [user(QUESTION), *output, result]
-    client.responses.create(model="reason/cot:signing", tools=tools, input=chat)
+    client.responses.create(model="reason/cot:signing", tools=FLAT_TOOLS, **given)
     assert thoughts_of(models["signing"]).blocks == BLOCKS
 
 

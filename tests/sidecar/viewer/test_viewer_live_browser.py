@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 from playwright.sync_api import Route, expect
-from reason.sidecar.api_keys import new_key
-from reason.sidecar.key_store import ApiKey, KeyStore
 from support.openai_server import scripted_server
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.thought_model import World
@@ -320,9 +318,7 @@ def test_runs_are_searched_filtered_sorted_compared_and_deleted(look: Look, serv
 
 def test_a_key_is_asked_for_and_kept_in_its_tab(look: Look, tmp_path: Any, models: dict[str, ScriptedModel]) -> None:
     with scripted_server(tmp_path, {"says": models["says"]}, serve={"auth": True}) as locked:
-        text, key_id, digest = new_key()
-        key = ApiKey(id=key_id, name="me", tenant="me", digest=digest, scopes=frozenset({"ask", "read"}), created=0.0)
-        locked.call(KeyStore(locked.run_manager.store).add(key))
+        text = locked.add_key()
         tab = look()
         page = tab.page
         page.goto(f"{locked.url}/ui")
