@@ -78,6 +78,12 @@ def correcting(text):
     return replies(written)(text)
 
 
+def ending(completion):
+    """Content and finish reason of the only choice."""
+    (choice,) = completion.choices
+    return choice.message.content, choice.finish_reason
+
+
 @pytest.fixture(scope="module")
 def models():
     opened = THINKS.model_copy(update={"opened_by_template": True})

@@ -6,6 +6,8 @@ import openai
 import pytest
 from support.chats import assistant, text_part, user
 
+from .conftest import ending
+
 SAID = "The answer is 42."
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
@@ -45,8 +47,7 @@ def test_thoughts_without_content_where_the_limit_came_first(ask):
 
 def test_a_thought_that_was_cut_is_concluded(ask):
     made = ask(model="reason/cot:concluding", reason={"thinking_tokens": 30})
-    (choice,) = made.choices
-    assert (choice.message.content, choice.finish_reason) == ("Therefore, the answer is 42.", "stop")
+    assert ending(made) == ("Therefore, the answer is 42.", "stop")
     assert made.reason["answer"] == "42"
 
 
@@ -118,8 +119,7 @@ def test_a_conversation_stays_one(ask, models):
 
 
 def test_content_ends_before_a_stop_string(ask):
-    (choice,) = ask(stop=["never", " is"]).choices
-    assert (choice.message.content, choice.finish_reason) == ("The answer", "stop")
+    assert ending(ask(stop=["never", " is"])) == ("The answer", "stop")
 
 
 def test_a_spent_budget_ends_with_length(ask):

@@ -7,6 +7,8 @@ import json
 import openai
 import pytest
 
+from .conftest import ending
+
 SAID, JSON = "The answer is 42.", {"answer": 42}
 SCHEMA = {
     "type": "object",
@@ -38,8 +40,7 @@ def test_any_strategy_answers_in_json(ask, model, form, stream):
     if stream:
         content, _, finish = streamed(ask(**fields, stream=True))
     else:
-        (choice,) = ask(**fields).choices
-        content, finish = choice.message.content, choice.finish_reason
+        content, finish = ending(ask(**fields))
     assert (json.loads(content), finish) == (JSON, "stop")
 
 
@@ -55,8 +56,7 @@ def test_a_model_without_grammars_corrects_itself_before_anything_is_content(ask
         content, thoughts, finish = streamed(ask(**fields, stream=True))
         assert '{"answer": "42"}' in thoughts
     else:
-        (choice,) = ask(**fields).choices
-        content, finish = choice.message.content, choice.finish_reason
+        content, finish = ending(ask(**fields))
     assert (json.loads(content), finish) == (JSON, "stop")
 
 
@@ -70,14 +70,12 @@ def test_what_never_becomes_valid_is_an_error(ask, form):
 
 
 def test_a_stop_string_that_cuts_json_does_not_end_it(ask):
-    (choice,) = ask(model="reason/cot:formed", response_format=OBJECT, stop=["42"]).choices
-    assert (choice.message.content, choice.finish_reason) == ('{"answer":', "length")
+    assert ending(ask(model="reason/cot:formed", response_format=OBJECT, stop=["42"])) == ('{"answer":', "length")
 
 
 def test_a_limit_that_cuts_json_is_told(ask):
     fields = {"model": "reason/cot:formed", "response_format": OBJECT}
-    (choice,) = ask(**fields, reason={"budget": {"tokens": len(SAID) + 1 + 5}}).choices
-    assert (choice.message.content, choice.finish_reason) == ('{"ans', "length")
+    assert ending(ask(**fields, reason={"budget": {"tokens": len(SAID) + 1 + 5}})) == ('{"ans', "length")
 
 
 def test_responses_take_json_object(client):
