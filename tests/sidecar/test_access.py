@@ -75,22 +75,19 @@ def test_a_browser_shows_scripts_the_headers_that_clients_read(server):
     assert shown >= {"x-request-id", "retry-after", "location", "idempotent-replayed"}
 
 
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("localhost", 200),
-        ("LOCALHOST:8080", 200),
-        ("reason.localhost", 200),
-        ("127.0.0.1:8080", 200),
-        ("[::1]", 200),
-        ("evil", 403),  # a name without a dot may be pointed to this machine as well: by a resolver, a search domain
-        ("evil:8080", 403),
-        ("evil.example", 403),
-        ("evil.", 403),
-        ("127.0.0.1.evil.example", 403),
-    ],
-)
-def test_without_keys_the_host_is_an_address_or_a_name_of_this_machine(server, host, status):
+OWN_HOSTS = ["localhost", "LOCALHOST:8080", "reason.localhost", "127.0.0.1:8080", "[::1]"]
+FOREIGN_HOSTS = [
+    "evil",  # a name without a dot may be pointed to this machine as well: by a resolver, a search domain
+    "evil:8080",
+    "evil.example",
+    "evil.",
+    "127.0.0.1.evil.example",
+]
+
+
+@pytest.mark.parametrize("host", [*OWN_HOSTS, *FOREIGN_HOSTS])
+def test_without_keys_the_host_is_an_address_or_a_name_of_this_machine(server, host):
+    status = 200 if host in OWN_HOSTS else 403
     for method, path in (("GET", "/v1/runs"), ("POST", "/v1/reason")):
         reply = httpx.request(method, server.url + path, headers={"Host": host}, json={"question": "q"}, timeout=60)
         assert reply.status_code == status, reply.text

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.authenticated_app import guarded_app
-from support.scripted_model import ScriptedModel, replies
+from support.authenticated_app import guarded_app_of_examples
 
 POSTS = ("/v1/reason", "/v1/verify", "/v1/runs", "/v1/chat/completions", "/v1/responses", "/v1/runs/x/resume")
 GETS = ("/v1/runs", "/v1/runs/{}", "/v1/runs/{}/events", "/v1/models", "/v1/models/{}", "/{}")
@@ -38,26 +35,13 @@ BASES = (
 )
 
 
-@contextmanager
-def attacked(folder):
-    """One application on its own event loop, shared by the examples."""
-    with asyncio.Runner() as runner:
-        model = ScriptedModel(replies("The answer is 4."))
-        serve = {"max_tokens": 60, "max_seconds": 5.0}
-        context = guarded_app(folder, model, serve=serve)
-        guarded = runner.run(context.__aenter__())
-        headers = runner.run(guarded.key("ask", "read", "admin"))
-        try:
-            yield lambda *args, **options: runner.run(
-                guarded.client.request(*args, **{**options, "headers": {**headers, **options.get("headers", {})}})
-            )
-        finally:
-            runner.run(context.__aexit__(None, None, None))
-
-
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory):
-    with attacked(tmp_path_factory.mktemp("attacked")) as send:
+    with guarded_app_of_examples(tmp_path_factory.mktemp("attacked")) as (runner, guarded, key):
+
+        def send(*args, headers=None, **options):
+            return runner.run(guarded.client.request(*args, headers={**key, **(headers or {})}, **options))
+
         yield send
 
 

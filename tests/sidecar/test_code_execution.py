@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.errors import SandboxUnavailable
 from reason.reasoning.execution import sandbox
+from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
 
@@ -13,17 +13,13 @@ TESTS = [{"name": "sum", "code": "assert add(1, 2) == 3"}, {"name": "wrong", "co
 
 
 @pytest.fixture
-async def http(tmp_path, monkeypatch):
+async def http(tmp_path):
     try:
         await sandbox.require_sandbox()
     except SandboxUnavailable as e:
         pytest.skip(str(e))
-
-    async def load_model(*_):
-        return ScriptedModel(replies(CODE))
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    with serving(settings_for(tmp_path, code_execution=True)) as server:
+    models = {"scripted": ScriptedModel(replies(CODE))}
+    with loaded_models(models), serving(settings_for(tmp_path, code_execution=True)) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             yield client
 

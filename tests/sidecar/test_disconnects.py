@@ -7,7 +7,7 @@ import threading
 
 import httpx
 import pytest
-import reason.agents.reasoner as reasoner_module
+from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel, replies
 from support.sidecar_server import serving, settings_for
 from support.waiting import wait_blocking
@@ -25,6 +25,10 @@ class Counting(ScriptedModel):
         self._step = self._count
         return await super().generate(requests, listener)
 
+    def wait_to_go_on(self):
+        written = self.written
+        wait_blocking(lambda: self.written >= written + 50)
+
     async def _count(self):
         self.written += 1
         if self.written > 3:
@@ -33,14 +37,10 @@ class Counting(ScriptedModel):
 
 
 @pytest.fixture
-def model(monkeypatch):
+def model():
     model = Counting()
-
-    async def load_model(name, settings, *_):
-        return model
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return model
+    with loaded_models({"scripted": model}):
+        yield model
 
 
 @pytest.fixture
@@ -99,8 +99,7 @@ def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, 
     sock = connect(server, "POST", "/v1/reason", {**LONG, "stream": True}, "Idempotency-Key: k\r\n")
     model.reached.wait()
     sock.close()
-    written = model.written
-    wait_blocking(lambda: model.written >= written + 50)  # it goes on
+    model.wait_to_go_on()
     assert (model.running, server.run_manager.in_flight) == (1, 1)
     with (
         httpx.Client(base_url=server.url, timeout=30) as http,
@@ -120,8 +119,7 @@ def test_leaving_the_events_of_a_run_does_not_stop_it(server, model):
         for sock in followers:
             assert sock.recv(100).startswith(b"HTTP/1.1 200")
             sock.close()
-        written = model.written
-        wait_blocking(lambda: model.written >= written + 50)  # it goes on
+        model.wait_to_go_on()
         assert model.running == 1
         assert http.post(f"/v1/runs/{run_id}/cancel").json()["status"] == "interrupted"
     assert model.running == 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,15 @@ async def guarded_app(
             guarded = Guarded(app)
             async with guarded.client:
                 yield guarded
+
+
+@contextmanager
+def guarded_app_of_examples(folder: Path) -> Iterator[tuple[asyncio.Runner, Guarded, dict[str, str]]]:
+    """One application on an event loop of its own, which many examples share, and headers with every scope."""
+    with asyncio.Runner() as runner:
+        context = guarded_app(folder, serve={"max_tokens": 60, "max_seconds": 5.0})
+        guarded = runner.run(context.__aenter__())
+        try:
+            yield runner, guarded, runner.run(guarded.key("ask", "read", "admin"))
+        finally:
+            runner.run(context.__aexit__(None, None, None))
