@@ -17,13 +17,22 @@ from support.stored_runs import RunHarness
 CHAINS = ("The answer is 4.", "Surely the answer is 5.", "I guess the answer is 6.")
 CHANCES = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.4, "I guess the answer is 6.": 0.9}
 QUESTION = Question(text="How many?", kind="number")
+TWO_STEPS = replies("First think.\n\nThe answer is 4.")
 
 
-async def ask(store, model=None, reward=None, *, name="r", **parameters):
+THREE = replies(*CHAINS)
+
+
+async def ask(store, script=THREE, reward=None, *, n=12, **parameters):
     """A solution of best of 12, and its run."""
-    harness = RunHarness(store, model or ScriptedModel(replies(*CHAINS)))
-    parameters = {"n": 12, "max_tokens": 60, **parameters}
-    return await harness.solve("best-of-n", QUESTION, name=name, reward=reward, seed=5, **parameters), harness
+    harness = RunHarness(store, ScriptedModel(script))
+    return await harness.solve("best-of-n", QUESTION, reward=reward, seed=5, n=n, max_tokens=60, **parameters), harness
+
+
+def scored(run):
+    """What the run noted of its scores."""
+    (note,) = [e for e in run.sink.of_type("strategy.note") if e.name == "samples.scored"]
+    return note.data
 
 
 def by_text(chances=CHANCES):
@@ -58,20 +67,17 @@ async def test_the_highest_score_wins_and_is_the_confidence(store):
     assert (problem, which) == ("How many?", "all")
     assert {s for (s,) in solutions} == set(CHAINS)
     assert len(run.sink.of_type("candidate.added")) == 12
-    (note,) = [e for e in run.sink.of_type("strategy.note") if e.name == "samples.scored"]
-    assert note.data == {"score": "reward", "unscored": 0}
+    assert scored(run) == {"score": "reward", "unscored": 0}
 
 
 async def test_equal_answers_are_one_class_represented_by_its_best_chain(store):
     chances = {"The answer is 1/2.": 0.3, "The answer is 0.5.": 0.4, "The answer is 7.": 0.5}
-    model = ScriptedModel(replies(*chances))
-    solution, run = await ask(store, model, by_text(chances), n=30, select="weighted")
+    solution, run = await ask(store, replies(*chances), by_text(chances), n=30, select="weighted")
     assert solution.best.text == "The answer is 0.5."
     sums = {t: p * sum(c.text == t for c in solution.candidates) for t, p in chances.items()}
     half = sums["The answer is 1/2."] + sums["The answer is 0.5."]
     assert solution.confidence == pytest.approx(half / sum(sums.values()))
-    (note,) = [e for e in run.sink.of_type("strategy.note") if e.name == "samples.scored"]
-    assert sorted(note.data["weights"].values()) == pytest.approx(sorted([half, sums["The answer is 7."]]))
+    assert sorted(scored(run)["weights"].values()) == pytest.approx(sorted([half, sums["The answer is 7."]]))
 
 
 @pytest.mark.parametrize(
@@ -80,11 +86,9 @@ async def test_equal_answers_are_one_class_represented_by_its_best_chain(store):
 )
 async def test_default_is_the_mean_where_one_pass_scores_all_steps(store, kind, one_pass, value, passes):
     chances = {"First think.": 0.5, "The answer is 4.": 0.8}
-    model = ScriptedModel(replies("First think.\n\nThe answer is 4."))
     reward = ScriptedReward(chances.get, kind=kind, one_pass=one_pass)
-    solution, run = await ask(store, model, reward, n=1)
-    assert solution.confidence == pytest.approx(value)
-    assert run.spent.reward_calls == passes
+    solution, run = await ask(store, TWO_STEPS, reward, n=1)
+    assert (solution.confidence, run.spent.reward_calls) == (pytest.approx(value), passes)
 
 
 async def test_a_chain_that_cannot_be_scored_ranks_last_and_takes_no_other_along(store):
@@ -97,8 +101,7 @@ async def test_a_chain_that_cannot_be_scored_ranks_last_and_takes_no_other_along
 
 
 async def test_without_any_score_the_majority_decides(store):
-    model = ScriptedModel(replies(*CHAINS, weights=[1, 6, 1]))
-    solution, run = await ask(store, model, by_text({}))
+    solution, run = await ask(store, replies(*CHAINS, weights=[1, 6, 1]), by_text({}))
     share = sum(c.answer == "5" for c in solution.candidates) / 12
     assert (solution.best.answer, solution.confidence) == ("5", pytest.approx(share))
     assert run.run.degraded == ["no sample could be scored; the answer of the majority was taken"]
@@ -133,22 +136,21 @@ async def test_a_budget_of_dollars_bounds_the_scores(store):
 @pytest.mark.parametrize(("aggregate", "value", "passes"), [("min", 0.5, 2), ("last", 0.8, 1), ("model", 0.7, 1)])
 async def test_steps_become_one_number(store, aggregate, value, passes):
     chances = {"First think.": 0.5, "The answer is 4.": 0.8, "First think.\nThe answer is 4.": 0.7}
-    model = ScriptedModel(replies("First think.\n\nThe answer is 4."))
-    solution, run = await ask(store, model, ScriptedReward(chances.get, one_pass=False), n=1, aggregate=aggregate)
-    assert solution.confidence == pytest.approx(value)
-    assert run.spent.reward_calls == passes
+    reward = ScriptedReward(chances.get, one_pass=False)
+    solution, run = await ask(store, TWO_STEPS, reward, n=1, aggregate=aggregate)
+    assert (solution.confidence, run.spent.reward_calls) == (pytest.approx(value), passes)
 
 
 async def test_a_fit_changes_the_confidence_and_no_choice(store):
-    model = ScriptedModel(verdicts(dict(zip(CHAINS, (0.2, 0.7, 0.6), strict=True))))
-    solution, _ = await ask(store, model, score="self-evaluation", alpha=-2.0, beta=3.0)
+    script = verdicts(dict(zip(CHAINS, (0.2, 0.7, 0.6), strict=True)))
+    solution, _ = await ask(store, script, score="self-evaluation", alpha=-2.0, beta=3.0)
     assert solution.best.answer == "5"
     assert solution.confidence == pytest.approx(1 / (1 + math.exp(2 - 3 * math.log(0.7 / 0.3))))
 
 
 async def test_without_a_reward_model_the_model_judges_itself(store):
     right = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.8, "I guess the answer is 6.": 0.3}
-    solution, run = await ask(store, ScriptedModel(verdicts(right)))
+    solution, run = await ask(store, verdicts(right))
     assert solution.best.answer == "5"
     assert solution.confidence == pytest.approx(0.8)  # u = logit(p), and the empty response has 0.5
     assert all(c.score == pytest.approx(right[c.text]) for c in solution.candidates)
@@ -156,20 +158,21 @@ async def test_without_a_reward_model_the_model_judges_itself(store):
 
 
 async def test_a_budget_of_calls_judges_the_first_ones(store):
-    model = ScriptedModel(verdicts(CHANCES))
-    solution, run = await ask(store, model, budget=Budget(calls=6))  # the samples, 2 for nothing, 2 for one chain
+    solution, run = await ask(
+        store, verdicts(CHANCES), budget=Budget(calls=6)
+    )  # the samples, 2 for nothing, 2 for one chain
     assert (solution.stopped, run.spent.model_calls) == ("budget", 5)
     assert {c.text for c in solution.candidates if c.score is not None} == {solution.candidates[0].text}
-    solution, run = await ask(store, model, name="one", budget=Budget(calls=1))
+    solution, run = await ask(store, verdicts(CHANCES), name="one", budget=Budget(calls=1))
     assert (solution.stopped, run.spent.model_calls) == ("budget", 1)
     assert solution.best.answer is not None
 
 
 async def test_a_missing_reward_model_is_reported_before_anything_is_spent(store):
-    model = ScriptedModel(replies(*CHAINS))
+    asked = []
     with pytest.raises(UserError, match=r"--reward-model .*judge/local/smollm2-135m"):
-        await ask(store, model, score="reward")
-    assert model.made == []
+        await ask(store, asked.append, score="reward")
+    assert asked == []
 
 
 MARKS = {
@@ -180,14 +183,12 @@ MARKS = {
 
 
 async def test_a_judge_rates_by_its_mean_mark(store):
-    model = ScriptedModel(judging(replies(*CHAINS), mark=MARKS.get, off_scale=0.1))
-    solution, run = await ask(store, model, score="judge")
+    solution, run = await ask(store, judging(THREE, mark=MARKS.get, off_scale=0.1), score="judge")
     assert solution.best.answer == "5"
     assert solution.confidence == pytest.approx(7 / 8)
     assert {c.answer: c.score for c in solution.candidates} == pytest.approx({"4": 1 / 8, "5": 7 / 8, "6": 5 / 8})
     assert run.spent.model_calls == 1 + 3
-    (note,) = [e for e in run.sink.of_type("strategy.note") if e.name == "samples.scored"]
-    assert note.data["off_scale"] == pytest.approx(0.1)
+    assert scored(run)["off_scale"] == pytest.approx(0.1)
 
 
 @given(st.lists(st.none() | st.floats(-1e6, 0), min_size=1, max_size=20))

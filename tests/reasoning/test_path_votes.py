@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
+import re
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UnknownName, UserError
+from reason.reasoning.voting import path_votes as pruning
 from reason.reasoning.voting.path_votes import (
     METHODS,
     ROUNDING,
+    Fit,
     Path,
     Vote,
     prune,
@@ -25,6 +29,15 @@ A = [
         zip("77333999", [-0.05, -0.06, -0.07, -0.20, -0.22, -0.50, -0.55, -0.60], strict=True)
     )
 ]
+
+
+each_parity = pytest.mark.parametrize("parity", ["none", "reference"])
+
+
+def paths_of(text: str) -> list[Path]:
+    """Paths written as text=answer:log-probability; no answer is none."""
+    rows = re.findall(r"(\S+)=(\S*):(\S+)", text)
+    return [Path(text, answer or None, float(logprob)) for text, answer, logprob in rows]
 
 
 def classes_of(paths: list[Path]) -> list[list[int]]:
@@ -53,7 +66,7 @@ pools = st.lists(
 answered = pools.filter(lambda paths: any(p.answer is not None for p in paths))
 
 
-@pytest.mark.parametrize("parity", ["none", "reference"])
+@each_parity
 def test_golden_vector_a(parity: str) -> None:
     rpc = count(A, "rpc", parity)
     assert rpc.pruned == (5, 6, 7)
@@ -74,17 +87,19 @@ def test_golden_vector_a(parity: str) -> None:
 
 
 def test_golden_vector_b() -> None:
-    same = [Path("a", "1", -0.10), Path("a", "1", -0.10), Path("b", "2", -0.12)]
-    other = [Path("a", "1", -0.10), Path("a", "1", -0.1000001), Path("b", "2", -0.12)]
-    for parity in ("none", "reference"):
-        assert confidences(count(same, "pc", parity)) == pytest.approx({"1": 0.5049998, "2": 0.4950002}, **CLOSE)
-    assert confidences(count(other, "pc", "reference")) == pytest.approx({"1": 0.6710962, "2": 0.3289038}, **CLOSE)
-    assert confidences(count(other, "pc")) == pytest.approx({"1": 0.5049998, "2": 0.4950002}, **CLOSE)
+    same, other = paths_of("a=1:-0.1 a=1:-0.1 b=2:-0.12"), paths_of("a=1:-0.1 a=1:-0.1000001 b=2:-0.12")
+    for paths, parity, one in (
+        (same, "none", 0.5049998),
+        (same, "reference", 0.5049998),
+        (other, "reference", 0.6710962),
+        (other, "none", 0.5049998),
+    ):
+        assert confidences(count(paths, "pc", parity)) == pytest.approx({"1": one, "2": 1 - one}, **CLOSE)
 
 
 @given(answered, st.sampled_from(["rpc", "pc", "sc"]))
-@example([Path("a1", "1", -800.0), Path("b1", "2", -900.0)], "pc")
-@example([Path("a1", "1", -math.inf), Path("b1", "2", -math.inf)], "pc")
+@example(paths_of("a1=1:-800 b1=2:-900"), "pc")
+@example(paths_of("a1=1:-inf b1=2:-inf"), "pc")
 def test_confidences_are_shares_and_the_most_probable_path_votes(paths: list[Path], method: str) -> None:
     """Property 1."""
     result = count(paths, method)
@@ -194,7 +209,7 @@ def test_the_authors_arithmetic_can_prune_everything() -> None:
 
 
 def test_two_distinct_probabilities_are_not_fitted_and_three_are() -> None:
-    two = [Path(str(i), "1", s) for i, s in enumerate([-0.1, -0.1, -2.0, -2.0])]
+    two = paths_of("0=1:-0.1 1=1:-0.1 2=1:-2 3=1:-2")
     three = [*two, Path("x", "1", -1.9)]
     assert count(two).degraded == ("rpc: fewer than 3 distinct probabilities, nothing pruned",)
     assert count(three).degraded == ()
@@ -203,10 +218,6 @@ def test_two_distinct_probabilities_are_not_fitted_and_three_are() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    import dataclasses
-
-    from reason.reasoning.voting import path_votes as pruning
-
     broken = dataclasses.replace(pruning.fit_mixture([0.2, 0.5, 0.9]), k2=value)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_, **__: broken)
     result = count(A)
@@ -216,14 +227,11 @@ def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch
 
 def give_fit(monkeypatch: pytest.MonkeyPatch, w: float, k1: float, lam1: float, k2: float, lam2: float) -> None:
     """Make this the fitted mixture."""
-    from reason.reasoning.voting import path_votes as pruning
-    from reason.reasoning.voting.path_votes import Fit
-
     fit = Fit(w, k1, lam1, k2, lam2, nll=0.0, start_nll=0.0, iterations=1, converged=True, swapped=False)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_, **__: fit)
 
 
-@pytest.mark.parametrize("parity", ["none", "reference"])
+@each_parity
 def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, parity: str) -> None:
     p = [0.25, 0.5, 0.75]
     give_fit(monkeypatch, 0.5, 2.0, 0.5, 2.0, 0.5)
@@ -233,7 +241,7 @@ def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, parity: st
     assert prune(p, parity).pruned == (0,)
 
 
-@pytest.mark.parametrize("parity", ["none", "reference"])
+@each_parity
 def test_the_posterior_is_that_of_the_mixture(monkeypatch: pytest.MonkeyPatch, parity: str) -> None:
     def density(x: float, k: float, lam: float) -> float:
         return k / lam * (x / lam) ** (k - 1) * math.exp(-((x / lam) ** k))
@@ -245,7 +253,7 @@ def test_the_posterior_is_that_of_the_mixture(monkeypatch: pytest.MonkeyPatch, p
     assert prune(p, parity).posterior == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("parity", ["none", "reference"])
+@each_parity
 def test_one_path_is_enough_and_none_is_refused(parity: str) -> None:
     assert prune([0.3], parity).mean == 0.3
     with pytest.raises(UserError, match="no probability"):
@@ -267,8 +275,6 @@ def test_of_one_text_the_largest_probability_counts() -> None:
 
 
 def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.reasoning.voting import path_votes as pruning
-
     fit = pruning.fit_mixture([p.probability for p in A])
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_, **__: fit)
     p = [*(path.probability for path in A), 0.0]
@@ -285,7 +291,7 @@ def test_a_path_of_probability_0_does_no_harm(method: str) -> None:
 
 
 def test_probabilities_too_small_for_a_float_weigh_by_their_ratios() -> None:
-    small = [Path("a", "1", -800.0), Path("b", "2", -801.0), Path("c", "2", -802.0)]
+    small = paths_of("a=1:-800 b=2:-801 c=2:-802")
     result = count(small, "pc")
     weights = [1.0, math.exp(-1), math.exp(-2)]
     expected = {"1": weights[0] / sum(weights), "2": (weights[1] + weights[2]) / sum(weights)}
@@ -329,7 +335,7 @@ def test_too_few_paths_count_as_pc() -> None:
 
 
 def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
-    paths = [Path("a", "1", -0.3), Path("b", None, -0.1), Path("c", None, -0.2)]
+    paths = paths_of("a=1:-0.3 b=:-0.1 c=:-0.2")
     dropped, remaining = count(paths, "pc"), count(paths, "pc", "reference")
     assert (dropped.answer, dropped.confidence, dropped.unparsed) == ("1", 1.0, 2)
     assert (remaining.answer, remaining.unparsed) == (None, 2)
@@ -340,7 +346,7 @@ def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
 
 
 def test_who_names_a_class() -> None:
-    paths = [Path("a", "1/2", -0.2), Path("b", "0.5", -0.1), Path("c", "50%", -0.1), Path("d", "2/4", -0.3)]
+    paths = paths_of("a=1/2:-0.2 b=0.5:-0.1 c=50%:-0.1 d=2/4:-0.3")
     classes = [[0, 1, 2, 3]]
     assert vote(paths, classes, "pc").answer == "0.5"  # of equals the first
     assert vote(paths, classes, "pc", "reference").answer == "2/4"
@@ -366,7 +372,7 @@ def test_masses_that_differ_by_rounding_tie() -> None:
     assert result.ties == (0, 1)
     assert [c.credit for c in result.classes] == [0.5, 0.5]
     assert result.answer == "1"  # of equals, the one whose first path came first
-    around = [Path("a", "1", -0.5), Path("b", "2", -0.5), Path("c", "2", -0.5), Path("d", "1", -0.5)]
+    around = paths_of("a=1:-0.5 b=2:-0.5 c=2:-0.5 d=1:-0.5")
     assert [c.answer for c in vote(around, [[1, 2], [0, 3]], "pc").classes] == ["1", "2"]
 
 
@@ -374,7 +380,7 @@ def test_masses_that_differ_by_rounding_tie() -> None:
     "classes", [[[0, 1]], [[0, 1], [2], [1]], [[0, 1], [2, 3]], [[0, 1], [2], []], [[0, 1], [2], [4]], [[-1]]]
 )
 def test_classes_that_do_not_fit_are_refused(classes: list[list[int]]) -> None:
-    paths = [Path("a", "1", -0.1), Path("b", "1", -0.1), Path("c", "2", -0.1), Path("d", None, -0.1)]
+    paths = paths_of("a=1:-0.1 b=1:-0.1 c=2:-0.1 d=:-0.1")
     assert vote(paths, [[0, 1], [2]]).unparsed == 1
     with pytest.raises(UserError, match="classes hold the positions"):
         vote(paths, classes)

@@ -21,11 +21,7 @@ from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")
-CHANCES = {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.2, "bad": None}
-
-
-def chance(step):
-    return CHANCES[step]
+CHANCES = {"a": 0.9, "b": 0.5, "c": 0.8, "d": 0.2}
 
 
 @pytest.fixture
@@ -39,8 +35,14 @@ def begin(store):
     return begin
 
 
-def by_model(reward, run):
-    return ModelStepReward(MeteredReward(reward, "reward", run), run)
+@pytest.fixture
+def by_model(begin):
+    async def by_model(scores=CHANCES.get, name="r", *, one_pass=True, **budget):
+        """A source of step rewards, its reward model, and its run."""
+        run, reward = await begin(name, **budget), ScriptedReward(scores, one_pass=one_pass)
+        return ModelStepReward(MeteredReward(reward, "reward", run), run), reward, run
+
+    return by_model
 
 
 # -- aggregation
@@ -63,20 +65,16 @@ def test_nothing_cannot_be_aggregated():
 # -- reward models
 
 
-async def test_the_prefix_as_one_step(begin):
-    reward = ScriptedReward(lambda step: 0.7 if step == "a\nb" else 0.1)
-    source = by_model(reward, await begin())
+async def test_the_prefix_as_one_step(by_model):
+    source, *_ = await by_model(lambda step: 0.7 if step == "a\nb" else 0.1)
     assert await source.score("q", [["a", "b"], ["a"]], "model") == [pytest.approx(0.7), pytest.approx(0.1)]
 
 
-async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(begin):
-    how = "prod"
-    reward = ScriptedReward(chance, one_pass=False)
-    run = await begin()
-    source = by_model(reward, run)
-    await source.score("q", [["a"], ["b"], ["a"]], how)
-    await source.score("q", [["a", "b"], ["a", "c"], ["b", "d"], ["a"]], how)
-    scores = await source.score("q", [["a", "b", "c"], ["a", "b"]], how)
+async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(by_model):
+    source, reward, run = await by_model(one_pass=False)
+    await source.score("q", [["a"], ["b"], ["a"]], "prod")
+    await source.score("q", [["a", "b"], ["a", "c"], ["b", "d"], ["a"]], "prod")
+    scores = await source.score("q", [["a", "b", "c"], ["a", "b"]], "prod")
     assert [[tuple(s) for s in solutions] for _, solutions, _ in reward.asked] == [
         [("a",), ("b",)],
         [("a", "b"), ("a", "c"), ("b", "d")],
@@ -84,63 +82,51 @@ async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(begin):
     ]
     assert {which for _, _, which in reward.asked} == {"last"}
     assert run.ledger.usage().reward_calls == 6
-    values = [CHANCES[s] for s in "abc"]
-    assert scores == [pytest.approx(aggregate_scores(values, how)), pytest.approx(aggregate_scores(values[:2], how))]
+    assert scores == pytest.approx([0.9 * 0.5 * 0.8, 0.9 * 0.5])
 
 
-async def test_scoring_only_the_last_step_takes_one_pass(begin):
-    reward = ScriptedReward(chance, one_pass=False)
-    run = await begin()
-    assert await by_model(reward, run).score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
+async def test_scoring_only_the_last_step_takes_one_pass(by_model):
+    source, _, run = await by_model(one_pass=False)
+    assert await source.score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
     assert run.ledger.usage().reward_calls == 1
 
 
-async def test_what_is_known_of_the_steps_serves_every_aggregation(begin):
-    reward = ScriptedReward(chance, one_pass=False)
-    run = await begin()
-    source = by_model(reward, run)
+async def test_what_is_known_of_the_steps_serves_every_aggregation(by_model):
+    source, _, run = await by_model(one_pass=False)
     for how in ("mean", "prod", "min", "last"):
         await source.score("q", [["a", "b", "c"]], how)
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_a_model_of_one_pass_takes_one_pass_a_prefix(begin):
-    reward = ScriptedReward(chance)
-    run = await begin()
-    source = by_model(reward, run)
+async def test_a_model_of_one_pass_takes_one_pass_a_prefix(by_model):
+    source, _, run = await by_model()
     scores = await source.score("q", [["a"], ["a", "b"], ["a", "b", "c"]], "prod")
     assert scores == pytest.approx([0.9, 0.45, 0.36])
     await source.score("q", [["a"], ["a", "b"]], "prod")
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(begin):
+async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(by_model):
     for one_pass in (True, False):
-        reward = ScriptedReward(chance, one_pass=one_pass)
-        source = by_model(reward, await begin(str(one_pass)))
-        assert await source.score("q", [["a"], ["bad"], ["c"]], "min") == [
-            pytest.approx(0.9),
-            None,
-            pytest.approx(0.8),
-        ]
+        source, reward, _ = await by_model(name=str(one_pass), one_pass=one_pass)
+        scores = await source.score("q", [["a"], ["bad"], ["c"]], "min")
+        assert scores == [pytest.approx(0.9), None, pytest.approx(0.8)]
         calls = len(reward.asked)
         assert await source.score("q", [["bad"]], "min") == [None]
         assert len(reward.asked) == calls
         assert not source.budget_exhausted
 
 
-async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(begin):
-    reward = ScriptedReward(chance)
-    source = by_model(reward, await begin())
+async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(by_model):
+    source, reward, _ = await by_model()
     assert await source.score("q", [[], [" \n"], ["a\n\n", " "]], "last") == [None, None, pytest.approx(0.9)]
     assert await source.score("q", [], "last") == []
     assert reward.asked == [("q", [["a"]], "last")]
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
-async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(begin, one_pass):
-    run = await begin(reward_calls=2)
-    source = by_model(ScriptedReward(chance, one_pass=one_pass), run)
+async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(by_model, one_pass):
+    source, _, run = await by_model(one_pass=one_pass, reward_calls=2)
     assert await source.score("q", [["a"], ["b"], ["c"]], "min") == [pytest.approx(0.9), pytest.approx(0.5), None]
     assert source.budget_exhausted
     assert await source.score("q", [["d"], ["a"]], "min") == [None, pytest.approx(0.9)]
@@ -148,15 +134,14 @@ async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(begin
     assert run.ledger.exhausted == "reward_calls"
 
 
-async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(begin):
-    source = by_model(ScriptedReward(chance, one_pass=False), await begin(reward_calls=2))
+async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(by_model):
+    source, *_ = await by_model(one_pass=False, reward_calls=2)
     assert await source.score("q", [["a", "b", "c"]], "prod") == [None]
     assert await source.score("q", [["a", "b"]], "prod") == [pytest.approx(0.45)]
 
 
-async def test_another_problem_is_another_score(begin):
-    reward = ScriptedReward(chance)
-    source = by_model(reward, await begin())
+async def test_another_problem_is_another_score(by_model):
+    source, reward, _ = await by_model()
     await source.score("p", [["a"]])
     await source.score("q", [["a"]])
     assert [problem for problem, _, _ in reward.asked] == ["p", "q"]

@@ -58,13 +58,18 @@ def shown(head):
 
 
 class BlockWorld:
-    """Override what is said; texts, or {text: weight}. `seen` has every request as (kind, steps, prompt)."""
+    """Override what is said, in a subclass or by functions; texts, or {text: weight}.
+
+    `seen` has every request as (kind, steps, prompt).
+    """
 
     begins = True
     """Whether replies can be begun."""
 
-    def __init__(self):
+    def __init__(self, **said):
+        """`said` replaces methods by name."""
         self.seen = []
+        vars(self).update(said)
 
     def reason(self, steps):
         return f"reasoned {len(steps) + 1}."
@@ -143,16 +148,17 @@ class BlockModel(ScriptedModel):
         self.world = world
         self.under_way, self.most = 0, 0
         self.meeting = None  # a barrier at which the first calls wait for each other
+        self.before = None  # awaited with the requests of each call and their kinds
 
     @property
     def capabilities(self):
         return super().capabilities.model_copy(update={"prefix": self.world.begins})
 
     async def generate(self, requests, listener=None):
-        for request in requests:
-            text = self.render(request.prompt)
-            kind, steps, _ = asked(text)
-            self.world.seen.append((kind, steps, text))
+        texts = [self.render(request.prompt) for request in requests]
+        self.world.seen += [(*asked(text)[:2], text) for text in texts]
+        if self.before is not None:
+            await self.before([asked(text)[:2] for text in texts])
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:

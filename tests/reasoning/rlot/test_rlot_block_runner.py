@@ -15,23 +15,22 @@ from support.block_model import QUESTION, BlockRuns, BlockWorld
 ONE = Trajectory(QUESTION, ("a first step.",))
 
 
+async def runner_in(store, world, **options):
+    return await BlockRuns(store, world).runner(**options)
+
+
 def kinds(world):
     return [kind for kind, _, _ in world.seen]
 
 
-class Subtasks(BlockWorld):
-    def __init__(self, m):
-        super().__init__()
-        self.m = m
-
-    def split(self, steps):
-        return [f"part {i}" for i in range(self.m)]
+def of_subtasks(m, **said):
+    return BlockWorld(split=lambda steps: [f"part {i}" for i in range(m)], **said)
 
 
 @pytest.mark.parametrize("m", [1, 2, 5])
 @pytest.mark.parametrize("block", list(Block)[:-1], ids=lambda block: block.name.lower())
 async def test_number_of_requests_per_block(store, block, m):
-    world = Subtasks(m)
+    world = of_subtasks(m)
     runs = BlockRuns(store, world)
     runner = await runs.runner(f"{block}/{m}")
     after = await runner.run(block, ONE)
@@ -59,18 +58,14 @@ async def test_steps_added_per_block(store):
 
 async def test_refine_without_steps_reasons(store):
     world = BlockWorld()
-    runner = await BlockRuns(store, world).runner()
+    runner = await runner_in(store, world)
     assert (await runner.run(Block.REFINE, Trajectory(QUESTION))).steps == ("reasoned 1.",)
     assert kinds(world) == ["reason"]
 
 
 async def test_subtasks_see_previous_results(store):
-    class Long(Subtasks):
-        def solve(self, steps):
-            return "x" * 30 + "the end."
-
-    world = Long(3)
-    runner = await BlockRuns(store, world).runner(limits=BlockLimits(carried_chars=12))
+    world = of_subtasks(3, solve=lambda steps: "x" * 30 + "the end.")
+    runner = await runner_in(store, world, limits=BlockLimits(carried_chars=12))
     await runner.run(Block.DECOMPOSE, ONE)
     solved = [text for kind, _, text in world.seen if kind == "solve"]
     assert [text.count("Result of subtask") for text in solved] == [1, 2, 3]  # its own prefix begins the response
@@ -83,31 +78,16 @@ async def test_subtasks_see_previous_results(store):
 
 
 async def test_excess_subtasks_are_dropped(store):
-    world = Subtasks(9)
-    runner = await BlockRuns(store, world).runner(limits=BlockLimits(subtasks=3))
+    world = of_subtasks(9)
+    runner = await runner_in(store, world, limits=BlockLimits(subtasks=3))
     await runner.run(Block.DECOMPOSE, ONE)
     assert kinds(world).count("solve") == 3
 
 
 async def test_unparsed_completions_have_fallbacks_and_are_counted(store):
-    class Mumbling(BlockWorld):
-        def split(self, steps):
-            return "1. "
-
-        def plans(self, steps):
-            return "1. "
-
-        def compare(self, steps):
-            return "of my own"
-
-        def finished(self, steps):
-            return "yesterday"
-
-        def choose(self, steps):
-            return "?"
-
-    world = Mumbling()
-    runner = await BlockRuns(store, world).runner()
+    texts = {"split": "1. ", "plans": "1. ", "compare": "of my own", "finished": "yesterday", "choose": "?"}
+    world = BlockWorld(**{kind: lambda steps, text=text: text for kind, text in texts.items()})
+    runner = await runner_in(store, world)
     await runner.run(Block.DECOMPOSE, ONE)
     after = await runner.run(Block.DEBATE, ONE)
     assert await runner.check(ONE) is False
@@ -118,28 +98,21 @@ async def test_unparsed_completions_have_fallbacks_and_are_counted(store):
 
 
 async def test_empty_completion_adds_no_step(store):
-    class Silent(BlockWorld):
-        def reason(self, steps):
-            return ""
-
-    runner = await BlockRuns(store, Silent()).runner()
+    runner = await runner_in(store, BlockWorld(reason=lambda steps: ""))
     assert await runner.run(Block.REASON, ONE) == ONE
 
 
 @pytest.mark.parametrize("begins", [True, False])
 async def test_answer_includes_its_prefix(store, begins):
-    world = BlockWorld()
-    world.begins = begins
-    runner = await BlockRuns(store, world).runner()
+    runner = await runner_in(store, BlockWorld(begins=begins))
     assert (await runner.answer(ONE)).text == "Therefore, the answer (a number) is 7."
     assert (await runner.assess(ONE)).missing == 0
     assert (await runner.run(Block.REASON, ONE)).steps == ("a first step.", "reasoned 2.")
 
 
 async def test_model_chooses_among_legal_blocks(store):
-    world = BlockWorld()
-    world.choose = lambda steps: "4"
-    runner = await BlockRuns(store, world).runner()
+    world = BlockWorld(choose=lambda steps: "4")
+    runner = await runner_in(store, world)
     assert await runner.choose_block(Trajectory(QUESTION), legal_blocks(0, 5, "none")) is Block.TERMINATE
     assert await runner.choose_block(ONE, legal_blocks(1, 5, "none")) is Block.REFINE
     assert "4. Give the final answer." in world.seen[0][2]
@@ -167,7 +140,7 @@ async def test_prompts_contain_only_question_steps_and_templates(store):
     for place, metadata in enumerate(({"gold": "the secret", "answer": "B"}, {"gold": "another"}, {})):
         world = BlockWorld()
         question = ASKED.model_copy(update={"metadata": metadata})
-        runner = await BlockRuns(store, world).runner(str(place), question=question)
+        runner = await runner_in(store, world, name=str(place), question=question)
         await everything(runner, Trajectory(question, ("marked one.", "marked two.")))
         seen.append([text for _, _, text in world.seen])
     assert seen[0] == seen[1] == seen[2]  # metadata, a gold answer included, makes no difference
@@ -176,7 +149,7 @@ async def test_prompts_contain_only_question_steps_and_templates(store):
         "Step 1: marked one.\n\nStep 2: marked two.\n\n"
     )
     other = BlockWorld()
-    runner = await BlockRuns(store, other).runner("other", question=QUESTION)
+    runner = await runner_in(store, other, name="other")
     await everything(runner, Trajectory(QUESTION, ("another one.", "another two.")))
     for text, (kind, _, elsewhere) in zip(seen[0], other.seen, strict=True):
         assert text.startswith(head)
@@ -204,7 +177,7 @@ async def test_steps_are_sampled_and_judgements_greedy(store):
 
 async def test_fixed_prompt_text_is_within_its_bound(store):
     world = BlockWorld()
-    runner = await BlockRuns(store, world).runner()
+    runner = await runner_in(store, world)
     await everything(runner, ONE)
     own = len(QUESTION.text) + sum(map(len, ONE.steps))
     limits = runner.limits

@@ -19,8 +19,7 @@ from support.block_model import BlockRuns, BlockWorld
 )
 async def test_episode_invariants_for_any_actions(tmp_path_factory, actions, mode, says_yes, most):
     store = await SqliteStore.open(tmp_path_factory.mktemp("rules") / "runs.sqlite3")
-    world = BlockWorld()
-    world.finished = lambda steps: "yes" if len(steps) == says_yes else "no"
+    world = BlockWorld(finished=lambda steps: "yes" if len(steps) == says_yes else "no")
     episode = await BlockRuns(store, world).episode(parity=mode, max_blocks=most)
     await episode.begin()
     taken = 0

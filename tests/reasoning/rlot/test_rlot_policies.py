@@ -74,8 +74,7 @@ def test_invalid_sequence_raises():
 
 
 async def test_model_policy(store):
-    runs = BlockRuns(store, BlockWorld())
-    runs.world.choose = lambda steps: ("2", "4", "hm", "5")[len(steps)]
+    runs = BlockRuns(store, BlockWorld(choose=lambda steps: ("2", "4", "hm", "5")[len(steps)]))
     made = await runs.solve(policy="llm")
     assert made.notes["chain"] == ["D", "Rf", "R", "Ga"]  # what cannot be read is Reason
     assert made.notes["unparsed"] == {"choice": 1}

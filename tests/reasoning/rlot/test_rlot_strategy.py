@@ -11,7 +11,7 @@ from reason.core.types import Question, Solution
 from reason.reasoning.rlot.attempts import ATTEMPT_FAILED, BLOCK_FAILED
 from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator
 from reason.reasoning.strategy import create_strategy
-from support.block_model import STEP, BlockRuns, BlockWorld, asked
+from support.block_model import BlockRuns, BlockWorld
 from support.navigators import stored
 from support.waiting import wait_until
 
@@ -68,12 +68,8 @@ async def test_solution_contents(store, navigator):
     assert made.best.text == (
         "Step 1: reasoned 1.\n\nStep 2: reasoned 2.\n\nStep 3: reasoned 3.\n\nTherefore, the answer (a number) is 7."
     )
-    assert [step.text for step in made.best.steps] == [
-        "reasoned 1.",
-        "reasoned 2.",
-        "reasoned 3.",
-        "Therefore, the answer (a number) is 7.",
-    ]
+    steps = [*(f"reasoned {i}." for i in (1, 2, 3)), "Therefore, the answer (a number) is 7."]
+    assert [step.text for step in made.best.steps] == steps
     assert made.best.tokens == runs.run.ledger.used("tokens")
     assert made.confidence is None
     assert made.stopped == "done"
@@ -112,19 +108,11 @@ async def test_price_limit_is_never_exceeded(store, navigator, votes):
 
 async def test_time_is_reserved_for_the_answer(store, navigator, clock):
     runs = BlockRuns(store, BlockWorld())
-    whole = runs.model.generate
-
-    async def generate(requests, listener=None):
-        await asyncio.sleep(20)
-        return await whole(requests, listener)
-
-    runs.model.generate = generate
+    runs.model.before = lambda _: asyncio.sleep(20)
     made = await clock.run(runs.solve(budget=Budget(seconds=100), navigator=navigator, limits=SHORT))
     assert clock.elapsed == 80  # the problem's assessment, a step, its assessment, the answer
-    assert made.notes["chain"] == ["R", "Ga"]
-    assert made.notes["ended"] == "budget"
-    assert made.best.answer == "7"
-    assert made.stopped == "budget"
+    assert (made.notes["chain"], made.notes["ended"]) == (["R", "Ga"], "budget")
+    assert (made.best.answer, made.stopped) == ("7", "budget")
     again, _ = await runs.replay(navigator=navigator, limits=SHORT)
     assert again.candidates == made.candidates
     assert again.stopped == "budget"
@@ -146,21 +134,16 @@ async def test_time_is_reserved_for_the_answer(store, navigator, clock):
 async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after, answer):
     config = settings_of(policy, navigator)
 
-    class Stating(BlockWorld):
-        def reason(self, steps):
-            return "the answer is 5."
+    runs = BlockRuns(store, BlockWorld(reason=lambda steps: "the answer is 5."))
+    calls = 0
 
-    runs = BlockRuns(store, Stating())
-    ask, calls = runs.model.generate, 0
-
-    async def generate(requests, listener=None):
+    async def hang(_):
         nonlocal calls
         calls += 1
         if calls > after:
             await asyncio.Event().wait()
-        return await ask(requests, listener)
 
-    runs.model.generate = generate
+    runs.model.before = hang
     work = asyncio.ensure_future(runs.solve(**config))
     await wait_until(lambda: calls > after)
     work.cancel()
@@ -168,25 +151,22 @@ async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after
         await work
     best = runs.run.best
     assert best.best.steps
-    assert best.stopped == "cancelled"
-    assert best.best.answer == answer
-    assert best.best.finish_reason == "budget"
+    assert (best.stopped, best.best.answer, best.best.finish_reason) == ("cancelled", answer, "budget")
     assert runs.model.running == 0
 
 
 async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues(store, navigator):
     runs = BlockRuns(store, BlockWorld())
-    ask, cut = runs.model.generate, []
+    cut = []
 
-    async def generate(requests, listener=None):
-        kinds = [asked(runs.model.render(request.prompt))[0] for request in requests]
-        if "assess" in kinds and any(STEP.search(runs.model.render(r.prompt)) for r in requests):
+    async def conclude(requests):
+        kinds = [kind for kind, _ in requests]
+        if "assess" in kinds and any(steps for _, steps in requests):
             cut.append(kinds)
             runs.run.conclude()
             await asyncio.Event().wait()
-        return await ask(requests, listener)
 
-    runs.model.generate = generate
+    runs.model.before = conclude
     made = await runs.solve(policy="learned", navigator=navigator, limits=SHORT)
     assert cut == [["assess", "finished"]]
     assert made.best.steps
@@ -194,11 +174,7 @@ async def test_self_assessment_in_flight_is_never_what_a_wanted_answer_continues
 
 
 async def test_stopped_attempt_uses_answer_of_last_step(store, clock):
-    class Stating(BlockWorld):
-        def reason(self, steps):
-            return "so the answer is 5." if len(steps) else "about 5."
-
-    runs = BlockRuns(store, Stating())
+    runs = BlockRuns(store, BlockWorld(reason=lambda steps: "so the answer is 5." if steps else "about 5."))
     ask, calls = runs.model.generate, 0
 
     async def generate(requests, listener=None):
@@ -210,9 +186,7 @@ async def test_stopped_attempt_uses_answer_of_last_step(store, clock):
 
     runs.model.generate = generate
     made = await clock.run(runs.solve(budget=Budget(seconds=100), policy="fixed", sequence=["R"] * 5))
-    assert made.stopped == "budget"
-    assert made.best.answer == "5"
-    assert made.best.finish_reason == "budget"
+    assert (made.stopped, made.best.answer, made.best.finish_reason) == ("budget", "5", "budget")
     assert made.notes["forced"] is False
 
 
@@ -260,40 +234,34 @@ async def test_unaffordable_attempts_do_not_vote(store, navigator):
 # -- failures
 
 
-class Failing(BlockRuns):
-    """Calls that contain a request of one of these kinds fail."""
+def failing(store, failed, error):
+    """Runs whose calls that contain a request of one of these kinds fail."""
 
-    def __init__(self, store, world, kinds, error):
-        super().__init__(store, world)
-        ask = self.model.generate
+    async def fail(requests):
+        if any(kind in failed for kind, _ in requests):
+            raise error
 
-        async def generate(requests, listener=None):
-            if any(asked(self.model.render(request.prompt))[0] in kinds for request in requests):
-                raise error
-            return await ask(requests, listener)
-
-        self.model.generate = generate
+    runs = BlockRuns(store, BlockWorld())
+    runs.model.before = fail
+    return runs
 
 
 @pytest.mark.parametrize("error", [BackendUnavailable("gone"), ContextTooLong("too long", tokens=9, limit=8)])
 async def test_failing_block_forces_the_answer(store, error):
-    runs = Failing(store, BlockWorld(), {"plans"}, error)
+    runs = failing(store, {"plans"}, error)
     config = {"policy": "fixed", "sequence": ["R", "Db", "R"]}
     made = await runs.solve(**config)
-    assert made.best.answer == "7"
-    assert made.notes["chain"] == ["R", "Ga"]
-    assert made.notes["ended"] == "failed"
+    assert (made.best.answer, made.notes["chain"], made.notes["ended"]) == ("7", ["R", "Ga"], "failed")
     assert runs.run.degraded == [BLOCK_FAILED]
     (note,) = runs.notes("block.failed")
     assert note["code"] == error.code
     assert made.stopped == "done"
     again, run = await runs.replay(**config)
-    assert again == made
-    assert run.degraded == [BLOCK_FAILED]
+    assert (again, run.degraded) == (made, [BLOCK_FAILED])
 
 
 async def test_failing_answer_raises(store):
-    runs = Failing(store, BlockWorld(), {"plans", "answer"}, BackendUnavailable("gone"))
+    runs = failing(store, {"plans", "answer"}, BackendUnavailable("gone"))
     with pytest.raises(BackendUnavailable):
         await runs.solve(policy="fixed", sequence=["R", "Db"])
 
@@ -324,12 +292,9 @@ async def test_training_question_degrades_the_run(store, tmp_path):
 
 @pytest.mark.parametrize(("aspects", "told"), [(7, False), (6, True), (0, True)])
 async def test_missing_scores_degrade_the_run(store, navigator, aspects, told):
-    class Partly(BlockWorld):
-        def assess(self, steps):
-            names = ("A1", "A2", "A3", "B1", "B2", "C1", "C2")[:aspects]
-            return '{"A1":' + ("2" if aspects else "") + "".join(f', "{name}": 2' for name in names[1:]) + "}"
-
-    runs = BlockRuns(store, Partly())
+    names = ("A1", "A2", "A3", "B1", "B2", "C1", "C2")[:aspects]
+    text = '{"A1":' + ("2" if aspects else "") + "".join(f', "{name}": 2' for name in names[1:]) + "}"
+    runs = BlockRuns(store, BlockWorld(assess=lambda steps: text))
     made = await runs.solve(f"{aspects}", navigator=navigator)
     asked, missing = made.notes["scores_requested"], made.notes["scores_missing"]
     assert missing == asked * (7 - aspects) // 7
