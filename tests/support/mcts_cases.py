@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reason.reasoning.search.core import Continuation
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 
-from support.search_models import RandomWorld
+from support.search_models import random_worlds
 
 
 def search(**options):
@@ -80,15 +80,7 @@ def resampling(world):
     return sample_again
 
 
-seeds = st.integers(0, 10**6)
-worlds = st.builds(
-    RandomWorld,
-    seeds,
-    words=st.sampled_from([2, 8]),
-    blank=st.sampled_from([0.0, 0.3]),
-    unscored=st.sampled_from([0.0, 0.4]),
-    ending=st.sampled_from([0.0, 0.1, 0.4]),
-)
+worlds = random_worlds(ending=[0.0, 0.1, 0.4])
 some_options = st.fixed_dictionaries(
     {
         "k": st.integers(1, 4),

@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, is_dataclass, replace
 from random import Random
 
-from reason.reasoning.search.core import Continuation, Tree
+from hypothesis import strategies as st
+from reason.reasoning.search.core import Continuation, ExpandRequest, SearchLimits, Tree
 from reason.reasoning.search.particles import FilterPass
 
+seeds = st.integers(0, 10**6)
+some_limits = st.builds(
+    SearchLimits,
+    gen_tokens=st.none() | st.integers(20, 200),
+    prm_passes=st.none() | st.integers(0, 30),
+    expansions=st.none() | st.integers(0, 15),
+    finish_tokens=st.integers(1, 20),
+    min_step_tokens=st.integers(1, 9),
+)
+STEP = ExpandRequest(node=0, n=1, first=0, max_tokens=512)
 WORDS = ["add", "carry", "check", "divide", "expand", "factor", "guess", "halve"]
 
 
@@ -20,7 +31,7 @@ class RandomWorld:
     def __init__(self, seed, *, words=8, blank=0.0, unscored=0.0, ending=0.25, scores=None):
         self.seed, self.words, self.blank, self.unscored, self.ending = seed, words, blank, unscored, ending
         self.scores = scores
-        self.served = []
+        self.requests = []
 
     def sample(self, prefix, index, expand):
         rng = Random(f"{self.seed}|{prefix}|{index}|{expand.finish}")
@@ -34,9 +45,44 @@ class RandomWorld:
 
     def __call__(self, search, expand):
         prefix = search.tree.text(expand.node)
-        self.served += [(prefix, expand.first + i) for i in range(expand.n)]
+        self.requests.append((prefix, expand))
         results = [self.sample(prefix, expand.first + i, expand) for i in range(expand.n)]
         return as_requested(search, expand, results)
+
+    def assert_no_sample_is_requested_twice(self):
+        samples = [(prefix, expand.first + i) for prefix, expand in self.requests for i in range(expand.n)]
+        assert len(set(samples)) == len(samples)
+
+    def final_answers(self, search):
+        """Depth of the prefix, number, token limit and scoring of the requests for final answers."""
+        asked = [expand for _, expand in self.requests if expand.finish]
+        return [(search.tree[e.node].depth, e.n, e.max_tokens, e.score) for e in asked]
+
+    def chain(self):
+        """The steps of plain sampling: the first sample of every prefix up to the end."""
+        prefix, steps = "", []
+        while not steps or not steps[-1].terminal:
+            steps.append(self.sample(prefix, 0, STEP))
+            prefix += steps[-1].text
+        return steps
+
+
+def random_worlds(*, ending, unscored=(0.0, 0.4)):
+    return st.builds(
+        RandomWorld,
+        seeds,
+        words=st.sampled_from([2, 8]),
+        blank=st.sampled_from([0.0, 0.3]),
+        unscored=st.sampled_from(unscored),
+        ending=st.sampled_from(ending),
+    )
+
+
+def assert_within(limits, spent):
+    """What the search spent is within its limits."""
+    for kind in ("gen_tokens", "prm_passes", "expansions"):
+        limit = getattr(limits, kind)
+        assert limit is None or getattr(spent, kind) <= limit
 
 
 def as_requested(search, expand, results):

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from reason.reasoning.search import astar
 from reason.reasoning.search.astar import AStarNode, AStarOptions, AStarSearch, path_costs
 from reason.reasoning.search.core import Continuation, SearchLimits, step_key
-from support.search_models import FixedTree, RandomWorld, play, random_tree
+from support.search_models import (
+    FixedTree,
+    RandomWorld,
+    assert_within,
+    play,
+    random_tree,
+    random_worlds,
+    seeds,
+    some_limits,
+)
 
 KINDS = ["rise", "fall", "abs", "none"]
 EVERYTHING = {"max_depth": 99}
@@ -73,18 +82,18 @@ COUNTER_EXAMPLE = FixedTree(
 )
 
 
-@pytest.mark.parametrize(("kind", "popped"), [("rise", "A"), ("fall", "A"), ("none", "A")])
-def test_the_counter_example(kind, popped):
-    done = play(search(k=2, edge_cost=kind), COUNTER_EXAMPLE)
-    assert done.outcome().chosen.text == popped
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("rise", {"A": 0.3, "C": 0.1}), ("fall", {"A": 0.5, "C": 0.6}), ("none", {"A": 0.3, "C": 0.0})],
+)
+def test_the_counter_example(kind, expected):
+    assert play(search(k=2, edge_cost=kind), COUNTER_EXAMPLE).outcome().chosen.text == "A"
     everything = play(search(k=2, edge_cost=kind, m=2), COUNTER_EXAMPLE)
-    f = {node.text: node.f for node in everything.tree if node.terminal}
-    expected = {"rise": {"A": 0.3, "C": 0.1}, "fall": {"A": 0.5, "C": 0.6}, "none": {"A": 0.3, "C": 0.0}}[kind]
-    assert f == pytest.approx(expected)
+    assert {node.text: node.f for node in everything.tree if node.terminal} == pytest.approx(expected)
     assert everything.outcome().chosen.text == min(expected, key=expected.get)
 
 
-def first_solutions(kind, count=2000, **options):
+def first_solutions(kind, count, **options):
     """For random trees: the f of the solution returned, the smallest there is, and the search."""
     rng = Random(7)
     for _ in range(count):
@@ -95,30 +104,17 @@ def first_solutions(kind, count=2000, **options):
 
 
 @pytest.mark.parametrize("kind", ["fall", "abs"])
-def test_with_consistent_costs_the_first_solution_is_the_best_of_the_tree(kind):
-    checked = 0
-    for f, best, done in first_solutions(kind):
+@pytest.mark.parametrize(("beam_pop", "count"), [(1, 2000), (2, 60), (3, 60), (5, 60)])
+def test_with_consistent_costs_the_first_solution_is_the_best_of_the_tree(kind, beam_pop, count):
+    for f, best, done in first_solutions(kind, count, beam_pop=beam_pop):
         assert f == pytest.approx(best, abs=1e-9)
         popped = [done.tree[node_id].f for node_id in done.popped]
-        assert all(a <= b for a, b in pairwise(popped))
-        checked += 1
-    assert checked == 2000
+        assert beam_pop > 1 or all(a <= b for a, b in pairwise(popped))
 
 
 @pytest.mark.parametrize("kind", ["rise", "none"])
 def test_with_the_other_costs_it_often_is_not(kind):
     assert sum(f > best + 1e-9 for f, best, _ in first_solutions(kind, 200)) > 100
-
-
-@pytest.mark.parametrize("kind", ["fall", "abs"])
-def test_the_guarantee_holds_for_any_batch_and_for_solutions_at_all_depths(kind):
-    rng = Random(11)
-    for pop in (2, 3, 5):
-        for _ in range(60):
-            tree = random_tree(rng)
-            done = play(search(edge_cost=kind, beam_pop=pop), tree)
-            best = min(closed_form(kind, hs) for _, hs in tree.terminals())
-            assert done.outcome().chosen.f == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.parametrize("weight", [1.0, 1.5, 3.0])
@@ -155,18 +151,6 @@ def test_the_order_of_popping_is_that_of_a_plain_implementation(kind):
             tree = random_tree(rng, draw=(lambda: rng.randrange(5) / 4) if coarse else None)
             done = play(search(edge_cost=kind), tree)
             assert [tuple(done.tree.steps(node_id)) for node_id in done.popped] == plain(kind, tree)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_neutral_options_have_no_effect(kind):
-    rng = Random(5)
-    for _ in range(50):
-        tree = random_tree(rng)
-        base = play(search(edge_cost=kind), tree)
-        neutral = ({"weight": 1.0}, {"beam_pop": 1}, {"m": 1})
-        for same in neutral:
-            other = play(search(edge_cost=kind, **same), tree)
-            assert (other.popped, other.outcome().chosen.f) == (base.popped, base.outcome().chosen.f)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,27 +214,15 @@ def test_constant_scores_give_depth_first(kind):
     assert done.outcome().chosen.id == min(node.id for node in done.tree if node.depth == 4)
 
 
-@given(st.integers(0, 10**6))
+@given(seeds)
 def test_one_continuation_each_is_plain_sampling(seed):
     world = RandomWorld(seed)
     done = play(search(k=1), world)
-    assert len(done.tree) == done.cost.expansions + 1
-    prefix, again = "", RandomWorld(seed)
-    for node in list(done.tree)[1:]:
-        step = again.sample(prefix, 0, type("Ask", (), {"finish": False, "max_tokens": 512}))
-        assert (node.text, node.terminal) == (step.text, step.terminal)
-        prefix += step.text
-    assert done.outcome().chosen.terminal
+    nodes = list(done.tree)[1:]
+    assert len(nodes) == done.cost.expansions
+    assert [(node.text, node.terminal) for node in nodes] == [(step.text, step.terminal) for step in world.chain()]
 
 
-worlds = st.builds(
-    RandomWorld,
-    st.integers(0, 10**6),
-    words=st.sampled_from([2, 8]),
-    blank=st.sampled_from([0.0, 0.3]),
-    unscored=st.sampled_from([0.0, 0.4]),
-    ending=st.sampled_from([0.05, 0.3]),
-)
 some_options = st.fixed_dictionaries(
     {
         "k": st.integers(1, 4),
@@ -262,31 +234,22 @@ some_options = st.fixed_dictionaries(
         "weight": st.sampled_from([1.0, 2.0]),
     }
 )
-some_limits = st.builds(
-    SearchLimits,
-    gen_tokens=st.none() | st.integers(20, 200),
-    prm_passes=st.none() | st.integers(0, 30),
-    expansions=st.none() | st.integers(0, 15),
-    finish_tokens=st.integers(1, 20),
-    min_step_tokens=st.integers(1, 9),
-)
 
 
-@given(worlds, some_options, some_limits)
+@given(random_worlds(ending=[0.05, 0.3]), some_options, some_limits)
 def test_ledger_and_limits(world, options, limits):
     if limits.gen_tokens is limits.expansions is limits.prm_passes is None:
         limits = limits.model_copy(update={"expansions": 30})
     done = search(**options, limits=limits, max_step_tokens=9)
-    spent, requests = 0, []
+    spent = 0
     while batch := done.ask():
         for expand in batch:
             results = world(done, expand)
             spent += sum(step.tokens for step in results)
-            requests.append(expand)
             done.tell(expand, results)
         if limits.gen_tokens is not None and not done.stopped:
             assert limits.gen_tokens - done.cost.gen_tokens >= limits.finish_tokens
-    ledger, outcome = done.cost, done.outcome()
+    ledger, outcome, requests = done.cost, done.outcome(), [expand for _, expand in world.requests]
     assert len({(expand.node, expand.score == "none") for expand in requests}) == len(requests)  # expanded at most once
     for node in done.tree:
         children = [step_key(child) for child in done.tree if child.parent == node.id and not child.forced]
@@ -300,10 +263,8 @@ def test_ledger_and_limits(world, options, limits):
     if world.blank == world.unscored == 0:
         assert len(scored) == len(done.tree) - 1 - sum(expand.score == "none" for expand in requests)
         assert ledger.unscored == 0
-    assert limits.gen_tokens is None or spent <= limits.gen_tokens
-    assert limits.prm_passes is None or ledger.prm_passes <= limits.prm_passes
-    assert limits.expansions is None or ledger.expansions <= limits.expansions
-    assert len(set(world.served)) == len(world.served)  # no sample is requested twice
+    assert_within(limits, ledger)
+    world.assert_no_sample_is_requested_twice()
     # well-formed for any scores
     assert outcome.stopped in ("done", "exhausted", "tokens", "prm_passes", "expansions")
     assert outcome.chosen is None or outcome.chosen.terminal == bool(outcome.terminals)
@@ -317,14 +278,8 @@ def test_ledger_and_limits(world, options, limits):
 
 def test_at_the_depth_limit_the_final_answer_is_forced_and_competes():
     endless = RandomWorld(4, ending=0.0)
-    done = search(k=2, max_depth=3, limits=SearchLimits(finish_tokens=7))
-    finishing = []
-    while batch := done.ask():
-        for expand in batch:
-            if expand.finish:
-                finishing.append((done.tree[expand.node].depth, expand.n, expand.max_tokens, expand.score))
-            done.tell(expand.node, endless(done, expand))
-    chosen = done.outcome().chosen
+    done = play(search(k=2, max_depth=3, limits=SearchLimits(finish_tokens=7)), endless)
+    chosen, finishing = done.outcome().chosen, endless.final_answers(done)
     assert set(finishing) == {(3, 1, 7, "all")}
     assert (chosen.forced, chosen.terminal, chosen.depth) == (True, True, 4)
     assert done.popped[-1] == chosen.id  # pushed back and popped, not returned at once
@@ -332,12 +287,9 @@ def test_at_the_depth_limit_the_final_answer_is_forced_and_competes():
 
 
 def test_a_spent_budget_completes_the_best_open_prefix():
-    endless = RandomWorld(4, ending=0.0)
-    done = search(k=2, limits=SearchLimits(expansions=3))
-    play(done, endless)
-    outcome = done.outcome()
-    forced = outcome.chosen
-    assert (outcome.stopped, forced.forced, done.cost.completions) == ("expansions", True, 1)
+    done = play(search(k=2, limits=SearchLimits(expansions=3)), RandomWorld(4, ending=0.0))
+    forced = done.outcome().chosen
+    assert (done.outcome().stopped, forced.forced, done.cost.completions) == ("expansions", True, 1)
     open_nodes = [node for node in done.tree if node.depth and not node.forced and node.id not in done.popped]
     assert forced.parent == min(open_nodes, key=done._key).id
 
@@ -350,32 +302,29 @@ def test_a_spent_budget_returns_the_best_solution_there_is_popped_or_not():
     assert done.cost.completions == 0
 
 
-def test_steps_are_cut_shorter_as_the_tokens_run_out():
+# 340: 300 without the reserve, two expansions of 100, then one of 2 x 50, and none for a fourth
+@pytest.mark.parametrize(("gen_tokens", "third"), [(340, 50), (290, 25)])
+def test_steps_are_cut_shorter_as_the_tokens_run_out(gen_tokens, third):
     caps = []
 
     def world(done, expand):
         caps.append((expand.finish, expand.max_tokens))
         return [Continuation(f"{expand.node}.{i}\n\n", expand.max_tokens, False, 0.5) for i in range(expand.n)]
 
-    done = search(k=2, max_step_tokens=50, limits=SearchLimits(gen_tokens=340, finish_tokens=40, min_step_tokens=20))
-    play(done, world)
-    # 300 without the reserve: two expansions of 100, then one of 2 x 50, and none for a fourth
-    assert caps == [(False, 50), (False, 50), (False, 50), (True, 40)]
-    done = search(k=2, max_step_tokens=50, limits=SearchLimits(gen_tokens=290, finish_tokens=40, min_step_tokens=20))
-    caps.clear()
-    play(done, world)
-    assert caps == [(False, 50), (False, 50), (False, 25), (True, 40)]
+    limits = SearchLimits(gen_tokens=gen_tokens, finish_tokens=40, min_step_tokens=20)
+    done = play(search(k=2, max_step_tokens=50, limits=limits), world)
+    assert caps == [(False, 50), (False, 50), (False, third), (True, 40)]
     assert done.outcome().stopped == "tokens"
 
 
 def test_a_full_frontier_drops_the_worst(monkeypatch):
     monkeypatch.setattr(astar, "OPEN_LIMIT", 2)
-    tree = random_tree(Random(2), ending=0.0)
-    done = search()
-    while batch := done.ask():
-        for expand in batch:
-            done.tell(expand.node, tree(done, expand))
-            assert len(done._open) <= 2
+
+    def check(now):
+        assert len(now._open) <= 2
+        return now
+
+    done = play(search(), random_tree(Random(2), ending=0.0), each=check)
     assert done.num_evicted > 0
     assert done.outcome().chosen.terminal
 
@@ -411,8 +360,8 @@ def test_where_everything_ends_in_nothing_the_best_dead_end_is_chosen():
         return [Continuation(name, 1, False, r) for name, r in (("a", 0.2), ("b", 0.7), ("c", 0.4))]
 
     done = play(search(), world)
-    outcome = done.outcome()
-    assert (outcome.stopped, outcome.chosen.text, outcome.chosen.terminal) == ("exhausted", "b", False)
+    chosen = done.outcome().chosen
+    assert (done.outcome().stopped, chosen.text, chosen.terminal) == ("exhausted", "b", False)
     assert (done.cost.empties, done.cost.completions) == (9, 0)
     nothing = play(search(), lambda done, expand: [Continuation("", 0)] * expand.n).outcome()
     assert (nothing.chosen, nothing.terminals, nothing.stopped) == (None, (), "exhausted")

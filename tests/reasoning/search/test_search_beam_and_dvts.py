@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import Continuation, SearchLimits
-from support.search_models import FixedTree, RandomWorld, play, random_tree
-
-seeds = st.integers(0, 10**6)
+from support.search_models import STEP, FixedTree, RandomWorld, play, random_tree, seeds
 
 
 def beam(**options):
@@ -94,14 +92,11 @@ def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
         for prefix, _ in running:
             index = num_samples.get(prefix, 0)
             num_samples[prefix] = index + 1
-            step = world.sample(prefix, index, type("Ask", (), {"finish": False, "max_tokens": 512}))
+            step = world.sample(prefix, index, STEP)
             (chains if step.terminal else after).append((prefix + step.text, step.score))
         running = after
-    for search in (
-        beam(width=n, k=1, max_depth=99),
-        dvts(width=n, k=1, max_depth=99),
-    ):
-        done = play(search, RandomWorld(seed, ending=0.3, words=2))
+    for make in (beam, dvts):
+        done = play(make(width=n, k=1, max_depth=99), world)
         outcome = done.outcome()
         terminals = sorted((done.tree.text(node.id), node.score) for node in outcome.terminals)
         assert len(terminals) == n
@@ -113,23 +108,19 @@ def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
 
 @given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.sampled_from([0.0, 0.3]))
 def test_ledger_of_both(seed, width, k, max_depth, blank):
-    for search, most in (
-        (beam(width=width, k=k, max_depth=max_depth), width * k),
-        (dvts(width=width, k=k, max_depth=max_depth), width * k),
-    ):
+    for make in (beam, dvts):
+        search = make(width=width, k=k, max_depth=max_depth)
         world = RandomWorld(seed, blank=blank, words=3, unscored=blank)
-        requests = []
         while batch := search.ask():
-            assert sum(expand.n for expand in batch) <= most
-            requests += batch
+            assert sum(expand.n for expand in batch) <= width * k
             for expand in batch:
                 search.tell(expand.node, world(search, expand))
-        ledger, outcome = search.cost, search.outcome()
+        ledger, outcome, requests = search.cost, search.outcome(), [expand for _, expand in world.requests]
         assert len({expand.node for expand in requests}) == len(requests)
         assert ledger.samples == sum(expand.n for expand in requests)
         assert len(search.tree) - 1 == ledger.samples - ledger.duplicates - ledger.empties
         assert ledger.prm_passes == sum(node.score is not None for node in search.tree)
-        assert len(set(world.served)) == len(world.served)
+        world.assert_no_sample_is_requested_twice()
         assert max(node.depth - node.forced for node in search.tree) <= max_depth
         if not blank:
             assert outcome.chosen.terminal
@@ -141,8 +132,7 @@ def test_a_complete_solution_dropped_from_the_beam_still_counts():
     search = beam(width=2, k=2)
     for _ in range(2):
         for expand in search.ask():
-            results = tree(search, expand)
-            search.tell(expand.node, results)
+            search.tell(expand.node, tree(search, expand))
     assert [search.tree[i].text for i in search.beam] == ["C", "D"]
     assert [node.text for node in search.outcome().terminals] == ["A"]
     search.end("seconds")
@@ -150,15 +140,13 @@ def test_a_complete_solution_dropped_from_the_beam_still_counts():
     assert search.outcome().chosen.text == "A"
 
 
-@pytest.mark.parametrize("make", [lambda **o: beam(width=2, k=2, **o), lambda **o: dvts(width=2, k=2, **o)])
+@pytest.mark.parametrize("make", [beam, dvts])
 def test_a_spent_budget_completes_the_best_prefix(make):
-    done = play(make(limits=SearchLimits(expansions=3, finish_tokens=5)), RandomWorld(5, ending=0.0))
+    limits = SearchLimits(expansions=3, finish_tokens=5)
+    done = play(make(width=2, k=2, limits=limits), RandomWorld(5, ending=0.0))
     outcome = done.outcome()
-    assert (outcome.stopped, outcome.chosen.forced) == ("expansions", True)
-    assert done.cost.completions == 1
-    going = [node for node in done.tree if node.depth == 2]
-    beams = sorted(going, key=lambda node: -node.value)
-    assert outcome.chosen.parent in {node.id for node in beams}
+    assert (outcome.stopped, outcome.chosen.forced, done.cost.completions) == ("expansions", True, 1)
+    assert done.tree[outcome.chosen.parent].depth == 2
 
 
 def test_where_nothing_follows_a_subtree_ends():

@@ -15,7 +15,7 @@ from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import Continuation, SearchLimits
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
-from support.search_models import RandomWorld, play, state_of
+from support.search_models import RandomWorld, play, seeds, state_of
 
 MAKE = {
     "best-first": lambda seed, **o: AStarSearch(AStarOptions(k=3, beam_pop=2, m=2, **o)),
@@ -32,7 +32,6 @@ MAKE = {
     "gibbs": lambda seed, **o: ParticleFilter(ParticleOptions(n=3, iterations=3, **o), Random(seed)),
 }
 ALL = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
-seeds = st.integers(0, 10**6)
 
 
 def world(seed):

@@ -62,7 +62,7 @@ def test_what_holds_for_the_reference(seed, n, iterations, mode):
             search.tell(expand.node, world(search, expand))
     tree = search.tree
     assert len(search.records) == roots == iterations
-    assert len(set(world.served)) == len(world.served)
+    world.assert_no_sample_is_requested_twice()
     for before, record in zip(search.records, search.records[1:], strict=False):
         reference = tree.path(tree[record.nodes[-1]])
         originals = [tree[node.copied_from] for node in reference]

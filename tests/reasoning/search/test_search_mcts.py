@@ -19,7 +19,6 @@ from support.mcts_cases import (
     name,
     resampling,
     search,
-    seeds,
     some_options,
     steps,
     subtree,
@@ -27,7 +26,7 @@ from support.mcts_cases import (
     with_rewards,
     worlds,
 )
-from support.search_models import FixedTree, RandomWorld, play
+from support.search_models import FixedTree, RandomWorld, play, seeds
 from support.tree_search_model import RaggedWorld
 
 # -- mass
@@ -238,13 +237,9 @@ def test_solutions_without_a_reward_come_after_those_that_have_one():
 
 
 def test_at_the_last_depth_as_many_final_answers_as_steps_are_requested():
-    endless, finishing = RandomWorld(4, ending=0.0), []
-    done = search(k=3, max_depth=3, expansions=30, limits=SearchLimits(finish_tokens=7))
-    while batch := done.ask():
-        for expand in batch:
-            if expand.finish:
-                finishing.append((done.tree[expand.node].depth, expand.n, expand.max_tokens, expand.score))
-            done.tell(expand, endless(done, expand))
+    endless = RandomWorld(4, ending=0.0)
+    done = play(search(k=3, max_depth=3, expansions=30, limits=SearchLimits(finish_tokens=7)), endless)
+    finishing = endless.final_answers(done)
     assert set(finishing) == {(2, 3, 7, "all")}
     assert done.cost.completions == len(finishing) > 0
     assert done.cost.completions + done.cost.expansions == len(done.selected)

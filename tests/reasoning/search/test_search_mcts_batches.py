@@ -14,14 +14,13 @@ from support.mcts_cases import (
     name,
     resampling,
     search,
-    seeds,
     some_options,
     steps,
     uniform,
     with_rewards,
     worlds,
 )
-from support.search_models import RandomWorld, as_requested, play, state_of
+from support.search_models import RandomWorld, as_requested, assert_within, play, seeds, some_limits, state_of
 from support.tree_search_model import RaggedWorld
 
 # -- duplicates and resampling
@@ -206,18 +205,7 @@ def test_a_batch_is_cut_to_what_the_limits_allow():
         assert (sizes, done.outcome().stopped) == ([1, 2, 1, -1], stopped)
 
 
-@given(
-    worlds,
-    some_options,
-    st.builds(
-        SearchLimits,
-        gen_tokens=st.none() | st.integers(20, 200),
-        prm_passes=st.none() | st.integers(0, 30),
-        expansions=st.none() | st.integers(0, 15),
-        finish_tokens=st.integers(1, 20),
-        min_step_tokens=st.integers(1, 9),
-    ),
-)
+@given(worlds, some_options, some_limits)
 @settings(max_examples=200)
 def test_limits_hold_with_resampled_duplicates(world, options, limits):
     done, serve = search(**options, limits=limits, max_step_tokens=9), resampling(world)
@@ -231,10 +219,8 @@ def test_limits_hold_with_resampled_duplicates(world, options, limits):
         if limits.gen_tokens is not None and not done.stopped:
             assert limits.gen_tokens - spent >= limits.finish_tokens  # a final answer can always be requested
     assert spent == done.cost.gen_tokens
-    assert limits.gen_tokens is None or spent <= limits.gen_tokens
-    assert limits.expansions is None or done.cost.expansions <= limits.expansions
-    assert limits.prm_passes is None or done.cost.prm_passes <= limits.prm_passes
-    assert len(set(world.served)) == len(world.served)
+    assert_within(limits, done.cost)
+    world.assert_no_sample_is_requested_twice()
 
 
 def test_resampling_does_not_depend_on_results_of_other_requests():

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.search.core import Continuation, SearchLimits
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions, effective_size, log_level, softmax
-from support.search_models import RandomWorld, executions, play
-
-seeds = st.integers(0, 10**6)
+from support.search_models import RandomWorld, executions, play, random_worlds, seeds
 
 
 def particles(rng=None, **options):
@@ -88,14 +86,6 @@ def test_unbiased_with_solutions_of_several_lengths_only_if_the_stopped_weigh_on
 
 # -- one population
 
-worlds = st.builds(
-    RandomWorld,
-    seeds,
-    words=st.sampled_from([2, 8]),
-    blank=st.sampled_from([0.0, 0.3]),
-    unscored=st.sampled_from([0.0, 0.4, 1.0]),
-    ending=st.sampled_from([0.1, 0.5]),
-)
 some_options = st.fixed_dictionaries(
     {
         "n": st.integers(1, 6),
@@ -109,7 +99,7 @@ some_options = st.fixed_dictionaries(
 )
 
 
-@given(worlds, some_options, seeds)
+@given(random_worlds(unscored=[0.0, 0.4, 1.0], ending=[0.1, 0.5]), some_options, seeds)
 def test_lineage_and_ledger(world, options, seed):
     search = particles(Random(seed), **options)
     active = []
@@ -141,7 +131,7 @@ def test_lineage_and_ledger(world, options, seed):
     assert search.cost.prm_passes == sum(node.score is not None for node in born)
     if world.unscored == 0:
         assert search.cost.prm_passes == sum(active) - sum(not node.text.strip() for node in born if not node.forced)
-    assert len(set(world.served)) == len(world.served)
+    world.assert_no_sample_is_requested_twice()
     outcome = search.outcome()
     assert outcome.stopped == "done"
     assert outcome.chosen.terminal
@@ -184,12 +174,9 @@ def test_telescoped_weights_follow_only_the_last_score(seed):
 @given(seeds)
 @settings(max_examples=20)
 def test_one_particle_is_plain_sampling(seed):
-    search = play(particles(Random(0), n=1, max_depth=99), RandomWorld(seed))
-    prefix, terminal, world = "", False, RandomWorld(seed)
-    while not terminal:
-        step = world.sample(prefix, 0, type("Ask", (), {"finish": False, "max_tokens": 512}))
-        prefix, terminal = prefix + step.text, step.terminal
-    assert search.tree.text(search.outcome().chosen.id) == prefix
+    world = RandomWorld(seed)
+    search = play(particles(Random(0), n=1, max_depth=99), world)
+    assert search.tree.steps(search.outcome().chosen.id) == [step.text for step in world.chain()]
     assert search.outcome().weights == (1.0,)
 
 
@@ -206,17 +193,16 @@ def test_constant_scores_with_systematic_resampling_run_side_by_side():
     assert all(particle_step.ancestors == list(range(6)) for particle_step in search.records[0].steps)
 
 
-def told(search, *scores, terminal=False):
+def told(search, *scores):
     (expand,) = search.ask()
-    search.tell(expand.node, [Continuation(f"{i}\n\n", 1, terminal, r) for i, r in enumerate(scores)])
+    search.tell(expand.node, [Continuation(f"{i}\n\n", 1, False, r) for i, r in enumerate(scores)])
 
 
 def test_a_missing_score_is_the_mean_potential_of_its_step():
     search = particles(n=3)
     told(search, 0.9, None, 0.6)
-    logits = [log_level(0.9, "logit"), log_level(0.6, "logit")]
-    mean = sum(logits) / 2
-    assert [node.log_g for node in list(search.tree)[1:]] == pytest.approx([logits[0], mean, logits[1]])
+    first, last = log_level(0.9, "logit"), log_level(0.6, "logit")
+    assert [node.log_g for node in list(search.tree)[1:]] == pytest.approx([first, (first + last) / 2, last])
     assert search.cost.unscored == 1
 
 
@@ -230,13 +216,12 @@ def test_a_step_without_any_score_is_not_resampled():
 
 
 def test_the_entropic_temperature_softens_only_early_steps():
-    high = {"0\n\n": 0.9999}
-    search = particles(n=4, entropic="size", max_depth=8)
-    told(search, *(high.get(f"{i}\n\n", 0.1) for i in range(4)))
-    assert search.steps[0].tau > 2
-    assert max(search.steps[0].theta) < max(softmax([log_level(r, "logit") for r in (0.9999, 0.1, 0.1, 0.1)]))
-    late = particles(n=4, entropic="size", max_depth=2)
-    told(late, 0.9999, 0.1, 0.1, 0.1)
+    scores = (0.9999, 0.1, 0.1, 0.1)
+    early, late = (particles(n=4, entropic="size", max_depth=depth) for depth in (8, 2))
+    for search in (early, late):
+        told(search, *scores)
+    assert early.steps[0].tau > 2
+    assert max(early.steps[0].theta) < max(softmax([log_level(r, "logit") for r in scores]))
     assert late.steps[0].tau == 1
 
 
