@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import UserError
+from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
@@ -31,28 +32,31 @@ VOTES = arm("self-consistency", line(0.0, 1.0), 60, parameters={"n": 3, "max_tok
 FILE = auto_file(COT, VOTES)
 
 
+MODEL = ScriptedModel(replies(REPLY))
+RECORDED = ReplayModel(MODEL.name, MODEL.identity, MODEL.capabilities)
+
+
 class Silent(ScriptedModel):
     """Shows no distribution of a token."""
 
     async def next_token(self, prompts, top=20):
-        from reason.core.errors import CapabilityMissing
-
         raise CapabilityMissing("top_logprobs", self.name)
 
 
 class Harness:
     def __init__(self, store, folder):
-        self.store, self.folder = store, folder
+        self.store, self.folder, self.file = store, folder, None
 
-    def write(self, file, name="auto.json"):
-        path = self.folder / name
-        save_router_file(file, path)
-        return str(path)
+    def write(self, file):
+        """Save a router file, which following runs use."""
+        self.file = str(self.folder / "auto.json")
+        save_router_file(file, Path(self.file))
 
-    async def solve(self, question, parameters, *, main=None, small=None, embedding=None, name="r", **kept):
+    async def solve(self, question, *, price=None, main=None, small=None, embedding=None, name="r", **kept):
         main = main or ScriptedModel(replies(REPLY))
         budget = Budget(**kept.pop("budget", {}))
-        strategy, complete = create_strategy("auto", parameters)
+        given = {"router": self.file, "price": price}
+        strategy, complete = create_strategy("auto", {key: value for key, value in given.items() if value is not None})
         config = RunConfig(
             question=question, strategy="auto", parameters=complete, models={"main": main.name}, budget=budget, seed=7
         )
@@ -78,11 +82,11 @@ def harness(store, tmp_path):
 
 
 async def test_best_arm_answers_and_the_reason_is_noted(harness):
-    file = harness.write(FILE)
-    short = await harness.solve(SHORT, {"router": file})
+    harness.write(FILE)
+    short = await harness.solve(SHORT)
     assert short.notes["selected_strategy"] == "cot max_tokens=30"
     assert (short.best.answer, len(short.candidates)) == ("4", 1)
-    long = await harness.solve(LONG, {"router": file}, name="long")
+    long = await harness.solve(LONG, name="long")
     assert long.notes["selected_strategy"] == "self-consistency n=3 max_tokens=30"
     assert len(long.candidates) == 3
     assert long.confidence == 1  # the arm's own
@@ -97,31 +101,31 @@ async def test_best_arm_answers_and_the_reason_is_noted(harness):
 
 
 async def test_price_of_the_file_can_be_overridden(harness):
-    file = harness.write(FILE)
-    free = await harness.solve(LONG, {"router": file, "price": 0.0})
+    harness.write(FILE)
+    free = await harness.solve(LONG, price=0.0)
     assert free.notes["selected_strategy"] == VOTES.label
-    dear = await harness.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
+    dear = await harness.solve(LONG, price=1000.0, name="dear")
     assert dear.notes["selected_strategy"] == COT.label
     assert harness.chosen[0]["price"] == 1000.0
 
 
 async def test_without_a_file_cot_answers_with_a_note(harness):
-    found = await harness.solve(SHORT, {})
+    found = await harness.solve(SHORT)
     assert found.best.answer == "4"
     assert found.notes["selected_strategy"] == "cot"
     assert harness.run.degraded == ["cot was taken: no auto-router file"]
 
 
 async def test_file_of_another_model_is_not_used(harness):
-    file = harness.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
-    found = await harness.solve(LONG, {"router": file})
+    harness.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
+    found = await harness.solve(LONG)
     assert found.notes["selected_strategy"] == "cot"
     assert "its main model is other@1, and this one is scripted@1" in harness.run.degraded[0]
 
 
 async def test_run_does_not_resume_with_another_file(harness):
-    file = harness.write(FILE)
-    _, noted = create_strategy("auto", {"router": file})
+    harness.write(FILE)
+    _, noted = create_strategy("auto", {"router": harness.file})
     assert noted["router_digest"] == FILE.digest
     harness.write(FILE.model_copy(update={"price": 0.5}))
     with pytest.raises(UserError, match="has changed since the run started"):
@@ -131,13 +135,13 @@ async def test_run_does_not_resume_with_another_file(harness):
 
 
 async def test_arm_beyond_the_budget_is_not_selected(harness):
-    file = harness.write(FILE)
-    found = await harness.solve(LONG, {"router": file}, budget={"tokens": 40})
+    harness.write(FILE)
+    found = await harness.solve(LONG, budget={"tokens": 40})
     assert found.notes["selected_strategy"] == COT.label
     (told,) = harness.chosen
     assert told["arms"][0]["refused"] == "it needs about 60 tokens, and 40 are left"
     assert harness.run.ledger.usage().completion_tokens <= 40
-    none = await harness.solve(LONG, {"router": file}, budget={"tokens": 10}, name="none")
+    none = await harness.solve(LONG, budget={"tokens": 10}, name="none")
     assert none.notes["selected_strategy"] == "cot"
     assert none.stopped == "budget"
     assert "no arm of the router" in harness.run.degraded[0]
@@ -150,14 +154,12 @@ async def test_limits_hold_and_replay_is_identical(harness, limit):
         arm("self-consistency", line(0.0, 1.0, 0.0), 60, parameters={"n": 3, "max_tokens": 30}),
         space=SPACE,
     )
-    file = harness.write(arms)
-    found = await harness.solve(LONG, {"router": file}, budget=limit)
+    harness.write(arms)
+    found = await harness.solve(LONG, budget=limit)
     usage = harness.run.ledger.usage()
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
-    model = ScriptedModel(replies(REPLY))
-    recorded = ReplayModel(model.name, model.identity, model.capabilities)
-    again = await harness.solve(LONG, {"router": file}, main=recorded, budget=limit, recording=False)
+    again = await harness.solve(LONG, main=RECORDED, budget=limit, recording=False)
     assert again == found
 
 
@@ -165,14 +167,14 @@ async def test_arm_of_the_small_model_uses_the_small_model(harness):
     small = ScriptedModel(replies("The answer is 5."), name="little")
     own = arm("cot", line(3.0, 0.0), 20, parameters={"max_tokens": 30}, role="small")
     trained = trained_on(engines={"main": "scripted@1", "small": "little@1"})
-    file = harness.write(auto_file(own, VOTES, trained=trained))
-    found = await harness.solve(SHORT, {"router": file}, small=small)
+    harness.write(auto_file(own, VOTES, trained=trained))
+    found = await harness.solve(SHORT, small=small)
     assert (found.notes["selected_strategy"], found.best.answer) == ("cot max_tokens=30, small", "5")
     assert list(harness.run.ledger.usage().by_role) == ["small:little"]
-    alone = await harness.solve(SHORT, {"router": file}, name="alone")
+    alone = await harness.solve(SHORT, name="alone")
     assert alone.notes["selected_strategy"] == VOTES.label
     assert harness.chosen[0]["arms"][0]["refused"] == "there is no small model"
-    other = await harness.solve(SHORT, {"router": file}, small=ScriptedModel(replies(REPLY), name="else"), name="other")
+    other = await harness.solve(SHORT, small=ScriptedModel(replies(REPLY), name="else"), name="other")
     assert other.notes["selected_strategy"] == VOTES.label
     assert harness.chosen[0]["arms"][0]["refused"] == "its small model is little@1, and this one is else@1"
 
@@ -181,8 +183,8 @@ async def test_arms_that_cannot_run_are_skipped(harness):
     needs = arm("best-of-n", line(5.0, 0.0), 20, needs=("reward",))
     gone = arm("cot", line(4.0, 0.0), 20).model_copy(update={"strategy": "gone", "label": "gone"})
     loop = arm("cot", line(3.0, 0.0), 20).model_copy(update={"strategy": "auto", "label": "auto", "parameters": {}})
-    file = harness.write(auto_file(needs, gone, loop, COT))
-    found = await harness.solve(SHORT, {"router": file})
+    harness.write(auto_file(needs, gone, loop, COT))
+    found = await harness.solve(SHORT)
     assert found.notes["selected_strategy"] == COT.label
     why = {a["arm"]: a["refused"] for a in harness.chosen[0]["arms"]}
     assert why[needs.label] == "there is no reward model"
@@ -191,8 +193,8 @@ async def test_arms_that_cannot_run_are_skipped(harness):
 
 
 async def test_training_question_is_reported(harness):
-    file = harness.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
-    await harness.solve(SHORT, {"router": file})
+    harness.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
+    await harness.solve(SHORT)
     assert harness.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
 
 
@@ -203,18 +205,18 @@ async def test_entropy_is_measured_if_the_file_uses_it(harness):
         arm("self-consistency", line(0.0, 0.0, 1.0), 60, parameters={"n": 3, "max_tokens": 30}),
         space=SPACE.model_copy(update={"means": (4.0, 0.3)}),
     )
-    file = harness.write(by_entropy)
-    sure = await harness.solve(SHORT, {"router": file}, name="sure")
+    harness.write(by_entropy)
+    sure = await harness.solve(SHORT, name="sure")
     assert sure.notes["selected_strategy"] == COT.label
     assert f"{ENTROPY} +1.20" in harness.chosen[0]["why"]  # an entropy of 0 is 1.2 deviations below the mean
     assert harness.run.ledger.usage().model_calls == 2
-    found = await harness.solve(SHORT, {"router": file}, main=unsure, name="unsure")
+    found = await harness.solve(SHORT, main=unsure, name="unsure")
     assert found.notes["selected_strategy"] == VOTES.label
-    hidden = await harness.solve(SHORT, {"router": file}, main=Silent(replies(REPLY)), name="hidden")
+    hidden = await harness.solve(SHORT, main=Silent(replies(REPLY)), name="hidden")
     assert hidden.best.answer == "4"
     assert harness.run.degraded == [f"the {ENTROPY} is not available for this question, and counts as average"]
     # one call alone: it is kept for the answer
-    last = await harness.solve(SHORT, {"router": file}, budget={"calls": 1}, name="last")
+    last = await harness.solve(SHORT, budget={"calls": 1}, name="last")
     assert last.best.answer == "4"
 
 
@@ -232,16 +234,14 @@ async def test_embedding_is_a_feature_and_replay_needs_no_model(harness):
         spreads=(0.5,),
     )
     like = VOTES.model_copy(update={"right": VOTES.right.model_copy(update={"named": (0.0,), "components": (2.0,)})})
-    file = harness.write(auto_file(COT, like, space=space))
-    found = await harness.solve(SHORT, {"router": file}, embedding=words)
+    harness.write(auto_file(COT, like, space=space))
+    found = await harness.solve(SHORT, embedding=words)
     assert found.notes["selected_strategy"] == VOTES.label
     assert "embedding +4.00" in harness.chosen[0]["why"]
-    model = ScriptedModel(replies(REPLY))
-    recorded = ReplayModel(model.name, model.identity, model.capabilities)
     absent = ReplayEmbedding(words.name, words.identity, 53, None)
-    assert await harness.solve(SHORT, {"router": file}, main=recorded, embedding=absent, recording=False) == found
+    assert await harness.solve(SHORT, main=RECORDED, embedding=absent, recording=False) == found
     other = WordVectors(dimension=53, identity="words-2")
-    await harness.solve(SHORT, {"router": file}, embedding=other, name="other")
+    await harness.solve(SHORT, embedding=other, name="other")
     assert harness.run.degraded == [
         "the embedding of test/words is not available for this question, and counts as average"
     ]

@@ -142,31 +142,23 @@ async def test_calibration_map_is_applied_before_the_threshold(store, tmp_path):
 
 async def test_maps_of_other_strategies_are_rejected(store, tmp_path):
     runs = two_models(store)
-    for number, (changed, why) in enumerate(
-        (
-            ({"strategy": "rpc"}, "fitted to strategy 'rpc', and the small model answers by 'self-consistency'"),
-            ({"engines": {"main": "s/large@1"}}, "not to the small model s/small"),
-            ({"verify": ("davinci",)}, "fitted to answers verified by davinci"),
-        )
+    for changed, why in (
+        ({"strategy": "rpc"}, "fitted to strategy 'rpc', and the small model answers by 'self-consistency'"),
+        ({"engines": {"main": "s/large@1"}}, "not to the small model s/small"),
+        ({"verify": ("davinci",)}, "fitted to answers verified by davinci"),
     ):
         with pytest.raises(UserError, match=why):
-            await solve(runs, f"{number}", **map_of(tmp_path, **changed))
+            await solve(runs, **map_of(tmp_path, **changed))
     with pytest.raises(DataError, match="there is no calibration map"):
         await solve(runs, "gone", calibration=str(tmp_path / "none.json"))
     with pytest.raises(UserError, match="a calibration map is of stated confidences"):
         await solve(runs, "likelihood", confidence="likelihood", **map_of(tmp_path))
     await solve(runs, "other", **{**map_of(tmp_path), "first_parameters": {"n": 4}})
-    assert runs.run.degraded == [f"the calibration map {answer_map()} was fitted with other parameters: {N_6_4}"]
+    name = make_map().model_copy(update={"name": "map"})
+    assert runs.run.degraded == [f"the calibration map {name} was fitted with other parameters: n was 6 and is 4"]
     await solve(runs, "effort", **map_of(tmp_path, effort="high"))
     (told,) = runs.run.degraded
     assert told.endswith("was fitted with other parameters: effort was high and is None")
-
-
-N_6_4 = "n was 6 and is 4"
-
-
-def answer_map():
-    return make_map().model_copy(update={"name": "map"})
 
 
 def test_changed_map_stops_a_resumed_run(tmp_path):
@@ -186,21 +178,21 @@ def test_inner_parameters_are_checked_and_noted():
     _, complete = create_strategy("cascade", {"first_parameters": {"n": 3}})
     assert complete["first_parameters"] == create_strategy("self-consistency", {"n": 3})[1]
     assert complete["then_parameters"] == create_strategy("cot", {})[1]
-    with pytest.raises(UnknownName, match="unknown strategy 'cott'"):
-        create_strategy("cascade", {"then": "cott"})
-    with pytest.raises(UnknownName, match="unknown cot parameter 'n'"):
-        create_strategy("cascade", {"then_parameters": {"n": 3}})
-    with pytest.raises(UserError, match="temperature"):
-        create_strategy("cascade", {"first_parameters": {"temperature": -1}})
-    with pytest.raises(UserError, match="first"):
-        create_strategy("cascade", {"first": 3})
+    for error, why, given in (
+        (UnknownName, "unknown strategy 'cott'", {"then": "cott"}),
+        (UnknownName, "unknown cot parameter 'n'", {"then_parameters": {"n": 3}}),
+        (UserError, "temperature", {"first_parameters": {"temperature": -1}}),
+        (UserError, "first", {"first": 3}),
+    ):
+        with pytest.raises(error, match=why):
+            create_strategy("cascade", given)
 
 
 @pytest.mark.parametrize("name", ["cascade", "auto"])
-def test_nested_routers_are_rejected(name):
-    for role in ("first", "then"):
-        with pytest.raises(UserError, match=f"cascade cannot hand a question on to {name}"):
-            create_strategy("cascade", {role: name})
+@pytest.mark.parametrize("role", ["first", "then"])
+def test_nested_routers_are_rejected(role, name):
+    with pytest.raises(UserError, match=f"cascade cannot hand a question on to {name}"):
+        create_strategy("cascade", {role: name})
 
 
 async def test_missing_capability_is_reported_before_any_call(store):

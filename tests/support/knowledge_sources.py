@@ -13,6 +13,7 @@ from reason.core.messages import Usage
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.knowledge import Snippet
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
 
 
 class ScriptedKnowledgeSource:
@@ -84,6 +85,10 @@ class KnowledgeRuns:
             self.begun.add(name)
         self.sink = MemorySink()
         return Run(name, config, self.store, sinks=[self.sink], recording=recording)
+
+    async def client(self, *sources, name="r", **options):
+        """A client of these sources in a run that is begun or resumed."""
+        return KnowledgeClient(sources, await self.run(name, **options))
 
     def notes(self, name):
         return [e.data for e in self.sink.of_type("strategy.note") if e.name == name]

@@ -20,84 +20,58 @@ QUESTION = (
     "A ferry has room for 18 cars. It crosses 7 times before noon and 5 times after noon, always full, except that 4 "
     "places stay empty on the last crossing. Each car pays 6 euros. How many euros does the ferry take that day?"
 )
-Step = tuple[str, int, float]
-"""Text, tokens, score; a text that announces the answer is complete."""
+EXPANSIONS = """
+node 0, 0 discarded
+27 0.93 First, count the crossings: 7 before noon and 5 after noon make 7 + 5 = 12 crossings.|
+16 0.88 Before noon the ferry carries 7 * 18 = 126 cars.|
+15 0.07 The ferry makes 7 * 5 = 35 crossings that day.|
+26 0.04 Let me find how many cars fit on the ferry on one day: 18 + 7 + 5 = 30 cars.|
+node 1, 1 discarded
+22 0.91 With 18 cars each time, that would be 12 * 18 = 216 cars.|
+19 0.22 On 12 crossings the ferry carries 12 * 18 = 206 cars.|
+22 0.87 The last crossing carries 18 - 4 = 14 cars, the other 11 are full.|
+node 5, 0 discarded
+23 0.12 On the last crossing 4 places stay empty, so 216 + 4 = 220 cars pay.|
+22 0.41 Each car pays 6 euros, so the ferry takes 216 * 6 = 1296 euros.|
+23 0.86 The last crossing has 4 empty places, so 216 - 4 = 212 cars pay.|
+23 0.09 Now subtract the empty places of every crossing: 216 - 12 * 4 = 168 cars.|
+node 2, 1 discarded
+30 0.84 After noon it carries 5 * 18 = 90 cars, but 4 fewer at the end: 90 - 4 = 86 cars.|
+15 0.15 After noon it carries 5 * 18 = 80 cars.|
+16 0.71 So it takes 126 * 6 = 756 euros before noon.|
+node 7, 1 discarded
+29 0.83 11 * 18 = 198 cars on the full crossings, and 198 + 14 = 212 cars in all.|
+18 0.18 11 * 18 + 14 = 198 + 14 = 202 cars.|
+15 0.03 So 11 + 14 = 25 cars are carried that day.|
+node 12, 1 discarded
+33 0.80 That makes 126 + 86 = 212 cars, which pay 212 * 6 = 1272 euros.|The answer is 1272.
+9 0.13 126 + 86 = 202 cars.|
+17 0.19 126 + 86 = 212, and 212 - 4 = 208 cars pay.|
+node 10, 1 discarded
+25 0.95 212 cars at 6 euros make 212 * 6 = 1272 euros.|The answer is 1272.
+17 0.16 212 * 6 = 1262.|The answer is 1262.
+18 0.05 Each car pays 6 euros: 212 / 6 is about 35 euros.|
+"""
+"""Expanded nodes; below each its kept continuations: tokens, score, text, with | for a blank line."""
 
-EXPANSIONS: tuple[tuple[int, int, tuple[Step, ...]], ...] = (
-    # node, continuations discarded, continuations kept
-    (
-        0,
-        0,
-        (
-            ("First, count the crossings: 7 before noon and 5 after noon make 7 + 5 = 12 crossings.\n\n", 27, 0.93),
-            ("Before noon the ferry carries 7 * 18 = 126 cars.\n\n", 16, 0.88),
-            ("The ferry makes 7 * 5 = 35 crossings that day.\n\n", 15, 0.07),
-            ("Let me find how many cars fit on the ferry on one day: 18 + 7 + 5 = 30 cars.\n\n", 26, 0.04),
-        ),
-    ),
-    (
-        1,
-        1,
-        (
-            ("With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n", 22, 0.91),
-            ("On 12 crossings the ferry carries 12 * 18 = 206 cars.\n\n", 19, 0.22),
-            ("The last crossing carries 18 - 4 = 14 cars, the other 11 are full.\n\n", 22, 0.87),
-        ),
-    ),
-    (
-        5,
-        0,
-        (
-            ("On the last crossing 4 places stay empty, so 216 + 4 = 220 cars pay.\n\n", 23, 0.12),
-            ("Each car pays 6 euros, so the ferry takes 216 * 6 = 1296 euros.\n\n", 22, 0.41),
-            ("The last crossing has 4 empty places, so 216 - 4 = 212 cars pay.\n\n", 23, 0.86),
-            ("Now subtract the empty places of every crossing: 216 - 12 * 4 = 168 cars.\n\n", 23, 0.09),
-        ),
-    ),
-    (
-        2,
-        1,
-        (
-            ("After noon it carries 5 * 18 = 90 cars, but 4 fewer at the end: 90 - 4 = 86 cars.\n\n", 30, 0.84),
-            ("After noon it carries 5 * 18 = 80 cars.\n\n", 15, 0.15),
-            ("So it takes 126 * 6 = 756 euros before noon.\n\n", 16, 0.71),
-        ),
-    ),
-    (
-        7,
-        1,
-        (
-            ("11 * 18 = 198 cars on the full crossings, and 198 + 14 = 212 cars in all.\n\n", 29, 0.83),
-            ("11 * 18 + 14 = 198 + 14 = 202 cars.\n\n", 18, 0.18),
-            ("So 11 + 14 = 25 cars are carried that day.\n\n", 15, 0.03),
-        ),
-    ),
-    (
-        12,
-        1,
-        (
-            ("That makes 126 + 86 = 212 cars, which pay 212 * 6 = 1272 euros.\n\nThe answer is 1272.", 33, 0.80),
-            ("126 + 86 = 202 cars.\n\n", 9, 0.13),
-            ("126 + 86 = 212, and 212 - 4 = 208 cars pay.\n\n", 17, 0.19),
-        ),
-    ),
-    (
-        10,
-        1,
-        (
-            ("212 cars at 6 euros make 212 * 6 = 1272 euros.\n\nThe answer is 1272.", 25, 0.95),
-            ("212 * 6 = 1262.\n\nThe answer is 1262.", 17, 0.16),
-            ("Each car pays 6 euros: 212 / 6 is about 35 euros.\n\n", 18, 0.05),
-        ),
-    ),
-)
+
+def read_expansions() -> list[tuple[int, int, list[tuple[str, int, float]]]]:
+    """(node, continuations discarded, (text, tokens, score) of those kept); a text with an answer is complete."""
+    expansions: list[tuple[int, int, list[tuple[str, int, float]]]] = []
+    for line in EXPANSIONS.strip().splitlines():
+        first, second, text = line.split(" ", 2)
+        if first == "node":
+            expansions.append((int(second.rstrip(",")), int(text.split()[0]), []))
+        else:
+            expansions[-1][2].append((text.replace("|", "\n\n"), int(first), float(second)))
+    return expansions
 
 
 def search_events(name: str = "best-first", *, ended: bool = True) -> list[Event]:
     """The search alone, as a strategy would tell it, batch by batch."""
     nodes = [SearchNode(id=0, parent=None, depth=0)]
     events: list[Event] = []
-    for parent, discarded, steps in EXPANSIONS:
+    for parent, discarded, steps in read_expansions():
         told = [] if events else [nodes[0]]
         for text, tokens, score in steps:
             above = nodes[parent]

@@ -44,7 +44,7 @@ async def test_all_queries_of_all_sources_are_asked_at_once(runs):
 async def test_snippets_of_several_sources_are_fused_and_equal_texts_come_once(runs):
     one = ScriptedKnowledgeSource({"q": ["a", "b", "c"]}, name="one")
     two = ScriptedKnowledgeSource({"q": ["d", "  b\n", "e"]}, name="two")
-    (row,) = await KnowledgeClient([one, two], await runs.run()).query(["q"], 4)
+    (row,) = await (await runs.client(one, two)).query(["q"], 4)
     assert [s.text for s in row] == ["b", "a", "d", "c"]
     assert row[0].score == pytest.approx(2 / 62)
     assert row[0].source_name == "one"
@@ -52,7 +52,7 @@ async def test_snippets_of_several_sources_are_fused_and_equal_texts_come_once(r
 
 async def test_the_scores_of_a_single_source_are_its_own_and_k_bounds_it(runs):
     source = ScriptedKnowledgeSource({"q": [Snippet(text=str(i), source_id="", score=9.0 - i) for i in range(9)]})
-    (row,) = await KnowledgeClient([source], await runs.run()).query(["q"], 2)
+    (row,) = await (await runs.client(source)).query(["q"], 2)
     assert [(s.text, s.score) for s in row] == [("0", 9.0), ("1", 8.0)]
 
 
@@ -69,7 +69,7 @@ async def test_no_source_no_query_and_blank_queries_find_nothing(runs):
 @pytest.mark.parametrize("bad", [{"k": 0}, {"k": 1, "contexts": ["a", "b"]}])
 async def test_what_cannot_be_asked_is_refused(runs, bad):
     with pytest.raises(UserError):
-        await KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run()).query(["moon"], **bad)
+        await (await runs.client(ScriptedKnowledgeSource(FACTS))).query(["moon"], **bad)
 
 
 @pytest.mark.parametrize("bad", [{"timeout_s": 0}, {"timeout_s": float("nan")}])
@@ -126,7 +126,7 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
     try:
         runs = KnowledgeRuns(store)
         source = Faulty()
-        client = KnowledgeClient([source], await runs.run())
+        client = await runs.client(source)
         queries = [f"{kind} {i}" for i, kind in enumerate(kinds)]
         found = await client.query(queries, 3)
         expected = {"tenfold": ["the same"]}
@@ -149,7 +149,7 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
         # a resumed run, and a replay, go the same way and ask nothing
         for again in ({}, {"recording": False}):
             other = Faulty() if not again else RecordedSource(source.name, source.kind, source.identity)
-            client = KnowledgeClient([other], await runs.run(**again))
+            client = await runs.client(other, **again)
             assert texts(await client.query(queries, 3)) == texts(found)
             assert counters(client) == counts
             assert getattr(other, "asked", []) == []
@@ -183,7 +183,7 @@ async def test_a_failure_is_told_once_for_each_source_and_kind_and_counted_each_
 
 async def test_a_source_that_cannot_be_cancelled_is_left_behind(runs, clock):
     source = Faulty()
-    client = KnowledgeClient([source], await runs.run())
+    client = await runs.client(source)
     assert texts(await clock.run(client.query(["stubborn", "good"], 3))) == [[], ["fact of good"]]
     assert client.timeouts == 1
     (left,) = asyncio.all_tasks() - {asyncio.current_task()}
@@ -199,12 +199,12 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
         *(Snippet(text=f"n{i}", source_id="") for i in range(1000)),
     ]
     source = ScriptedKnowledgeSource({"q \ud800": nasty, "q ?": nasty})
-    client = KnowledgeClient([source], await runs.run())
+    client = await runs.client(source)
     (row,) = await client.query(["q \ud800"], 500)
     assert [len(row[0].text), len(row[0].source_id), row[0].score] == [20_000, 1000, 0.0]
     assert (row[1].text, row[1].source_id, row[1].score) == ("half ? pair \0", "?", 0.0)
     assert len(row) == 99  # of the first hundred, one is blank
-    again = KnowledgeClient([RecordedSource(source.name, source.kind, source.identity)], await runs.run())
+    again = await runs.client(RecordedSource(source.name, source.kind, source.identity))
     assert await again.query(["q \ud800"], 500) == [row]
 
 
@@ -213,7 +213,7 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
 
 async def test_equal_queries_are_asked_once(runs):
     source = ScriptedKnowledgeSource(FACTS)
-    client = KnowledgeClient([source], await runs.run())
+    client = await runs.client(source)
     for _ in range(2):
         assert texts(await client.query(["moon", "sun", "moon"], 3)) == [FACTS["moon"], FACTS["sun"], FACTS["moon"]]
     assert source.texts == ["moon", "sun"]
@@ -222,11 +222,11 @@ async def test_equal_queries_are_asked_once(runs):
 
 async def test_what_is_asked_names_the_reply(runs):
     source = ScriptedKnowledgeSource(FACTS)
-    client = KnowledgeClient([source], await runs.run())
+    client = await runs.client(source)
     await client.query(["moon"], 3)
     await client.query(["moon"], 2)
     await client.query(["moon"], 3, ["context"])
-    await KnowledgeClient([ScriptedKnowledgeSource(FACTS, identity="other")], await runs.run()).query(["moon"], 3)
+    await (await runs.client(ScriptedKnowledgeSource(FACTS, identity="other"))).query(["moon"], 3)
     assert len(source.asked) == 3
     assert len(await runs.store.list_calls("r")) == 4
     (call,) = [c for c in await runs.store.list_calls("r") if c.request["context"]]
@@ -236,22 +236,22 @@ async def test_what_is_asked_names_the_reply(runs):
 
 async def test_other_runs_are_answered_when_asked_for_but_never_by_a_failure(runs, clock):
     first = Faulty()
-    await clock.run(KnowledgeClient([first], await runs.run("first")).query(["good", "raise", "hang"], 3))
+    await clock.run((await runs.client(first, name="first")).query(["good", "raise", "hang"], 3))
     second = Faulty()
-    client = KnowledgeClient([second], await runs.run("second", reuse="store"))
+    client = await runs.client(second, name="second", reuse="store")
     assert texts(await clock.run(client.query(["good", "raise", "hang"], 3))) == [["fact of good"], [], []]
     assert second.texts == ["raise", "hang"]
     await runs.store.delete_run("first")
     third = RecordedSource(second.name, second.kind, second.identity)
-    replay = KnowledgeClient([third], await runs.run("second", recording=False))
+    replay = await runs.client(third, name="second", recording=False)
     assert texts(await clock.run(replay.query(["good", "raise", "hang"], 3))) == [["fact of good"], [], []]
     fourth = Faulty()
-    await clock.run(KnowledgeClient([fourth], await runs.run("second", reuse="none")).query(["good"], 3))
+    await clock.run((await runs.client(fourth, name="second", reuse="none")).query(["good"], 3))
     assert fourth.texts == ["good"]
 
 
 async def test_a_replay_that_asks_for_something_new_ends(runs):
-    await KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run()).query(["moon"], 3)
+    await (await runs.client(ScriptedKnowledgeSource(FACTS))).query(["moon"], 3)
     before = len(await runs.store.list_calls("r"))
     run = await runs.run(recording=False)
     recorded = RecordedSource("scripted", "python", "scripted@1")
@@ -267,7 +267,7 @@ async def test_a_replay_that_asks_for_something_new_ends(runs):
 
 async def test_errors_of_a_sources_own_store_and_budget_are_its_own(runs):
     source = ScriptedKnowledgeSource({"a": StoreError("its file is locked"), "b": BudgetExceeded("tokens", 1, 1)})
-    client = KnowledgeClient([source], await runs.run())
+    client = await runs.client(source)
     assert await client.query(["a", "b"], 3) == [[], []]
     assert client.errors == 2
 
@@ -290,7 +290,7 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs, clock):
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
     assert not runs.notes("knowledge.failed")
     resumed = Faulty()
-    client = KnowledgeClient([resumed], await runs.run())
+    client = await runs.client(resumed)
     assert texts(await clock.run(client.query(["good", "hang"], 3))) == [["fact of good"], []]
     assert resumed.texts == ["hang"]
 
@@ -300,7 +300,7 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs, clock):
 
 async def test_queries_in_flight_are_bounded(runs):
     source = ScriptedKnowledgeSource(FACTS, step=lambda: asyncio.sleep(0.001))
-    await KnowledgeClient([source], await runs.run()).query([f"q{i}" for i in range(40)], 1)
+    await (await runs.client(source)).query([f"q{i}" for i in range(40)], 1)
     assert source.most_running == 16
 
 
@@ -319,7 +319,7 @@ async def test_the_time_limit_of_the_run_holds_and_what_came_is_kept(runs, clock
 
 
 async def test_the_store_decides_and_its_failure_is_not_the_sources(runs):
-    client = KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run())
+    client = await runs.client(ScriptedKnowledgeSource(FACTS))
     await runs.store.aclose()
     with pytest.raises(StoreError):
         await client.query(["moon"], 3)

@@ -75,36 +75,56 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-async def asked(index: Path, embedding: Any = None, k: int = 5) -> list[list[tuple[str, str, float]]]:
-    async def opener(_name: str | None) -> Any:
-        return embedding
+class Index:
+    """An index of the fixture's documents, and what it answers to the claims: (id, text, score) of each passage."""
 
-    retriever = await load_index(index, None if embedding is None else opener, owned=False)
-    assert isinstance(retriever, Retriever)
+    def __init__(self, path: Path, documents: Path) -> None:
+        self.path, self.documents = path, documents
+
+    async def build(self, model: Any = None, *others: Path, **how: Any) -> Any:
+        """Build it of the documents, or of `others`."""
+        return await build_index(self.path, list(others) or [self.documents], model, **how)
+
+    async def asked(self, model: Any = None, k: int = 5) -> list[list[tuple[str, str, float]]]:
+        async def opener(_name: str | None) -> Any:
+            return model
+
+        retriever = await load_index(self.path, None if model is None else opener, owned=False)
+        assert isinstance(retriever, Retriever)
+        return await answers_of(retriever, k)
+
+    async def in_memory(self, model: Any = None, *others: Path, k: int = 5) -> list[list[tuple[str, str, float]]]:
+        passages = read_passages(list(others) or [self.documents]).passages
+        return await answers_of(await HybridRetriever.build(passages, model), k)
+
+    async def check(self, model: Any = None, *others: Path) -> None:
+        """It answers as search in memory does."""
+        assert await self.asked(model) == await self.in_memory(model, *others)
+
+
+async def answers_of(retriever: Retriever, k: int) -> list[list[tuple[str, str, float]]]:
     return [[(p.id, p.text, p.score) for p in found] for found in await retriever.retrieve(CLAIMS, k)]
 
 
-async def in_memory(passages: Sequence[Passage], embedding: Any = None, k: int = 5) -> Any:
-    retriever = await HybridRetriever.build(passages, embedding)
-    return [[(p.id, p.text, p.score) for p in found] for found in await retriever.retrieve(CLAIMS, k)]
+@pytest.fixture
+def index(documents: Path, tmp_path: Path) -> Index:
+    return Index(tmp_path / "i", documents)
 
 
 @pytest.mark.parametrize("vectors", [True, False])
-async def test_it_answers_as_search_in_memory_does(documents: Path, tmp_path: Path, vectors: bool) -> None:
+async def test_it_answers_as_search_in_memory_does(index: Index, vectors: bool) -> None:
     model = Counted() if vectors else None
     told: list[str] = []
-    built = await build_index(
-        tmp_path / "i", [documents], model, progress=lambda stage, done, total: told.append(stage)
-    )
+    built = await index.build(model, progress=lambda stage, done, total: told.append(stage))
     assert (built.manifest.num_passages, built.manifest.num_documents) == (151, 2)
     assert built.changes.new == ["docs/note.md", "docs/rows.jsonl"]
-    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+    await index.check(model)
     stages = ["reading", *(["embedding"] if vectors else []), "indexing words"]
     assert list(dict.fromkeys(told)) == [*stages, *(["indexing vectors"] if vectors else [])]
 
 
 async def test_the_approximate_index_finds_the_nearest(
-    documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: Index, documents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vector_index, "MAX_EXACT", 100)
     monkeypatch.setattr(vector_index, "_SAMPLES_PER_LIST", 6)
@@ -117,58 +137,58 @@ async def test_the_approximate_index_finds_the_nearest(
     model = Counted()
 
     async def check(num_lists: int) -> None:
-        files = tmp_path / "i" / published_manifest(tmp_path / "i").files
+        files = index.path / published_manifest(index.path).files
         searched = vector_index.VectorIndex.load(files / "vectors.faiss")
         assert searched.num_lists == num_lists
         positions = np.load(files / "positions.npy").tolist()
-        with closing(PassageDatabase(tmp_path / "i" / "passages.sqlite3")) as database:
+        with closing(PassageDatabase(index.path / "passages.sqlite3")) as database:
             vectors = database.vectors(np.array(positions), DIMENSION)
         queries = await model.embed(CLAIMS[:3])
         for found, exact in zip(searched.search(queries, 10), queries @ vectors.T, strict=True):
             kept = sorted(exact)[-10:][::-1]
             assert [exact[positions.index(place)] for place in found] == pytest.approx(kept, abs=2e-3)
 
-    await build_index(tmp_path / "i", [documents], model)
+    await index.build(model)
     await check(25)
     assert trained == [150]
     # a change removes and adds vectors, and trains nothing
     write_rows(documents / "rows.jsonl", 5, 150)
-    await build_index(tmp_path / "i", [documents], model)
+    await index.build(model)
     await check(25)
     assert trained == [150]
     write_rows(documents / "more.jsonl", 500, 600)
-    await build_index(tmp_path / "i", [documents], model)
+    await index.build(model)
     await check(55)
     assert len(trained) == 2
 
 
-async def test_an_index_of_another_version_is_refused(documents: Path, tmp_path: Path) -> None:
-    (tmp_path / "i").mkdir()
-    (tmp_path / "i" / "config.json").write_text('{"chunking": {"words": 100, "overlap": 20}, "embedding": null}')
-    (tmp_path / "i" / "passages.sqlite3").touch()
+async def test_an_index_of_another_version_is_refused(index: Index) -> None:
+    index.path.mkdir()
+    (index.path / "config.json").write_text('{"chunking": {"words": 100, "overlap": 20}, "embedding": null}')
+    (index.path / "passages.sqlite3").touch()
     with pytest.raises(DataError, match="not part of an index of this version"):
-        await build_index(tmp_path / "i", [documents], None)
+        await index.build()
 
 
-async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) -> None:
+async def test_a_build_that_broke_down_goes_on(index: Index) -> None:
     broken = Counted(fails_after=100)
     with pytest.raises(BackendError, match="broke down"):
-        await build_index(tmp_path / "i", [documents], broken)
-    saved = index_progress(tmp_path / "i")
+        await index.build(broken)
+    saved = index_progress(index.path)
     assert saved.num_passages == 151
     assert 80 <= saved.num_embedded <= 100
     with pytest.raises(DataError, match="is unfinished") as caught:
-        await asked(tmp_path / "i")
+        await index.asked()
     assert "to continue" in caught.value.hint
-    assert summarize_index(tmp_path / "i").state == "unfinished"
+    assert summarize_index(index.path).state == "unfinished"
     model = Counted()
-    await build_index(tmp_path / "i", [documents], model)
+    await index.build(model)
     assert len(model.documents) == 151 - saved.num_embedded
     assert not set(model.documents) & set(broken.documents)
-    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+    await index.check(model)
 
 
-async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(documents: Path, tmp_path: Path) -> None:
+async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(index: Index) -> None:
     reached = asyncio.Event()
     model = Counted()
 
@@ -176,22 +196,22 @@ async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(documents: Pa
         if stage == "embedding" and done >= 64:
             reached.set()
 
-    task = asyncio.create_task(build_index(tmp_path / "i", [documents], model, progress=told))
+    task = asyncio.create_task(index.build(model, progress=told))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     before = len(model.documents)
     assert before < 151
-    await build_index(tmp_path / "i", [documents], model)  # nothing is locked
+    await index.build(model)  # nothing is locked
     assert len(model.documents) <= 151 + 16
-    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+    await index.check(model)
 
 
-async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path) -> None:
+async def test_additions_embed_what_is_new_alone(index: Index, documents: Path) -> None:
     model = Counted()
-    first = await build_index(tmp_path / "i", [documents], model)
-    again = await build_index(tmp_path / "i", [documents], model)
+    first = await index.build(model)
+    again = await index.build(model)
     assert (again.changes.new, again.changes.changed, again.changes.unchanged) == ([], [], 2)
     assert again.manifest.digest == first.manifest.digest
     assert len(model.documents) == 151
@@ -201,7 +221,7 @@ async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path
     rows.append(json.dumps({"id": "p150", "page": "Comet", "text": "A comet has a tail."}))
     (documents / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (documents / "new.txt").write_text("A new file has come.")
-    added = await build_index(tmp_path / "i", [documents], model)
+    added = await index.build(model)
     assert (added.changes.new, added.changes.changed) == (["docs/new.txt"], ["docs/rows.jsonl"])
     assert sorted(model.documents[151:]) == [
         "Comet\nA comet has a tail.",
@@ -209,55 +229,55 @@ async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path
         "new.txt\nA new file has come.",
     ]
     assert added.manifest.num_passages == 153
-    expected = await in_memory(read_passages([documents]).passages, model, k=8)
-    found = await asked(tmp_path / "i", model, k=8)
+    expected = await index.in_memory(model, k=8)
+    found = await index.asked(model, k=8)
     assert [sorted(p[0] for p in one) for one in found[1:4]] == [sorted(p[0] for p in one) for one in expected[1:4]]
 
 
-async def test_documents_that_are_gone_or_not_named_are_removed(documents: Path, tmp_path: Path) -> None:
+async def test_documents_that_are_gone_or_not_named_are_removed(index: Index, documents: Path, tmp_path: Path) -> None:
     model = Counted()
-    await build_index(tmp_path / "i", [documents], model)
+    await index.build(model)
     (documents / "note.md").unlink()
-    updated = await build_index(tmp_path / "i", [documents], model)
+    updated = await index.build(model)
     assert (updated.changes.removed, updated.manifest.num_documents) == (["docs/note.md"], 1)
-    assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
+    await index.check(model)
     (tmp_path / "other.txt").write_text("Other words.")
-    rebuilt = await build_index(tmp_path / "i", [tmp_path / "other.txt"], model)
+    rebuilt = await index.build(model, tmp_path / "other.txt")
     assert rebuilt.changes.removed == ["docs/rows.jsonl"]
     assert rebuilt.manifest.num_passages == 1
     # positions are not used twice, though the last ones are free
     write_rows(documents / "rows.jsonl", 0, 5)
     both = [tmp_path / "other.txt", documents]
-    await build_index(tmp_path / "i", both, model)
-    assert await asked(tmp_path / "i", model) == await in_memory(read_passages(both).passages, model)
+    await index.build(model, *both)
+    await index.check(model, *both)
 
 
-async def test_an_open_index_answers_as_before_while_it_is_changed(documents: Path, tmp_path: Path) -> None:
+async def test_an_open_index_answers_as_before_while_it_is_changed(index: Index, documents: Path) -> None:
     model = Counted()
-    await build_index(tmp_path / "i", [documents], model)
-    before = await asked(tmp_path / "i", model)
+    await index.build(model)
+    before = await index.asked(model)
     write_rows(documents / "rows.jsonl", 40, 30)
     with pytest.raises(BackendError):
         (documents / "new.txt").write_text("A new file has come that must be embedded.")
-        await build_index(tmp_path / "i", [documents], Counted(fails_after=0))
-    assert await asked(tmp_path / "i", model) == before
-    assert summarize_index(tmp_path / "i").state == "outdated"
-    await build_index(tmp_path / "i", [documents], model)
-    assert await asked(tmp_path / "i", model) != before
-    assert summarize_index(tmp_path / "i").state == "ready"
+        await index.build(Counted(fails_after=0))
+    assert await index.asked(model) == before
+    assert summarize_index(index.path).state == "outdated"
+    await index.build(model)
+    assert await index.asked(model) != before
+    assert summarize_index(index.path).state == "ready"
 
 
-async def test_other_models_are_refused_with_both_names(documents: Path, tmp_path: Path) -> None:
-    await build_index(tmp_path / "i", [documents], Counted())
+async def test_other_models_are_refused_with_both_names(index: Index, documents: Path, tmp_path: Path) -> None:
+    await index.build(Counted())
     await build_index(tmp_path / "plain", [documents], None)
     other = Counted(name="test/other", identity="other-1")
     with pytest.raises(DataError, match="made with test/words, not with test/other") as caught:
-        await build_index(tmp_path / "i", [documents], other)
+        await index.build(other)
     assert "use the model test/words" in caught.value.hint
     with pytest.raises(DataError, match="another version of test/words"):
-        await build_index(tmp_path / "i", [documents], Counted(identity="bm25-2"))
+        await index.build(Counted(identity="bm25-2"))
     with pytest.raises(DataError, match="has vectors of test/words, but no embedding model"):
-        await build_index(tmp_path / "i", [documents], None)
+        await index.build()
     with pytest.raises(DataError, match="has no vectors, but the embedding model test/words"):
         await build_index(tmp_path / "plain", [documents], Counted())
 
@@ -265,26 +285,26 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
         return other
 
     with pytest.raises(DataError, match="made with test/words, not with test/other"):
-        await load_index(tmp_path / "i", opener)
+        await load_index(index.path, opener)
     assert other.closed
 
 
-async def test_without_a_model_an_index_is_searched_by_words(documents: Path, tmp_path: Path) -> None:
-    await build_index(tmp_path / "i", [documents], Counted())
-    retriever = await load_index(tmp_path / "i", None)
+async def test_without_a_model_an_index_is_searched_by_words(index: Index) -> None:
+    await index.build(Counted())
+    retriever = await load_index(index.path, None)
     assert retriever.degraded == ("passages are searched by words only: no embedding model was given",)
-    assert await asked(tmp_path / "i") == await in_memory(read_passages([documents]).passages)
+    await index.check()
 
 
-async def test_two_builds_do_not_collide(documents: Path, tmp_path: Path) -> None:
-    (tmp_path / "i").mkdir()
-    lock = FileLock(tmp_path / "i" / ".lock", thread_local=False)
+async def test_two_builds_do_not_collide(index: Index) -> None:
+    index.path.mkdir()
+    lock = FileLock(index.path / ".lock", thread_local=False)
     with lock, pytest.raises(UserError, match="another process is building"):
-        await build_index(tmp_path / "i", [documents], None)
-    await build_index(tmp_path / "i", [documents], None)
+        await index.build()
+    await index.build()
 
 
-async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_one_clear_error(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
 
         def full(*_: Any) -> None:
@@ -292,10 +312,10 @@ async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, m
 
         patch.setattr(builder, "_write_files", full)
         with pytest.raises(StoreError, match="the disk of .* is full; what was saved is kept"):
-            await build_index(tmp_path / "i", [documents], Counted())
+            await index.build(Counted())
     with pytest.raises(StoreError, match="is full"), index_errors(tmp_path):
         _fill_a_database(tmp_path / "small.sqlite3")
-    await build_index(tmp_path / "i", [documents], Counted())
+    await index.build(Counted())
 
 
 def _fill_a_database(path: Path) -> None:
@@ -305,7 +325,7 @@ def _fill_a_database(path: Path) -> None:
     db.execute("INSERT INTO t VALUES (?)", (b"x" * 100_000,))
 
 
-async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> None:
+async def test_folders_that_are_no_index(index: Index, documents: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds something else"):
         await build_index(documents, [documents], None)
     with pytest.raises(UserError, match="is not a directory"):
@@ -315,39 +335,37 @@ async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "none").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="there is no text in"):
-        await build_index(tmp_path / "i", [tmp_path / "empty"], None)
+        await index.build(None, tmp_path / "empty")
     # nothing was read into it, so another model may begin it anew
-    assert (await build_index(tmp_path / "i", [documents], Counted())).manifest.num_passages == 151
+    assert (await index.build(Counted())).manifest.num_passages == 151
 
 
 @pytest.mark.parametrize("what", ["index.json", "config.json", "passages.sqlite3", "index-*"])
-async def test_damage_is_an_error_that_names_it(documents: Path, tmp_path: Path, what: str) -> None:
+async def test_damage_is_an_error_that_names_it(index: Index, what: str) -> None:
     model = Counted()
-    await build_index(tmp_path / "i", [documents], model)
-    [file] = (tmp_path / "i").glob(what)
+    await index.build(model)
+    [file] = index.path.glob(what)
     for path in [file] if file.is_file() else list(file.iterdir()):
         path.write_bytes(b"damaged")
     with pytest.raises(ReasonError, match="damaged|missing"):
-        await asked(tmp_path / "i", model)
-        summarize_index(tmp_path / "i")
+        await index.asked(model)
+        summarize_index(index.path)
 
 
-async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(
-    documents: Path, tmp_path: Path
-) -> None:
+async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(index: Index, documents: Path) -> None:
     (documents / "bad.jsonl").write_text('{"text": "fine"}\n{"no": 1}\n')
-    built = await build_index(tmp_path / "i", [documents], None)
+    built = await index.build()
     assert built.manifest.num_passages == 151
     assert ["line 2 is no passage: text: Field required" in note.reason for note in built.changes.notes] == [True]
     with pytest.raises(DataError, match="line 2 is no passage"):
-        await build_index(tmp_path / "i", [documents / "bad.jsonl"], None)
-    assert len(await asked(tmp_path / "i")) == len(CLAIMS)
+        await index.build(None, documents / "bad.jsonl")
+    assert len(await index.asked()) == len(CLAIMS)
 
 
-async def test_texts_without_words(tmp_path: Path) -> None:
+async def test_texts_without_words(index: Index, tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text": "!!!"}\n{"text": "…"}\n')
-    await build_index(tmp_path / "i", [tmp_path / "d.jsonl"], None)
-    assert await asked(tmp_path / "i") == [[] for _ in CLAIMS]
+    await index.build(None, tmp_path / "d.jsonl")
+    assert await index.asked() == [[] for _ in CLAIMS]
 
 
 def test_adding_a_document_reads_no_other_documents(tmp_path: Path) -> None:
