@@ -33,6 +33,8 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, scripted: Sc
     explained = cli("ask", "What is 6 * 7? Explain.", "--seed", "1")
     assert explained[:2] == (0, "6 times 7.\nThe answer is 42.\n")
     assert "answer: 42  tokens 29" in explained[2]
+    scripted(replies("Paris"))
+    assert cli("ask", "Capital of France?") == (0, "Paris\n", "")
 
 
 def test_a_thought_is_reasoning(cli: Cli, scripted: Scripted) -> None:
@@ -42,31 +44,14 @@ def test_a_thought_is_reasoning(cli: Cli, scripted: Scripted) -> None:
     assert cli("ask", "Tell me of sevens.", "--show-reasoning")[1] == "Six sevens.\n\nIt is 42.\n"
 
 
-def test_stderr_is_silent_where_the_text_is_the_answer(cli: Cli, scripted: Scripted) -> None:
-    scripted(replies("Paris"))
-    assert cli("ask", "Capital of France?") == (0, "Paris\n", "")
-
-
 def test_json_output_is_only_the_answer(cli: Cli, scripted: Scripted) -> None:
     model = scripted(replies("The answer is 42.", "The answer is 41.", weights=[3, 1]))
     status, out, _ = cli("ask", "What is 6 * 7?", *VOTING, "--json")
-    assert status == 0
     answer = printed_answer(out)
-    assert answer.answer == "42"
-    assert len(answer.candidates) == 4
-    assert answer.usage.model_calls == 1
+    assert (status, answer.answer, len(answer.candidates), answer.usage.model_calls) == (0, "42", 4, 1)
     assert len(model.generate_calls) == 1
-    assert {
-        "answer",
-        "text",
-        "strategy",
-        "model",
-        "confidence",
-        "stopped",
-        "candidates",
-        "verification",
-        "usage",
-    } < set(json.loads(out))
+    keys = "answer text strategy model confidence stopped candidates verification usage"
+    assert set(keys.split()) < set(json.loads(out))
 
 
 def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
@@ -74,15 +59,14 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     (home / "facts.txt").write_text("Blue is best.")
     arguments = ["ask", "Which?", "--choices", "red|blue", "--context", str(home / "facts.txt"), "--seed", "9"]
     arguments += ["--budget", "tokens=90", "--budget", "calls=3", "--budget", "seconds=60", "--set", "max_tokens=50"]
-    status, out, _ = cli(*arguments, "--store", str(home / "here.sqlite3"))
-    assert status == 0
-    assert out == "blue (B)\n"
+    store = ("--store", str(home / "here.sqlite3"))
+    assert cli(*arguments, *store)[:2] == (0, "blue (B)\n")
     ((request,),) = model.generate_calls
     prompt = model.render(request.prompt)
     assert "Blue is best." in prompt
     assert "red" in prompt
-    (run,) = json.loads(cli("runs", "list", "--json", "--store", str(home / "here.sqlite3"))[1])
-    config = json.loads(cli("runs", "show", run["id"], "--json", "--store", str(home / "here.sqlite3"))[1])["config"]
+    (run,) = json.loads(cli("runs", "list", "--json", *store)[1])
+    config = json.loads(cli("runs", "show", run["id"], "--json", *store)[1])["config"]
     assert config["budget"] == {"tokens": 90, "calls": 3, "reward_calls": None, "seconds": 60.0, "usd": None}
     assert config["question"]["choices"] == ["red", "blue"]
     assert (config["seed"], config["parameters"]["max_tokens"]) == (9, 50)
@@ -114,7 +98,7 @@ def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
     assert "why not?" in model.made[0][0]
 
 
-def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
+def test_exhausted_budget_is_a_partial_answer_with_status_4_and_names_its_limit(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
     status, out, err = cli("ask", "?", "--budget", "tokens=22")
     assert status == 4
@@ -122,14 +106,10 @@ def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: 
     assert "budget exhausted: " in err
     status, out, _ = cli("ask", "?", "--budget", "tokens=22", "--json")
     assert status == 4
+    expected = {"stopped": "budget", "stopped_by": "tokens", "limits": {"tokens": 22}, "question": "?", "choices": []}
     printed = json.loads(out)
-    assert (printed["stopped"], printed["stopped_by"], printed["limits"]) == ("budget", "tokens", {"tokens": 22})
+    assert printed | expected | {"option": None, "selected_strategy": None} == printed
     assert printed["candidates"][0]["finish_reason"] == "budget"
-    assert (printed["question"], printed["choices"], printed["option"]) == ("?", [], None)
-    assert printed["selected_strategy"] is None
-
-
-def test_budget_names_its_limit(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("So I think.", "So I wonder."))
     status, out, err = cli(
         "ask", "?", *VOTING, "--set", "max_tokens=20", "--budget", "calls=1", "--budget", "tokens=40"
@@ -154,14 +134,11 @@ def test_an_interrupted_run_is_one_object_and_resumes(cli: Cli, scripted: Script
     assert printed_answer(cli("runs", "resume", partial.run_id, "--json")[1]).answer == "42"
 
 
-def test_streamed_text_is_the_text(cli: Cli, scripted: Scripted) -> None:
+def test_streamed_text_is_the_text_of_one_sample(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("\n\nParis\nis it.\n"))
     streamed = cli("ask", "?", "--stream")
     assert streamed[:2] == (0, "Paris\nis it.\n")
     assert cli("ask", "?", "--no-stream")[1] == streamed[1]
-
-
-def test_several_samples_are_not_streamed(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42."))
     assert cli("ask", "?", *VOTING, "--stream")[1] == "The answer is 42.\n"
 
@@ -178,15 +155,12 @@ def test_degradations_and_failures_are_reported(cli: Cli, scripted: Scripted) ->
     assert "note: to try again: reason runs resume 20" in err  # nothing is saved
 
 
-def test_trace_jsonl(cli: Cli, scripted: Scripted, home: Path) -> None:
+def test_trace_is_written_also_when_the_run_fails(cli: Cli, scripted: Scripted, home: Path) -> None:
     scripted()
     assert cli("ask", "?", "--trace", "trace.jsonl")[0] == 0
     kinds = [json.loads(line)["type"] for line in (home / "work" / "trace.jsonl").read_text().splitlines()]
     assert (kinds[0], kinds[-1]) == ("run.started", "run.finished")
     assert "sample.finished" in kinds
-
-
-def test_trace_is_written_when_the_run_fails(cli: Cli, scripted: Scripted, home: Path) -> None:
     scripted(failing=frozenset({0}))
     assert cli("ask", "?", "--trace", "trace.html")[0] == 3
     assert "The run failed" in (home / "work" / "trace.html").read_text()

@@ -156,12 +156,8 @@ def test_usage_errors_are_json_too(arguments: list[str], code: str, param: str |
         assert f"({described['hint']})" in err
 
 
-def test_json_as_a_value_is_no_option(cli: Cli) -> None:
-    status, out, _ = cli("strategies", "show", "--", "--json")
-    assert (status, out) == (2, "")
-
-
-def test_a_partial_result_is_the_only_object(cli: Cli, scripted: Scripted) -> None:
+def test_a_partial_result_is_the_only_object_and_json_as_a_value_is_no_option(cli: Cli, scripted: Scripted) -> None:
+    assert cli("strategies", "show", "--", "--json")[:2] == (2, "")
     scripted()
     flags = ["--verify", "davinci", "--require-verified", "--verify-set", "davinci.judge=lexical", "--json"]
     status, out, err = cli("ask", "?", *flags)
@@ -182,17 +178,15 @@ def test_every_exit_status_is_documented(cli: Cli) -> None:
     assert [known for known in classes if known.exit_code == 1] == [ReasonError]
 
 
-def test_traceback_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REASON_DEBUG", "1")
-    status, _, err = cli("ask", "")
-    assert status == 2
-    assert "Traceback" in err
-    assert err.splitlines()[-1].startswith("error: the question is empty")
-
-
-def test_error_lines_are_not_wrapped_or_parsed_as_markup(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_lines_are_not_wrapped_or_parsed_as_markup_and_follow_a_traceback_on_request(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     name = "[red]" + "very-long-name-" * 20
     _, _, err = cli("strategies", "show", name)
     assert name in err
     assert len(err.splitlines()) == 1
+    monkeypatch.setenv("REASON_DEBUG", "1")
+    status, _, err = cli("ask", "")
+    assert (status, "Traceback" in err) == (2, True)
+    assert err.splitlines()[-1].startswith("error: the question is empty")

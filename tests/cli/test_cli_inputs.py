@@ -86,42 +86,30 @@ def test_invalid_choices_are_refused(argument: str) -> None:
         parse_choices(argument)
 
 
-def test_question_is_stripped() -> None:
+def test_question_is_stripped_and_of_maximum_length() -> None:
     assert read_question("  why?\n") == "why?"
+    assert len(read_question("ä" * MAX_QUESTION_CHARS)) == MAX_QUESTION_CHARS
 
 
-@pytest.mark.parametrize("argument", ["", " \n\t"])
-def test_empty_question(argument: str) -> None:
-    with pytest.raises(UserError, match="empty"):
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("", "empty"), (" \n\t", "empty"), ("ä" * (MAX_QUESTION_CHARS + 1), "--context"), ("a\udcff", "UTF-8")],
+    ids=["empty", "blank", "too long", "surrogate"],
+)
+def test_invalid_questions_are_refused(argument: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         read_question(argument)
 
 
-def test_question_of_maximum_length_and_one_more() -> None:
-    assert len(read_question("ä" * MAX_QUESTION_CHARS)) == MAX_QUESTION_CHARS
-    with pytest.raises(UserError, match="--context"):
-        read_question("ä" * (MAX_QUESTION_CHARS + 1))
-
-
-def test_question_of_a_megabyte_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_question_on_stdin_is_text_of_less_than_a_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
     give_stdin(monkeypatch, ("x" + "€" * 400_000).encode())  # what is read of it ends within a character
     with pytest.raises(UserError, match="--context"):
         read_question("-")
-
-
-def test_question_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     give_stdin(monkeypatch, "\ufeffwhy, naïve one?\n".encode())
     assert read_question("-") == "why, naïve one?"
-
-
-def test_binary_question_on_stdin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     give_stdin(monkeypatch, b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         read_question("-")
-
-
-def test_question_with_surrogates_is_refused() -> None:
-    with pytest.raises(UserError, match="UTF-8"):
-        read_question("a\udcff")
 
 
 def test_contexts(tmp_path: Path) -> None:
@@ -172,16 +160,7 @@ def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> 
     file.write_text("a")
     odd.write_text("a file whatever its name looks like")
     directory.mkdir()
-    given = [
-        str(file),
-        "-",
-        str(directory),
-        "model:some",
-        "https://x.example/q",
-        "mcp:python server.py",
-        str(odd),
-        "gone.txt",
-    ]
-    files, sources = split_contexts(given)
+    own = ["model:some", "https://x.example/q", "mcp:python server.py"]
+    files, sources = split_contexts([str(file), "-", str(directory), *own, str(odd), "gone.txt"])
     assert files == [file, Path("-"), odd, Path("gone.txt")]
-    assert sources == [str(directory), "model:some", "https://x.example/q", "mcp:python server.py"]
+    assert sources == [str(directory), *own]

@@ -26,65 +26,54 @@ def test_the_help_names_the_options(cli):
         assert option in out
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-auth",)])
-def test_public_address_needs_keys(cli, home, flags):
-    status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(home / "s.sqlite3"), *flags)
-    assert status == 2
-    assert "0.0.0.0 is a public address" in err
-    assert ("--no-auth" in err) if flags else ("reason keys create" in err)
+@pytest.fixture
+def serve(cli, home):
+    """Serves from a port that is free; returns the exit status and the standard error."""
+
+    def serve(*flags):
+        status, _, err = cli("serve", "--port", "0", "--store", str(home / "s.sqlite3"), *flags)
+        return status, err
+
+    return serve
 
 
-def test_without_keys_a_warning_says_what_that_means(cli, home):
-    _, _, err = cli("serve", "--no-auth", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
-    assert "warning: authentication is off: every user and every program of this machine can do everything" in err
+@pytest.mark.parametrize(("flags", "remedy"), [((), "reason keys create"), (("--no-auth",), "--no-auth")])
+def test_public_address_needs_keys(serve, flags, remedy):
+    status, err = serve("--host", "0.0.0.0", *flags)
+    assert (status, "0.0.0.0 is a public address" in err, remedy in err) == (2, True, True)
 
 
 @pytest.mark.parametrize(("expires", "revoked"), [(1.0, None), (None, 1.0)])
-def test_expired_and_revoked_keys_do_not_count(cli, home, expires, revoked):
-    path = home / "s.sqlite3"
-
+def test_expired_and_revoked_keys_do_not_count(serve, home, expires, revoked):
     async def add():
-        store = await open_store(path)
-        key = ApiKey(
-            id="k",
-            name="k",
-            tenant="t",
-            digest="d",
-            scopes=frozenset({"ask"}),
-            created=0,
-            expires=expires,
-            revoked=revoked,
-        )
-        await (await KeyStore.open(store)).add(key)
+        store = await open_store(home / "s.sqlite3")
+        names = {"id": "k", "name": "k", "tenant": "t", "digest": "d", "scopes": frozenset({"ask"})}
+        await (await KeyStore.open(store)).add(ApiKey(**names, created=0, expires=expires, revoked=revoked))
         await store.aclose()
 
     asyncio.run(add())
-    status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(path))
-    assert status == 2
-    assert "there is no API key" in err
+    status, err = serve("--host", "0.0.0.0")
+    assert (status, "there is no API key" in err) == (2, True)
 
 
-def test_port_in_use_is_an_error(cli, home):
+def test_port_in_use_is_an_error(serve):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        status, _, err = cli("serve", "--no-auth", "--port", str(port), "--store", str(home / "s.sqlite3"))
+        status, err = serve("--no-auth", "--port", str(port))
     assert status == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in err
 
 
-def test_unavailable_model_ends_the_server_with_one_line(cli, home):
-    status, _, err = cli("serve", "--no-auth", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
+def test_unavailable_model_ends_the_server_with_one_line_after_the_warnings(serve):
+    assert "there is no API key yet" in serve("--model", "no-such")[1]
+    status, err = serve("--no-auth", "--model", "no-such")
     assert status == 2
+    assert "warning: authentication is off: every user and every program of this machine can do everything" in err
     errors = [line for line in err.splitlines() if "error" in line]
     assert len(errors) == 1, err
     assert "unknown model 'no-such'" in errors[0]
-
-
-def test_missing_key_is_a_warning_with_the_remedy(cli, home):
-    _, _, err = cli("serve", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
-    assert "there is no API key yet" in err
 
 
 def workers_of(parent):

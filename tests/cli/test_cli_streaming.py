@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render import console
 from reason.cli.terminal_run import TextStream, starts_with_draft
-from reason.core.events import CallStarted, RunStarted, TextDelta
+from reason.core.events import CallStarted, Event, RunStarted, TextDelta
 from reason.core.types import Question
 
 
@@ -47,22 +47,35 @@ def test_screen_is_cleared_before_the_first_text(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "Paris."
 
 
-@pytest.mark.parametrize("first", [call(1, samples=8)])
-def test_several_samples_are_not_printed(first: CallStarted, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("events", "printed"),
+    [
+        ([call(1, samples=8), delta("one of eight"), call(2), delta("a later call", parent=2)], ""),
+        ([call(1, samples=3, operation="score"), call(2), delta("yes", parent=2)], "yes"),
+        (
+            [
+                RunStarted(question=Question(text="?"), strategy="fusion", models={"main": "m"}, seed=1),
+                call(1),
+                delta("a draft"),
+                call(2),
+                delta("the synthesis", parent=2),
+                *(
+                    TextDelta(parent=3, request=0, sample=0, text=text, tokens=0, answer_start=start)
+                    for start, text in ((0, "It is"), (5, " so."))
+                ),
+            ],
+            "It is so.",
+        ),
+    ],
+    ids=["several samples are not printed", "scoring is no generation", "text that the strategy releases"],
+)
+def test_only_the_first_generation_or_released_text_is_printed(
+    events: list[Event], printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     stream = TextStream(lambda: None, lambda: None)
-    stream(first)
-    stream(delta("one of eight"))
-    stream(call(2))
-    stream(delta("a later call", parent=2))
-    assert capsys.readouterr().out == ""
-
-
-def test_scoring_is_not_a_generation(capsys: pytest.CaptureFixture[str]) -> None:
-    stream = TextStream(lambda: None, lambda: None)
-    stream(call(1, samples=3, operation="score"))
-    stream(call(2))
-    stream(delta("yes", parent=2))
-    assert capsys.readouterr().out == "yes"
+    for event in events:
+        stream(event)
+    assert stream.printed == capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize(
@@ -106,26 +119,9 @@ def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_streamed_text_contains_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reason.cli.render.console import write
-
     text = "a\x1b[2Jb\x07c\td\r\ne\x9bf"
-    write(text)
+    console.write(text)
     assert capsys.readouterr().out == text
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    write(text)
+    console.write(text)
     assert capsys.readouterr().out == "a[2Jbc\td\nef"
-
-
-def test_text_that_a_strategy_releases_is_printed_and_that_of_its_calls_is_not(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    stream = TextStream(lambda: None, lambda: None)
-    question = Question(text="?")
-    stream(RunStarted(question=question, strategy="fusion", models={"main": "m"}, seed=1))
-    stream(call(1))
-    stream(delta("a draft"))
-    stream(call(2))
-    stream(delta("the synthesis", parent=2))
-    for start, text in ((0, "It is"), (5, " so.")):
-        stream(TextDelta(parent=3, request=0, sample=0, text=text, tokens=0, answer_start=start))
-    assert stream.printed == capsys.readouterr().out == "It is so."
