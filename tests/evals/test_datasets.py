@@ -13,6 +13,16 @@ def write(path, *rows):
     return path
 
 
+@pytest.fixture
+def load(tmp_path):
+    """The items of rows in a file: `load("gsm8k", row, ...)`."""
+
+    def load(name, *rows, **options):
+        return load_dataset(name, data=write(tmp_path / "rows.jsonl", *rows), **options).items
+
+    return load
+
+
 # -- mathematics
 
 
@@ -41,29 +51,18 @@ def test_aime_selects_years_from_both_directories(tmp_path):
 
 
 @pytest.mark.parametrize("answer", [1000, -1, "many", 3.5])
-def test_an_invalid_aime_answer_is_refused(tmp_path, answer):
-    path = write(tmp_path / "a.jsonl", problem(2001, "I", 1, answer))
-    with pytest.raises(DataError, match=r"a\.jsonl line 1"):
-        load_dataset("aime", data=path)
+def test_an_invalid_aime_answer_is_refused(load, answer):
+    with pytest.raises(DataError, match=r"rows\.jsonl line 1"):
+        load("aime", problem(2001, "I", 1, answer))
 
 
-def test_math500_and_gsm8k(tmp_path):
-    path = write(
-        tmp_path / "m.jsonl", {"id": "test/x/1.json", "problem": "P", "answer": "\\frac{1}{2}", "subject": "Algebra"}
+def test_math500_and_gsm8k(load):
+    row = {"id": "test/x/1.json", "problem": "P", "answer": "\\frac{1}{2}", "subject": "Algebra"}
+    (item,) = load("math500", row)
+    assert (item.id, item.gold.answer, item.gold.kind, item.subject) == (row["id"], row["answer"], "math", "Algebra")
+    one, two = load(
+        "gsm8k", {"id": "g1", "question": "Q", "answer": "18"}, {"question": "Q", "answer": "…\n#### 1,234"}
     )
-    (item,) = load_dataset("math500", data=path).items
-    assert (item.id, item.gold.answer, item.gold.kind, item.subject) == (
-        "test/x/1.json",
-        "\\frac{1}{2}",
-        "math",
-        "Algebra",
-    )
-    path = write(
-        tmp_path / "g.jsonl",
-        {"id": "g1", "question": "Q", "answer": "18"},
-        {"question": "Q", "answer": "…\n#### 1,234"},
-    )
-    one, two = load_dataset("gsm8k", data=path).items
     assert (one.gold.answer, two.gold.answer, two.id) == ("18", "1234", "gsm8k-test-0002")
     assert one.question.kind == one.gold.kind == "number"
 
@@ -96,11 +95,11 @@ def test_invalid_math500_levels_are_refused(tmp_path, variant):
 
 
 @pytest.mark.parametrize("level", [{}, {"level": None}, {"level": "Level ?"}, {"level": 7}, {"level": [3]}])
-def test_a_problem_without_a_level_is_refused_if_levels_are_selected(tmp_path, level):
-    path = write(tmp_path / "m.jsonl", levelled(1, level=3), levelled(2, **level))
-    assert [i.level for i in load_dataset("math500", data=path).items] == ["3", ""]
-    with pytest.raises(DataError, match=r"m\.jsonl line 2: the record has no level from 1 to 5") as caught:
-        load_dataset("math500:1-5", data=path)
+def test_a_problem_without_a_level_is_refused_if_levels_are_selected(load, level):
+    rows = levelled(1, level=3), levelled(2, **level)
+    assert [i.level for i in load("math500", *rows)] == ["3", ""]
+    with pytest.raises(DataError, match=r"rows\.jsonl line 2: the record has no level from 1 to 5") as caught:
+        load("math500:1-5", *rows)
     assert "--map level=" in caught.value.hint
 
 
@@ -127,11 +126,10 @@ def truth(**changes):
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
-def test_truthfulqa_shuffles_choices_and_records_the_right_ones(tmp_path, seed):
-    path = write(tmp_path / "t.jsonl", truth())
-    (mc1,) = load_dataset("truthfulqa", data=path, seed=seed).items
+def test_truthfulqa_shuffles_choices_and_records_the_right_ones(load, seed):
+    (mc1,) = load("truthfulqa", truth(), seed=seed)
     assert [mc1.question.choices[i] for i in mc1.gold_positions] == ["Air."]
-    (mc2,) = load_dataset("truthfulqa:mc2", data=path, seed=seed).items
+    (mc2,) = load("truthfulqa:mc2", truth(), seed=seed)
     shown = mc2.question.choices
     assert {shown[i] for i in mc2.gold_positions} == {"Air.", "Gases."}
     assert {shown[i] for i in mc2.gold.mc1} == {"Glass.", "Air.", "Water."}
@@ -140,30 +138,20 @@ def test_truthfulqa_shuffles_choices_and_records_the_right_ones(tmp_path, seed):
         assert shown == ("Glass.", "Air.", "Gases.", "Water.")
 
 
-def test_the_shuffle_depends_only_on_seed_and_item(tmp_path):
+def test_the_shuffle_depends_only_on_seed_and_item(load):
     rows = [truth(id=f"t{i}") for i in range(40)]
-    path = write(tmp_path / "t.jsonl", *rows)
-    items = {i.id: i for i in load_dataset("truthfulqa", data=path).items}
+    items = {i.id: i for i in load("truthfulqa", *rows)}
     assert len({i.question.choices for i in items.values()}) == 6  # all orders of three
-    other = write(tmp_path / "u.jsonl", *reversed(rows))
-    assert {i.id: i for i in load_dataset("truthfulqa", data=other).items} == items
-    assert {i.id: i for i in load_dataset("truthfulqa", data=path, seed=1).items} != items
+    assert {i.id: i for i in load("truthfulqa", *reversed(rows))} == items
+    assert {i.id: i for i in load("truthfulqa", *rows, seed=1)} != items
 
 
-def test_truthfulqa_from_the_hub(tmp_path):
+def test_truthfulqa_from_the_hub_and_with_other_choices_in_mc1(load):
     row = truth()
-    hub = {"question": row["question"], "mc1_targets": row["mc1"], "mc2_targets": row["mc2"]}
-    (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "h.jsonl", hub)).items
-    assert item.id == "tqa-0001"
-    assert len(item.gold.correct) == 2
-    assert item.subject == ""
-
-
-def test_mc1_of_other_choices_is_left_out_of_mc2(tmp_path):
-    row = truth(mc1={"choices": ["Elsewhere.", "Air."], "labels": [0, 1]})
-    (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "t.jsonl", row)).items
-    assert item.gold.mc1 == ()
-    assert item.gold.mc1_correct is None
+    (item,) = load("truthfulqa:mc2", {"question": "Q?", "mc1_targets": row["mc1"], "mc2_targets": row["mc2"]})
+    assert (item.id, len(item.gold.correct), item.subject) == ("tqa-0001", 2, "")
+    (item,) = load("truthfulqa:mc2", truth(mc1={"choices": ["Elsewhere.", "Air."], "labels": [0, 1]}))
+    assert (item.gold.mc1, item.gold.mc1_correct) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -177,11 +165,10 @@ def test_mc1_of_other_choices_is_left_out_of_mc2(tmp_path):
         ("a, b", "must be a record"),
     ],
 )
-def test_invalid_targets_are_refused(tmp_path, mc1, message):
-    path = write(tmp_path / "t.jsonl", truth(mc1=mc1))
+def test_invalid_targets_are_refused(tmp_path, load, mc1, message):
     with pytest.raises(DataError, match=message) as caught:
-        load_dataset("truthfulqa", data=path)
-    assert f"{path} line 1" in str(caught.value)
+        load("truthfulqa", truth(mc1=mc1))
+    assert f"{tmp_path / 'rows.jsonl'} line 1" in str(caught.value)
 
 
 # -- claims
@@ -230,22 +217,23 @@ def test_fever_oracle_shows_the_same_number_of_sentences_for_every_class(tmp_pat
     assert "s11" in {d.name for d in items[4].question.documents}  # the smallest sufficient set comes first
 
 
-def test_fever_oracle_does_not_show_gold_first(tmp_path):
+def test_fever_oracle_does_not_show_gold_first_and_maps_choices_to_labels(tmp_path):
     corpus(tmp_path)
     items = fever(tmp_path, "oracle", *(claim(id=i) for i in range(60)))
-    places = [next(k for k, d in enumerate(i.question.documents) if d.name == "s1") for i in items]
-    assert set(places) == set(range(5))
+    assert {[d.name for d in i.question.documents].index("s1") for i in items} == set(range(5))
+    for item in items:
+        (position,) = item.gold_positions
+        assert item.question.choices[position] == "The documents support the claim."
+        assert item.gold.shown[position] == item.gold.label
 
 
 def test_fever_without_a_corpus(tmp_path):
-    (item,) = fever(tmp_path, "oracle-sr", claim(), claim("NOT ENOUGH INFO", gold=(), id=2))
-    assert item.gold.labels == ("SUPPORTS", "REFUTES")
-    assert len(item.question.choices) == 2
+    rows = claim(), claim("NOT ENOUGH INFO", gold=(), id=2)
+    (item,) = fever(tmp_path, "oracle-sr", *rows)
+    assert (item.gold.labels, len(item.question.choices)) == (("SUPPORTS", "REFUTES"), 2)
     assert [d.name for d in item.question.documents] == ["s1"]
-    alone, _ = fever(tmp_path, "claim-only", claim(), claim("NOT ENOUGH INFO", gold=(), id=2))
-    assert alone.question.documents == ()
-    assert alone.gold.evidence is None
-    assert len(alone.question.choices) == 3
+    alone, _ = fever(tmp_path, "claim-only", *rows)
+    assert (alone.question.documents, alone.gold.evidence, len(alone.question.choices)) == ((), None, 3)
     with pytest.raises(DataError, match="corpus/sentences.jsonl"):
         fever(tmp_path, "oracle", claim())
     with pytest.raises(UserError, match="fever:oracle-sr"):
@@ -269,22 +257,9 @@ def test_bad_rows_of_fever_are_named(tmp_path, row, message):
 
 
 def test_fever_from_the_hub(tmp_path):
-    row = {
-        "id": 5,
-        "claim": "C",
-        "label": "REFUTES",
-        "evidence": [["A_-LRB-film-RRB-", "3", "It -LRB-really-RRB- is."]],
-    }
-    (item,) = fever(tmp_path, "oracle-sr", row)
+    evidence = [["A_-LRB-film-RRB-", "3", "It -LRB-really-RRB- is."]]
+    (item,) = fever(tmp_path, "oracle-sr", {"id": 5, "claim": "C", "label": "REFUTES", "evidence": evidence})
     assert [(d.name, d.text) for d in item.question.documents] == [("A_-LRB-film-RRB-:3", "A (film): It (really) is.")]
-
-
-def test_choices_of_a_claim_map_to_its_labels(tmp_path):
-    corpus(tmp_path)
-    for item in fever(tmp_path, "oracle", *(claim(id=i) for i in range(8))):
-        (position,) = item.gold_positions
-        assert item.question.choices[position] == "The documents support the claim."
-        assert item.gold.shown[position] == item.gold.label
 
 
 def test_gpqa_from_csv(tmp_path):
@@ -294,7 +269,6 @@ def test_gpqa_from_csv(tmp_path):
         'r1,"Which,\nthen?"," right ",w1,w2,w3,Physics\n'
     )
     (item,) = load_dataset("gpqa", data=path).items
-    assert item.question.text == "Which,\nthen?"
-    assert item.subject == "Physics"
-    assert item.question.choices[item.gold.correct[0]] == "right"
-    assert len(item.question.choices) == 4
+    choices = item.question.choices
+    assert (item.question.text, item.subject, len(choices)) == ("Which,\nthen?", "Physics", 4)
+    assert choices[item.gold.correct[0]] == "right"
