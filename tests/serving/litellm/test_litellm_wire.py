@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from zipimport import ZipImportError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import InvalidResponse
+from reason.core.errors import BackendError, InvalidResponse
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.errors import ContextExceeded, ErrorResponse, classify_error
@@ -123,6 +124,12 @@ def test_servers_say_in_their_words_that_a_prompt_is_too_long(status, body, is_c
     error = ErrorResponse(body["message"], status, {}, body)
     fault = classify_error(error, target_of("openai/m"))
     assert isinstance(fault.error, ContextExceeded) == is_context
+
+
+def test_an_unknown_error_of_a_library_is_one_of_the_backend_and_not_retried():
+    fault = classify_error(ZipImportError("odd"), target_of("openai/m"))
+    assert (type(fault.error), fault.retryable, fault.fatal) == (BackendError, False, False)
+    assert "failed: odd" in str(fault.error)
 
 
 async def test_a_bug_of_ours_is_raised_at_once_and_no_malformed_response(opened, monkeypatch):
