@@ -7,26 +7,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.types import Answer, RunUsage
 from reason.evals.datasets.items import TextGold
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import answer_f1, score, score_text, squad_words
-
-
-def answered(text):
-    return Answer(
-        answer=text,
-        text=text,
-        strategy="s",
-        model="m",
-        confidence=None,
-        stopped="done",
-        candidates=(),
-        verification=None,
-        usage=RunUsage(),
-        run_id="r",
-        seed=0,
-    )
+from support.eval_tasks import answered
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import json
 
 import pytest
 from reason.core.errors import SandboxUnavailable, UserError
-from reason.core.types import Answer, RunUsage
 from reason.evals.datasets import records
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import Scorer
 from reason.reasoning.execution import sandbox
+from support.eval_tasks import answered
 
 ROW = {
     "task_id": "HumanEval/0",
@@ -18,10 +18,6 @@ ROW = {
     "canonical_solution": "    return floor(x)\n",
     "test": "def check(candidate):\n    assert candidate(-0.5) == -1\n    assert candidate(2.0) == 2\n",
 }
-
-
-def answer(text):
-    return Answer.model_construct(answer=text, text=text, confidence=None, verification=None, usage=RunUsage())
 
 
 @pytest.fixture
@@ -49,10 +45,10 @@ async def test_humaneval_is_read_from_its_package_and_scored_by_its_hidden_tests
         pytest.skip(str(e))
     async with Scorer() as scorer:
         # the imports of the head are there without being repeated
-        right = await scorer.score(item, answer("```python\ndef whole(x):\n    return floor(x)\n```"))
-        wrong = await scorer.score(item, answer("```python\ndef whole(x):\n    return int(x)\n```"))
-        none = await scorer.score(item, answer("Use floor."))
-        early = await scorer.score(item, answer("```python\ndef whole(x):\n    raise SystemExit\n```"))
+        right = await scorer.score(item, answered("```python\ndef whole(x):\n    return floor(x)\n```"))
+        wrong = await scorer.score(item, answered("```python\ndef whole(x):\n    return int(x)\n```"))
+        none = await scorer.score(item, answered("Use floor."))
+        early = await scorer.score(item, answered("```python\ndef whole(x):\n    raise SystemExit\n```"))
     assert (right.value, right.correct, right.parsed, right.prediction) == (1.0, True, True, "passed")
     assert (wrong.value, wrong.prediction, wrong.metrics) == (0.0, "failed", {"tests_passed": 0.0})
     assert "0 == -1 is false" in wrong.notes["detail"]

@@ -66,9 +66,9 @@ def log_loss(c: np.ndarray, y: np.ndarray, clip: float, intercept: float, slope:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_temperature_is_the_direct_minimum(seed: int) -> None:
+def test_the_temperature_is_the_direct_minimum_and_platt_has_no_better_neighbour(seed: int) -> None:
     c, y = split([(r.confidence or 0.0, int(bool(r.correct))) for r in overconfident(60, seed)])
-    curve = fit_curve("temperature", c, y)
+    curve = temperature = fit_curve("temperature", c, y)
     assert curve.clip == 1 / 16
     direct = minimize_scalar(
         lambda b: log_loss(c, y, 1 / 16, 0, b), bounds=(0, 10), method="bounded", options={"xatol": 1e-10}
@@ -76,14 +76,9 @@ def test_the_temperature_is_the_direct_minimum(seed: int) -> None:
     assert curve.slope == pytest.approx(max(direct.x, 0), abs=1e-5)
     grid = min(np.arange(0, 4, 0.01), key=lambda b: log_loss(c, y, 1 / 16, 0, b))
     assert curve.slope == pytest.approx(grid, abs=0.0051)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_platt_has_no_better_neighbour(seed: int) -> None:
-    c, y = split([(r.confidence or 0.0, int(bool(r.correct))) for r in overconfident(60, seed)])
     curve = fit_curve("platt", c, y)
     best = log_loss(c, y, curve.clip, curve.intercept, curve.slope)
-    assert best <= log_loss(c, y, curve.clip, 0, fit_curve("temperature", c, y).slope)
+    assert best <= log_loss(c, y, curve.clip, 0, temperature.slope)
     for da, db in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)):
         for step in (1e-3, 0.1, 1.0):
             slope = max(curve.slope + step * db, 0)
@@ -91,18 +86,13 @@ def test_platt_has_no_better_neighbour(seed: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_answers_that_a_threshold_separates_stay_finite(method: str) -> None:
-    c, y = split([(0.25, 0)] * 30 + [(0.75, 1)] * 30)
-    curve = fit_curve(method, c, y)  # type: ignore[arg-type]
+def test_separable_answers_stay_finite_and_confidence_that_points_the_wrong_way_becomes_constant(method: str) -> None:
+    curve = fit_curve(method, *split([(0.25, 0)] * 30 + [(0.75, 1)] * 30))  # type: ignore[arg-type]
     assert curve.apply(0.25) < 0.01
     assert curve.apply(0.75) > 0.99
     assert 0 <= curve.apply(0.0) <= curve.apply(1.0) <= 1
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_confidence_that_points_the_wrong_way_becomes_constant(method: str) -> None:
-    c, y = split([(0.25, 1)] * 20 + [(0.25, 0)] * 10 + [(0.75, 1)] * 10 + [(0.75, 0)] * 20)
-    curve = fit_curve(method, c, y)  # type: ignore[arg-type]
+    wrong_way = split([(0.25, 1)] * 20 + [(0.25, 0)] * 10 + [(0.75, 1)] * 10 + [(0.75, 0)] * 20)
+    curve = fit_curve(method, *wrong_way)  # type: ignore[arg-type]
     assert curve.constant
     assert curve.apply(0.9) == pytest.approx(0.5, abs=1e-4)
 

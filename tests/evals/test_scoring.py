@@ -5,16 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.types import (
-    Answer,
-    AnswerCandidate,
-    CheckedClaim,
-    Document,
-    Evidence,
-    Question,
-    RunUsage,
-    Verification,
-)
+from reason.core.types import AnswerCandidate, CheckedClaim, Document, Evidence, Question, Verification
 from reason.evals.datasets.items import (
     ChoiceGold,
     EvidenceSets,
@@ -25,22 +16,7 @@ from reason.evals.datasets.items import (
 )
 from reason.evals.scoring import Scorer, attribution, label_report, score
 from reason.reasoning.answers.extraction import option_letter
-
-
-def answered(answer, text="", candidates=(), confidence=None, verification=None):
-    return Answer(
-        answer=answer,
-        text=text or answer or "",
-        strategy="s",
-        model="m",
-        confidence=confidence,
-        stopped="done",
-        candidates=tuple(candidates),
-        verification=verification,
-        usage=RunUsage(),
-        run_id="r",
-        seed=0,
-    )
+from support.eval_tasks import answered
 
 
 def item(gold, choices=(), documents=(), kind="auto"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from pathlib import Path
 
-from reason.core.types import Question
+from reason.core.types import Answer, Question, RunUsage
 from reason.evals.datasets.items import Dataset, Item, MathGold, fingerprint
 from reason.evals.plan import DatasetSource
 
@@ -34,6 +36,22 @@ def sums(n: int) -> Dataset:
         items=items,
         size=n,
         fingerprint=fingerprint(items),
+    )
+
+
+def write_sums(path: Path, n: int, answer: str = "answer") -> Path:
+    """The sums as lines of a file, with their questions in the field `q`."""
+    rows = [{"id": f"s{i}", "q": f"What is {i} + {i + 1}?", answer: str(2 * i + 1)} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def answered(answer: str | None, text: str = "", **fields: object) -> Answer:
+    """An answer of a run of a strategy, whose text is the answer unless another is given."""
+    return Answer.model_validate(
+        {"answer": answer, "text": text or answer or "", "strategy": "s", "model": "m", "confidence": None}
+        | {"stopped": "done", "candidates": (), "verification": None, "usage": RunUsage(), "run_id": "r", "seed": 0}
+        | fields
     )
 
 

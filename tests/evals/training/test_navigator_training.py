@@ -15,7 +15,7 @@ from reason.core.files import question_digest
 from reason.core.run import Run, RunConfig
 from reason.core.store.run_writer import CALL_DELAY_S
 from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Answer, Document, Question, RunUsage
+from reason.core.types import Document, Question
 from reason.evals.datasets.items import (
     ChoiceGold,
     Dataset,
@@ -44,12 +44,17 @@ from reason.reasoning.rlot.blocks import Block, Trajectory
 from reason.reasoning.rlot.navigator import load_navigator
 from reason.reasoning.rlot.rlot import RLoT
 from reason.serving.metered.scorers import MeteredReward
-from support.eval_tasks import sums
+from support.eval_tasks import answered, sums
 from support.navigation_model import SUM, SumsModel, SumsWorld, Workshop, step_chance
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 
 R, D, DB, RF, GA = Block
+
+
+@pytest.fixture
+def shop(monkeypatch, tmp_path):
+    return Workshop(monkeypatch, tmp_path)
 
 
 # problems
@@ -101,25 +106,14 @@ async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
     path.write_text(json.dumps(custom_record(problem)) + "\n")
     read = load_dataset(str(path), seed=None).items[0]
     assert read.id == f"kinds/{item.id}"
-    assert read.question.text == item.question.text
-    assert read.question.choices == item.question.choices
-    assert read.question.documents == item.question.documents
-    assert (read.subject, read.group) == (item.subject, item.group)
+    asked = [
+        (one.question.text, one.question.choices, one.question.documents, one.subject, one.group)
+        for one in (read, item)
+    ]
+    assert asked[0] == asked[1]
     async with Scorer() as scorer:
         for said in ("2", "2.0", "3", "A", "B", "C", "Rome", "Roma", "Oslo", None):
-            answer = Answer(
-                answer=said,
-                text=said or "",
-                strategy="cot",
-                model="m",
-                confidence=None,
-                stopped="done",
-                candidates=(),
-                verification=None,
-                usage=RunUsage(),
-                run_id="r",
-                seed=0,
-            )
+            answer = answered(said)
             assert (await scorer.score(read, answer)).correct == (await scorer.score(item, answer)).correct, said
 
 
@@ -216,10 +210,11 @@ async def walk(resources, problem, actions):
     return episode, moved
 
 
-async def test_the_record_of_an_episode(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).resources() as (resources, problems):
+async def test_the_record_of_an_episode(shop):
+    async with shop.resources() as (resources, problems):
         episode, moved = await walk(resources, problems[3], [R, RF, GA])
-        record = episode.record(7, epsilon=0.5)
+        finished, until_check = await walk(resources, problems[3], [R, RF, DB])
+    record = episode.record(7, epsilon=0.5)
     assert [m.done for m in moved] == [False, False, True]
     assert (record.blocks, record.length) == (("R", "Rf", "Ga"), 2)
     assert record.states == ((0, 0, 0, 1, 0, 0, 0), (3, 2, 1, 3, 2, 1, 3), (3, 2, 3, 3, 2, 2, 3), (3, 2, 3, 3, 2, 2, 3))
@@ -228,13 +223,12 @@ async def test_the_record_of_an_episode(tmp_path, monkeypatch):
     assert (record.correct, record.answer, record.forced) == (True, "7", False)
     assert (record.scores_requested, record.scores_missing, record.calls) == (21, 0, 8)
     assert (record.episode, record.epsilon) == (7, 0.5)
-
-
-async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).resources() as (resources, problems):
-        episode, moved = await walk(resources, problems[3], [R, RF, DB])
-    assert [m.done for m in moved] == [False, False, True]  # the answer came within the transition
-    assert (moved[-1].reward, episode.correct) == (1.0, True)
+    assert [m.done for m in until_check] == [
+        False,
+        False,
+        True,
+    ]  # the finish check found the answer within the transition
+    assert (until_check[-1].reward, finished.correct) == (1.0, True)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
@@ -254,8 +248,7 @@ async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeyp
     assert all(r == pytest.approx(step_chance(call[1][0][-1])) for r, call in zip(rewards, model.asked, strict=False))
 
 
-async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
+async def test_a_problem_is_one_run_whose_completions_are_reused(shop, tmp_path):
     async with shop.resources() as (resources, problems):
         first, _ = await walk(resources, problems[2], [R, RF, GA])
         made, spent = len(shop.model.made), TrainingUsage(**vars(resources.usage))
@@ -305,9 +298,8 @@ async def test_a_too_long_prompt_ends_only_its_episode(tmp_path, monkeypatch):
         assert episode.record().episode_return == 0.0
 
 
-async def test_direct_answers(tmp_path, monkeypatch):
+async def test_direct_answers(shop):
     """Every fourth sum is right when asked directly; asking again costs nothing."""
-    shop = Workshop(monkeypatch, tmp_path)
     async with shop.resources() as (resources, problems):
         right = await direct_answers(resources, problems[:9])
         assert right == [i % 4 == 0 for i in range(9)]
@@ -352,8 +344,7 @@ async def test_the_result_does_not_depend_on_timing(tmp_path, monkeypatch):
     assert [r.episode for r in results[0][0]] == list(range(1, 31))
 
 
-async def test_a_problem_is_in_flight_once_and_no_completion_is_generated_twice(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
+async def test_a_problem_is_in_flight_once_and_no_completion_is_generated_twice(shop):
     async with shop.resources(episodes=40, parallel=16) as (resources, problems):
         records, _ = await train(resources, problems[:5])
     counts = Counter(r.item for r in records)
@@ -364,8 +355,7 @@ async def test_a_problem_is_in_flight_once_and_no_completion_is_generated_twice(
     assert resources.usage.completions + resources.usage.reused_completions == sum(r.calls for r in records)
 
 
-async def test_the_files_of_a_training(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
+async def test_the_files_of_a_training(shop, tmp_path):
     trained = await shop.train(episodes=15, problems="hard", validate_every=6, seed=3)
     assert trained.is_complete
     assert shop.opened == 1
@@ -422,8 +412,7 @@ async def test_an_interrupted_training_continues_without_paying_twice(tmp_path, 
     assert more.records[:20] == end.records[:20]  # up to those with which no further episode was started
 
 
-async def test_a_limit_of_tokens_ends_it_with_a_navigator(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
+async def test_a_limit_of_tokens_ends_it_with_a_navigator(shop, tmp_path):
     complete = await shop.train("complete", episodes=8)
     first = await shop.train("cut", episodes=8, max_tokens=2400)
     assert not first.is_complete
@@ -444,8 +433,7 @@ async def test_a_training_without_hard_problems_is_refused(tmp_path, monkeypatch
         await shop.train(problems="hard")
 
 
-async def test_invalid_trainings_are_refused_before_a_model_is_opened(tmp_path, monkeypatch):
-    shop = Workshop(monkeypatch, tmp_path)
+async def test_invalid_trainings_are_refused_before_a_model_is_opened(shop, monkeypatch):
     monkeypatch.setattr(shop, "settings", lambda reward: type(shop).settings(shop))
     with pytest.raises(UserError, match="no reward model is set"):
         await shop.train(reward="prm")
