@@ -53,9 +53,8 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     status, out, err = cli("index", "show", "i")
     assert (status, err) == (0, "")
     shown = {line[:16].strip(): line[16:].strip() for line in out.splitlines()}
-    assert shown["passages"] == "4"
-    assert shown["documents"] == "2"
-    assert shown["embedding model"] == "none: lexical search only"
+    expected = {"passages": "4", "documents": "2", "embedding model": "none: lexical search only"}
+    assert shown | expected == shown
     (documents / "c.txt").write_text("More.")
     (documents / "a.md").unlink()
     status, out, err = cli("index", "build", "i", "docs", "--no-vectors", "--json")
@@ -95,14 +94,13 @@ def test_embedding_model_is_that_of_the_index(
 
 
 def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
-    status, out, err = cli("index", "show", "none")
-    assert (status, out) == (2, "")
-    assert "there is no index in none" in err
-    assert "reason index build DIR PATH" in err
-    status, _, err = cli("index", "build", "i", "absent", "--no-vectors")
-    assert (status, "absent does not exist" in err) == (2, True)
-    status, _, err = cli("index", "build", "docs", "docs", "--no-vectors")
-    assert (status, "the directory docs holds something else" in err) == (2, True)
+    for arguments, *parts in (
+        (("show", "none"), "there is no index in none", "reason index build DIR PATH"),
+        (("build", "i", "absent", "--no-vectors"), "absent does not exist"),
+        (("build", "docs", "docs", "--no-vectors"), "the directory docs holds something else"),
+    ):
+        status, out, err = cli("index", *arguments)
+        assert (status, out, [part for part in parts if part not in err]) == (2, "", [])
     (documents / "bad.pdf").write_bytes(b"no pdf")
     status, _, err = cli("index", "build", "k", "docs", "--no-vectors")
     assert status == 0

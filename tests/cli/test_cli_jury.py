@@ -96,8 +96,5 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
     assert status == 0, err
     manifest = json.loads(Path("run/run.json").read_text())
     assert manifest["plan"]["models"] == {
-        "main": "m/main",
-        "juror-1": "a/one",
-        "juror-2": "b/two",
-        "juror-3": "c/three",
-    }
+        "main": "m/main", "juror-1": "a/one", "juror-2": "b/two", "juror-3": "c/three"
+    }  # fmt: skip

@@ -40,8 +40,18 @@ def workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> None:
-    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
+@pytest.fixture
+def verify(cli: Cli, workspace: Path) -> Cli:
+    """Verifies the answer against the document, lexically."""
+
+    def verify(*arguments: str, docs: str = "facts.md") -> tuple[int, str, str]:
+        return cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL, *arguments)
+
+    return verify
+
+
+def test_claims_are_marked_listed_and_summarized(cli: Cli, verify: Cli, workspace: Path) -> None:
+    status, out, err = verify()
     assert status == 0
     run = re.search(r"run (\S+)$", out)
     assert run is not None
@@ -73,63 +83,60 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> N
     assert "verification of a text" in cli("runs", "list")[1]
 
 
-def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> None:
-    arguments = ["--docs", "facts.md", "--question", "Capitals?", *LEXICAL, "--json"]
-    status, out, _ = cli("verify", "--answer", "answer.txt", *arguments)
+def test_json_output_is_the_complete_verification(verify: Cli) -> None:
+    status, out, _ = verify("--question", "Capitals?", "--json")
     results = printed_verification(out)
-    assert status == 0
-    assert (results.answer, results.question) == (ANSWER, "Capitals?")
+    assert (status, results.answer, results.question) == (0, ANSWER, "Capitals?")
     assert [claim.verdict for claim in results.verification.claims] == [report.verdict for report in results.reports]
     assert results.reports[1].pairs[0].probs is not None
     assert results.reports[1].passages[0].source == "facts.md"
 
 
-def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
+def test_an_answer_is_not_its_own_evidence(verify: Cli, workspace: Path) -> None:
     for docs in (".", "answer.txt", str(workspace.parent)):
-        results = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
-        one_line(results, "'answer.txt' is part of the documents", "would support itself", "move it elsewhere")
+        one_line(
+            verify(docs=docs), "'answer.txt' is part of the documents", "would support itself", "move it elsewhere"
+        )
 
 
-def test_other_scripts_keep_offsets_and_widths(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_scripts_keep_offsets_and_widths(verify: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     (workspace / "answer.txt").write_text(
         "\ufeffÅngström wurde 1814 in Lögdö geboren. 東京は日本の首都です。 👩‍🔬 Zoë is 12.", "utf-8"
     )
     (workspace / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
-    status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json")
+    status, out, _ = verify("--json")
     results = printed_verification(out)
-    assert status == 0
-    assert results.verification.claims[0].verdict == "supported"
+    assert (status, results.verification.claims[0].verdict) == (0, "supported")
     assert all(results.answer[c.start : c.end] in results.answer for c in results.verification.claims)
-    assert "東京は日本の首都です" in cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
+    assert "東京は日本の首都です" in verify()[1]
 
 
-def test_control_characters_never_reach_the_terminal(cli: Cli, workspace: Path) -> None:
+def test_control_characters_never_reach_the_terminal(verify: Cli, workspace: Path) -> None:
     (workspace / "answer.txt").write_text(
         "Paris is the \x1b[31mcapital\x1b[0m of France.\x07 \x9b2J\x1b]0;owned\x07 [bold]Madrid is big.[/bold]"
     )
     (workspace / "facts.md").write_text("Paris is the capital of\x1b[2J France.")
-    _, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
+    _, out, err = verify()
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
     assert "[bold]Madrid is big.[/bold]" in out  # no markup of ours either
 
 
-def test_standard_input(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(verify: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"Paris is the capital of France.\n")))
-    status, out, _ = cli("verify", "--answer", "-", "--docs", "facts.md", *LEXICAL)
+    status, out, _ = verify("--answer", "-")
     assert status == 0
     assert "supported: 1 of 1 claim supported" in out
 
 
-def test_require_verified(cli: Cli, workspace: Path) -> None:
-    status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
-    assert status == 5
-    assert "[2] refuted" in out
+def test_require_verified(verify: Cli, workspace: Path) -> None:
+    status, out, err = verify("--require-verified")
+    assert (status, "[2] refuted" in out) == (5, True)
     failed = r"error: not verified: claim 2, “Barcelona .+”: refuted \(\d+% sure\); claim 3, “Rabbits .+”: not enough"
     assert re.match(failed, err.splitlines()[-1])
     for answer, expected in (("Paris is the capital of France.", 0), ("Is it so?", 5)):  # no claim can be checked
         (workspace / "answer.txt").write_text(answer)
-        checked = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
+        checked = verify("--require-verified")
         assert checked[0] == expected, checked
 
 
@@ -149,25 +156,32 @@ def one_line(results: tuple[int, str, str], *wanted: str) -> None:
         assert part in err
 
 
-def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> None:
-    def refused(*arguments: str) -> tuple[int, str, str]:
-        return cli("verify", *arguments, *LEXICAL)
-
-    inputs = ["--answer", "answer.txt"]
+def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, verify: Cli, workspace: Path) -> None:
     (workspace / "empty.txt").write_text(" \n")
-    one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "pass the text")
-    one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "answer file 'none.txt' does not exist", "--answer")
-    one_line(refused(*inputs), "nothing to verify the answer against", "--docs", "--programs-only")
-    one_line(refused(*inputs, "--docs", "nowhere"), "does not exist", "nowhere", "name existing files or directories")
     (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
-    one_line(refused(*inputs, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
     with (workspace / "huge.txt").open("wb") as file:
         file.truncate(200 << 20)
-    one_line(refused(*inputs, "--docs", "huge.txt"), "huge.txt has 200 MB", "reason index build")
-    one_line(refused(*inputs, "--docs", "facts.md", "--set", "judge=model"), "exclude each other")
-    one_line(refused(*inputs, "--docs", "facts.md", "--set", "k=0"), "davinci parameter k = 0")
-    one_line(refused(*inputs, "--docs", "facts.md", "--verifier", "davincy"), "did you mean 'davinci'")
-    assert cli("verify", *inputs, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 3
+    one_line(
+        cli("verify", "--answer", "answer.txt", *LEXICAL),
+        "nothing to verify the answer against",
+        "--docs",
+        "--programs-only",
+    )
+    for docs, *parts in (
+        ("nowhere", "does not exist", "nowhere", "name existing files or directories"),
+        ("fake.pdf", "fake.pdf", "give text, Markdown"),
+        ("huge.txt", "huge.txt has 200 MB", "reason index build"),
+    ):
+        one_line(verify(docs=docs), *parts)
+    for option, value, *parts in (
+        ("--answer", "empty.txt", "'empty.txt' is empty", "pass the text"),
+        ("--answer", "none.txt", "answer file 'none.txt' does not exist", "--answer"),
+        ("--set", "judge=model", "exclude each other"),
+        ("--set", "k=0", "davinci parameter k = 0"),
+        ("--verifier", "davincy", "did you mean 'davinci'"),
+    ):
+        one_line(verify(option, value), *parts)
+    assert verify("--html", "nowhere/page.html")[0] == 3
 
 
 def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,9 +199,8 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
     assert cli(*arguments, "--budget", "reward_calls=100")[0] == 0
 
 
-def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:
-    arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL]
-    assert cli(*arguments, "--html", "page.html", "--trace", "trace.html")[0] == 0
+def test_trace_and_page_are_written(verify: Cli, workspace: Path) -> None:
+    assert verify("--html", "page.html", "--trace", "trace.html")[0] == 0
     results = carried((workspace / "page.html").read_text())["found"]
     events = carried((workspace / "trace.html").read_text())["events"]
     assert events[-1]["answer"]["verification"] == results["verification"]
