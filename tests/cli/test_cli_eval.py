@@ -21,7 +21,7 @@ from reason.evals.datasets import loading
 from reason.evals.datasets.records import Record
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import read_rows
-from support.eval_tasks import adder
+from support.eval_tasks import adder, write_sums
 from support.scripted_model import replies
 
 SET = ("--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "scripted/adder")
@@ -29,10 +29,7 @@ SET = ("--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m
 
 @pytest.fixture
 def sums(home: Path) -> Path:
-    path = home / "sums.jsonl"
-    rows = [{"id": f"s{i}", "q": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(8)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_sums(home / "sums.jsonl", 8)
 
 
 def test_run_resume_compare_report(cli, scripted, sums, home) -> None:

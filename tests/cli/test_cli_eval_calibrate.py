@@ -11,7 +11,7 @@ from reason.core.calibration import load_calibration_map
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import read_rows
 from support.calibration_maps import failed_row, make_row, write_run
-from support.eval_tasks import adder
+from support.eval_tasks import adder, write_sums
 
 VOTES = ("-s", "self-consistency", "--set", "n=3", "--set", "max_tokens=40", "--set", "temperature=1.0", "-m", "adder")
 
@@ -28,10 +28,7 @@ def overconfident(items: int) -> list[ResultRow]:
 
 @pytest.fixture
 def sums(home: Path) -> Path:
-    path = home / "sums.jsonl"
-    rows = [{"id": f"s{i}", "q": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(24)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_sums(home / "sums.jsonl", 24)
 
 
 def test_map_is_fitted_to_a_run_directory(cli) -> None:
@@ -47,23 +44,17 @@ def test_map_is_fitted_to_a_run_directory(cli) -> None:
     assert "reason ask QUESTION -s self-consistency --calibration maps/votes.json" in err
 
 
-def test_map_that_is_worse_out_of_sample_is_a_warning(cli) -> None:
+def test_map_that_is_worse_out_of_sample_or_constant_is_a_warning(cli) -> None:
     rng = random.Random(3)
-    rows = []
-    for i in range(40):
-        c = rng.uniform(0.05, 0.95)
-        rows.append(make_row(f"i{i}", c, rng.random() < c))
-    run = write_run(rows, Path("fine"))
-    status, _, err = cli("eval", "calibrate", str(run), "--method", "isotonic", "--out", "m.json")
-    assert status == 0
-    assert "out of sample the map made ECE, Brier worse; the stated confidence may be the better one" in err
-
-
-def test_constant_map_is_a_warning(cli) -> None:
-    rows = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
-    status, _, err = cli("eval", "calibrate", str(write_run(rows, Path("odd"))), "--method", "platt", "--out", "m.json")
-    assert status == 0
-    assert "the map is constant" in err
+    worse = [make_row(f"i{i}", c := rng.uniform(0.05, 0.95), rng.random() < c) for i in range(40)]
+    constant = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
+    for rows, method, warning in (
+        (worse, "isotonic", "out of sample the map made ECE, Brier worse; the stated confidence may be the better one"),
+        (constant, "platt", "the map is constant"),
+    ):
+        run = write_run(rows, Path(method))
+        status, _, err = cli("eval", "calibrate", str(run), "--method", method, "--out", "m.json")
+        assert (status, warning in err) == (0, True), err
 
 
 def test_invalid_calibration_is_refused(cli) -> None:
@@ -113,38 +104,32 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert f"calibrated {answer['calibrated_confidence']:.2f} by map (platt, sums)" in out
 
 
-def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> None:
-    scripted(adder)
-    assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
-    assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
-    Path("reason.toml").write_text('strategy = "self-consistency"\n[calibration]\nself-consistency = "map.json"\n')
-    status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--json")
-    assert status == 0, err
-    answer = json.loads(out)
-    assert answer["calibration"] == "map (temperature, sums)"
-    status, out, _ = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "none", "--json")
-    assert json.loads(out)["calibration"] is None
-    Path("map.json").unlink()
-    status, _, err = cli("ask", "What is 3 + 4?", *VOTES)
-    assert status == 2
-    assert "no calibration map map.json" in err
-    assert cli("runs", "replay", answer["run_id"])[0] == 0
-
-
-def test_maps_of_other_setups_are_refused_before_any_call(cli, scripted, sums) -> None:
+def test_maps_are_stored_with_the_run_and_refused_for_other_setups_before_any_call(cli, scripted, sums) -> None:
     model = scripted(adder)
     assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
     assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
+    ask = ("ask", "What is 3 + 4?")
     made = len(model.made)
-    status, _, err = cli("ask", "What is 3 + 4?", "-s", "cot", "-m", "adder", "--calibration", "map.json")
-    assert status == 2
-    assert "fitted to strategy 'self-consistency', not to 'cot'" in err
-    model.identity = "another@1"
-    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
-    assert status == 2
-    assert "(scripted@1), not to adder (another@1)" in err
-    Path("map.json").write_text("{")
-    status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
-    assert status == 2
-    assert "map.json is not a complete JSON file" in err
+    model.identity, own = "another@1", model.identity
+    for how, message in (
+        (("-s", "cot", "-m", "adder"), "fitted to strategy 'self-consistency', not to 'cot'"),
+        (VOTES, "(scripted@1), not to adder (another@1)"),
+    ):
+        status, _, err = cli(*ask, *how, "--calibration", "map.json")
+        assert (status, message in err) == (2, True), err
+    Path("torn.json").write_text("{")
+    status, _, err = cli(*ask, *VOTES, "--calibration", "torn.json")
+    assert (status, "torn.json is not a complete JSON file" in err) == (2, True)
     assert len(model.made) == made
+
+    model.identity = own
+    Path("reason.toml").write_text('strategy = "self-consistency"\n[calibration]\nself-consistency = "map.json"\n')
+    status, out, err = cli(*ask, *VOTES, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["calibration"] == "map (temperature, sums)"
+    assert json.loads(cli(*ask, *VOTES, "--calibration", "none", "--json")[1])["calibration"] is None
+    Path("map.json").unlink()
+    status, _, err = cli(*ask, *VOTES)
+    assert (status, "no calibration map map.json" in err) == (2, True)
+    assert cli("runs", "replay", answer["run_id"])[0] == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from reason.evals.training import navigator as training
 from reason.reasoning.rlot.navigator import load_navigator
+from support.eval_tasks import write_sums
 from support.navigation_model import SumsModel, SumsWorld, step_chance
 from support.scripted_reward import ScriptedReward
 from support.waiting import wait_blocking
@@ -44,10 +45,7 @@ def world(monkeypatch):
 
 @pytest.fixture
 def data(home):
-    path = home / "sums.jsonl"
-    rows = [{"id": f"s{i}", "q": f"What is {i} + {i + 1}?", "a": str(2 * i + 1)} for i in range(24)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return write_sums(home / "sums.jsonl", 24, "a")
 
 
 def records(path="work/episodes.jsonl"):

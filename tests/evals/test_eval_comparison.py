@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.settings import Settings
@@ -22,26 +21,7 @@ from reason.evals.sweep import (
     expand_sweep,
     read_sweep,
 )
-from support.eval_tasks import SOURCE, adder, sums
-from support.scripted_model import ScriptedModel
-
-
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
-    scripted = ScriptedModel(adder)
-
-    async def load_model(*_: object) -> ScriptedModel:
-        return scripted
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return scripted
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        model="scripted/adder", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
-    )
+from support.eval_tasks import SOURCE, sums
 
 
 async def make(settings: Settings, out: Path, items: int = 10, **parameters: object) -> Path:

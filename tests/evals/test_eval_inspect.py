@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.settings import Settings
 from support.scripted_model import ScriptedModel, replies
 
@@ -14,14 +13,8 @@ pytestmark = pytest.mark.usefixtures("inspect_logging")
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
-    model = ScriptedModel(replies("The answer is B.", "The answer is C.", weights=[3, 1]))
-
-    async def load_model(*_: object) -> ScriptedModel:
-        return model
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return model
+def scripted(install) -> ScriptedModel:
+    return install(ScriptedModel(replies("The answer is B.", "The answer is C.", weights=[3, 1])))
 
 
 def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: Path) -> None:

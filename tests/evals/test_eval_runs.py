@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
 from reason.evals.run_directory import ITEMS, RunDirectory, read_manifest, read_rows
@@ -14,53 +12,43 @@ from reason.evals.runner import RunObserver, SharedResources, evaluate, make_pla
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.summary import mean_of, summarize
-from support.eval_tasks import SOURCE, adder, sums
-from support.scripted_model import ScriptedModel
+from support.eval_tasks import SOURCE, sums
 from support.waiting import wait_until
 
 VOTES = {"n": 4, "max_tokens": 40, "temperature": 1.0}
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
-    scripted = ScriptedModel(adder)
-
-    async def load_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
-        return scripted
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return scripted
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"strategy": "self-consistency"})
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        model="scripted/adder",
-        strategy="self-consistency",
-        store=tmp_path / "unused",
-        cache_dir=tmp_path / "cache",
-        reuse="store",
-    )
+def run(model, settings, tmp_path):
+    """Evaluates so many sums into the directory `name`."""
+
+    async def run(items: int = 12, name: str = "run", *, decided=None, **options):
+        return await evaluate(
+            decided or plan(settings, items), sums(items), SOURCE, tmp_path / name, settings, **options
+        )
+
+    return run
 
 
 def plan(settings: Settings, items: int = 12, *, seeds: tuple[int, ...] = (0,), **parameters: object):
     return make_plan(sums(items), settings, parameters={**VOTES, **parameters}, seeds=seeds)
 
 
-async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_path) -> None:
+async def test_a_run_writes_a_row_for_every_item_and_seed(run, settings, tmp_path) -> None:
     out = tmp_path / "run"
-    decided = plan(settings, seeds=(3, 4))
-    rows = await evaluate(decided, sums(12), SOURCE, out, settings)
+    rows = await run(decided=plan(settings, seeds=(3, 4)))
     assert [r.key for r in rows] == [(f"sum-{i:03}", seed) for seed in (3, 4) for i in range(12)]
     assert read_rows(out) == rows
     row = rows[0]
-    assert row.ledger.model_calls == 1
-    assert row.ledger.responses == row.ledger.paid_responses == 4
+    assert (row.ledger.model_calls, row.ledger.responses, row.ledger.paid_responses) == (1, 4, 4)
     assert row.ledger.completion_tokens == row.ledger.paid_tokens > 0
-    assert row.engines == {"main": "scripted@1"}
-    assert row.sampling[0]["max_tokens"] == 40
-    assert row.timing.uninterrupted
-    assert len(row.prompt_hash) == 64
+    assert (row.engines, row.sampling[0]["max_tokens"]) == ({"main": "scripted@1"}, 40)
+    assert (row.timing.uninterrupted, len(row.prompt_hash)) == (True, 64)
     assert rows[0].prompt_hash == rows[12].prompt_hash != rows[1].prompt_hash
     assert rows[0].item_seed != rows[12].item_seed
     manifest = read_manifest(out)
@@ -73,14 +61,12 @@ async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_p
     assert result.cost.total_tokens == result.cost.paid_tokens == sum(r.ledger.completion_tokens for r in rows)
 
 
-async def test_concurrency_does_not_change_the_rows(model, settings, tmp_path) -> None:
-    decided = plan(settings)
-    one = await evaluate(decided, sums(12), SOURCE, tmp_path / "one", settings, concurrency=1)
-    many = await evaluate(decided, sums(12), SOURCE, tmp_path / "many", settings, concurrency=12)
+async def test_concurrency_does_not_change_the_rows(run) -> None:
+    one, many = await run(name="one", concurrency=1), await run(name="many", concurrency=12)
     assert [r.without_times() for r in one] == [r.without_times() for r in many]
 
 
-async def test_concurrency_bounds_the_items_in_flight(model, settings, tmp_path) -> None:
+async def test_concurrency_bounds_the_items_in_flight(model, run) -> None:
     most = 0
 
     async def look() -> None:
@@ -89,13 +75,12 @@ async def test_concurrency_bounds_the_items_in_flight(model, settings, tmp_path)
         most = max(most, model.running)
 
     model._step = look
-    await evaluate(plan(settings), sums(12), SOURCE, tmp_path / "run", settings, concurrency=3)
+    await run(concurrency=3)
     assert 1 < most <= 3
 
 
-async def test_resuming_a_cancelled_run_does_not_pay_twice(model, settings, tmp_path) -> None:
-    decided, task, out = plan(settings), sums(12), tmp_path / "run"
-    whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
+async def test_resuming_a_cancelled_run_does_not_pay_twice(model, run, tmp_path) -> None:
+    whole = await run(name="whole")
     model.made.clear()
     steps = 0
 
@@ -106,49 +91,44 @@ async def test_resuming_a_cancelled_run_does_not_pay_twice(model, settings, tmp_
             work.cancel()
 
     model._step = count
-    work = asyncio.ensure_future(evaluate(decided, task, SOURCE, out, settings, concurrency=2))
+    work = asyncio.ensure_future(run(concurrency=2))
     with pytest.raises(asyncio.CancelledError):
         await work
     model._step = None
-    begun = read_rows(out)
-    assert 0 < len(begun) < 12
+    assert 0 < len(read_rows(tmp_path / "run")) < 12
     with pytest.raises(UserError, match="--resume"):
-        await evaluate(decided, task, SOURCE, out, settings)
-    rows = await evaluate(decided, task, SOURCE, out, settings, resume=True)
+        await run()
+    rows = await run(resume=True)
     assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
     assert sum(r.ledger.paid_responses for r in rows) == 48
 
 
-async def test_a_torn_last_line_is_cut_off_and_repeated(model, settings, tmp_path) -> None:
-    decided, task, out = plan(settings), sums(12), tmp_path / "run"
-    rows = await evaluate(decided, task, SOURCE, out, settings)
-    whole = (out / ITEMS).read_bytes()
-    (out / ITEMS).write_bytes(whole[:-40])
+async def test_a_torn_last_line_is_cut_off_and_repeated_and_a_damaged_one_named(model, run, tmp_path) -> None:
+    file = tmp_path / "run" / ITEMS
+    rows = await run()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
     with pytest.raises(DataError, match=rf"{ITEMS}:12"):
-        read_rows(out)
+        read_rows(file.parent)
     made = len(model.made)
-    again = await evaluate(decided, task, SOURCE, out, settings, resume=True)
+    again = await run(resume=True)
     assert len(model.made) == made
     assert [r.without_times() for r in again] == [r.without_times() for r in rows]
-    assert (out / ITEMS).read_bytes() == whole
-
-
-async def test_a_damaged_line_is_named(model, settings, tmp_path) -> None:
-    decided, task, out = plan(settings, 3), sums(3), tmp_path / "run"
-    await evaluate(decided, task, SOURCE, out, settings)
-    lines = (out / ITEMS).read_text().splitlines()
-    (out / ITEMS).write_text("\n".join([lines[0], lines[1][:50], lines[2]]) + "\n")
+    assert file.read_bytes() == whole
+    first, second, *others = whole.splitlines(keepends=True)
+    file.write_bytes(b"".join([first, second[:50], b"\n", *others]))
     with pytest.raises(DataError, match=rf"{ITEMS}:2"):
-        await evaluate(decided, task, SOURCE, out, settings, resume=True)
+        await run(resume=True)
 
 
-async def test_a_directory_of_another_run_is_refused(model, settings, tmp_path) -> None:
-    out = tmp_path / "run"
-    await evaluate(plan(settings, 3), sums(3), SOURCE, out, settings)
+async def test_a_directory_of_another_or_a_running_run_is_refused(run, settings, tmp_path) -> None:
+    await run(3)
     with pytest.raises(UserError, match=r"parameters\.n 4 → 5"):
-        await evaluate(plan(settings, 3, n=5), sums(3), SOURCE, out, settings, resume=True)
+        await run(3, decided=plan(settings, 3, n=5), resume=True)
     with pytest.raises(DataError, match="no longer has the rows"):
-        await evaluate(plan(settings, 3), sums(4), SOURCE, out, settings, resume=True)
+        await run(4, decided=plan(settings, 3), resume=True)
+    with RunDirectory(tmp_path / "other"), pytest.raises(UserError, match="another process"):
+        await run(name="other")
 
 
 async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path) -> None:
@@ -176,8 +156,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
         assert result.cost.total_tokens > 0 == result.cost.paid_tokens
 
 
-async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, settings, tmp_path, monkeypatch) -> None:
-    out, task, decided = tmp_path / "run", sums(4), plan(settings, 4)
+async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, run, monkeypatch) -> None:
     generate = model.generate
 
     async def failing(requests, listener=None):
@@ -186,20 +165,17 @@ async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, settings, tm
         return await generate(requests, listener)
 
     monkeypatch.setattr(model, "generate", failing)
-    rows = await evaluate(decided, task, SOURCE, out, settings)
-    assert rows[2].error is not None
-    assert rows[2].error.code == "context_too_long"
-    assert (rows[2].value, rows[2].parsed) == (0.0, False)
+    rows = await run(4)
+    assert (rows[2].error.code, rows[2].value, rows[2].parsed) == ("context_too_long", 0.0, False)
     assert summarize(rows).failed == 1
     monkeypatch.setattr(model, "generate", generate)
-    again = await evaluate(decided, task, SOURCE, out, settings, resume=True)
+    again = await run(4, resume=True)
     assert (again[2].error, again[2].attempts) == (None, 2)
     result = summarize(again)
     assert (result.failed, result.retried) == (0, 1)
 
 
-async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, tmp_path, monkeypatch) -> None:
-    out, task, decided = tmp_path / "run", sums(6), plan(settings, 6)
+async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, run, tmp_path, monkeypatch) -> None:
     generate = model.generate
 
     async def dying(requests, listener=None):
@@ -209,10 +185,10 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, t
 
     monkeypatch.setattr(model, "generate", dying)
     with pytest.raises(BackendUnavailable):
-        await evaluate(decided, task, SOURCE, out, settings, concurrency=1)
-    assert len(read_rows(out)) == 3
+        await run(6, concurrency=1)
+    assert len(read_rows(tmp_path / "run")) == 3
     monkeypatch.setattr(model, "generate", generate)
-    assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
+    assert len(await run(6, resume=True)) == 6
 
 
 @pytest.mark.nightly
@@ -224,8 +200,8 @@ async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tm
         await evaluate(decided, sums(3), SOURCE, tmp_path / "run", knowing)
 
 
-async def test_a_limit_counts_only_its_items(model, settings, tmp_path) -> None:
-    out, begun = tmp_path / "run", []
+async def test_a_limit_counts_only_its_items(run, settings) -> None:
+    begun = []
 
     class Counting(RunObserver):
         def begin(self, total, rows) -> None:
@@ -233,15 +209,9 @@ async def test_a_limit_counts_only_its_items(model, settings, tmp_path) -> None:
 
     for limit in (3, 2):
         decided = make_plan(sums(6), settings, parameters=VOTES, limit=limit, seeds=[0])
-        rows = await evaluate(decided, sums(6), SOURCE, out, settings, resume=True, observer=Counting())
+        rows = await run(6, decided=decided, resume=True, observer=Counting())
         assert [r.id for r in rows] == [f"sum-{i:03}" for i in range(limit)]
     assert begun == [(3, []), (2, ["sum-000", "sum-001"])]
-
-
-async def test_a_locked_directory_is_refused(model, settings, tmp_path) -> None:
-
-    with RunDirectory(tmp_path / "run"), pytest.raises(UserError, match="another process"):
-        await evaluate(plan(settings), sums(12), SOURCE, tmp_path / "run", settings)
 
 
 @pytest.mark.parametrize(
@@ -276,8 +246,8 @@ def test_all_wrong_is_not_certain_to_be_wrong() -> None:
     assert mixed.method == "bootstrap"
 
 
-async def test_labels_and_margins_are_summarised(model, settings, tmp_path) -> None:
-    rows = await evaluate(plan(settings, 4), sums(4), SOURCE, tmp_path / "run", settings)
+async def test_labels_and_margins_are_summarised(run) -> None:
+    rows = await run(4)
     gold = {"type": "label", "label": "yes", "labels": ["yes", "no", "maybe"]}
     given = [
         row.model_copy(update={"gold": gold, "label": right, "prediction": said, "metrics": {"margin": margin}})

@@ -21,7 +21,9 @@ def open_sums(source: DatasetSource) -> Dataset:
     return three.model_copy(update=own)
 
 
-async def test_runs_with_the_same_models_share_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_runs_with_the_same_models_share_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     opened: list[str] = []
 
     async def load_model(name: str, *_: object) -> ScriptedModel:
@@ -29,9 +31,7 @@ async def test_runs_with_the_same_models_share_them(monkeypatch: pytest.MonkeyPa
         return ScriptedModel(adder, name=name)
 
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    settings = Settings(
-        model="m/main", strategy="cot", store=tmp_path / "unused", cache_dir=tmp_path / "cache", reuse="store"
-    )
+    settings = settings.model_copy(update={"model": "m/main"})
     sweep = Sweep(
         seeds=[0],
         dataset=[SweepDataset(name="sums")],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import reason.agents.reasoner as reasoner_module
 from reason.core.errors import UserError
 from reason.core.settings import Settings
 from reason.evals.datasets.items import Dataset, fingerprint
@@ -30,27 +29,19 @@ CHAINS = {"max_tokens": 40, "temperature": 1.0}
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
-    scripted = ScriptedModel(adder)
-
-    async def load_model(*_: object) -> ScriptedModel:
-        return scripted
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    return scripted
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"verifiers": {"davinci": {"judge": "lexical"}}, "embedding_model": "none"})
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        model="scripted/adder",
-        strategy="cot",
-        store=tmp_path / "unused",
-        cache_dir=tmp_path / "cache",
-        reuse="store",
-        verifiers={"davinci": {"judge": "lexical"}},
-        embedding_model="none",
-    )
+def run_jobs(settings: Settings, tmp_path: Path):
+    """Runs a sweep's runs, two items at a time."""
+
+    async def run_jobs(jobs, *, resume=False, watch=lambda _: RunObserver()):
+        store = tmp_path / "store.sqlite3"
+        return await run_sweep(jobs, settings, store, resume=resume, concurrency=2, watch=watch)
+
+    return run_jobs
 
 
 PLACES = {"sums-6": slice(0, 6), "sums-4": slice(10, 14), "sums-4:later": slice(20, 24)}
@@ -89,13 +80,6 @@ def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
     ]
 
 
-def test_a_dataset_that_the_file_does_not_have_is_named(tmp_path) -> None:
-    text = '[[dataset]]\nname = "fever:oracle"\n[[strategy]]\nname = "cot"\non = ["fever"]\n'
-    with pytest.raises(UserError, match=r"cot names 'fever' in .on., which is no dataset of the file") as refused:
-        read_sweep(write(tmp_path / "sweep.toml", text))
-    assert "fever:oracle" in refused.value.hint
-
-
 def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     sweep = Sweep(
         seeds=[0],
@@ -112,7 +96,7 @@ def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     return plan_sweep(sweep, settings, out, open_sums)
 
 
-async def test_runs_are_in_order_and_share_samples(model, settings, tmp_path) -> None:
+async def test_runs_are_in_order_and_share_samples(model, settings, run_jobs, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     assert [job.label for job in jobs] == [
         "sums-6 self-consistency n=3",
@@ -132,14 +116,7 @@ async def test_runs_are_in_order_and_share_samples(model, settings, tmp_path) ->
         def begin(self, total: int, rows: object) -> None:
             begun.append(self.label)
 
-    made = await run_sweep(
-        jobs,
-        settings,
-        tmp_path / "store.sqlite3",
-        resume=False,
-        concurrency=2,
-        watch=Noting,
-    )
+    made = await run_jobs(jobs, watch=Noting)
     assert [len(rows) for rows in made] == [6, 4, 4, 6, 4, 4, 4]
     # n=1 and cot ask what n=3 asked; a wrong sum is refuted by arithmetic, and repaired once
     assert len(model.made) == 3 * (6 + 4 + 4) + 1
@@ -154,40 +131,21 @@ async def test_runs_are_in_order_and_share_samples(model, settings, tmp_path) ->
             again.append(f"{total} {len(list(rows))}")  # type: ignore[call-overload]
 
     calls = len(model.generate_calls)
-    await run_sweep(
-        jobs,
-        settings,
-        tmp_path / "store.sqlite3",
-        resume=True,
-        concurrency=2,
-        watch=Counting,
-    )
+    await run_jobs(jobs, resume=True, watch=Counting)
     assert len(model.generate_calls) == calls
     assert sorted(again) == sorted(f"{len(rows)} {len(rows)}" for rows in made)
 
 
-async def test_an_error_ends_the_sweep(model, settings, tmp_path) -> None:
+async def test_an_error_ends_the_sweep(model, settings, run_jobs, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     jobs[0].out.mkdir(parents=True)
     (jobs[0].out / "run.json").write_text("{}")
     with pytest.raises(UserError):
-        await run_sweep(
-            jobs,
-            settings,
-            tmp_path / "store.sqlite3",
-            resume=False,
-            concurrency=2,
-            watch=lambda _: RunObserver(),
-        )
+        await run_jobs(jobs)
 
 
-async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, tmp_path, monkeypatch) -> None:
-    scripted = ScriptedModel(thinking("Let me add.", adder), profile=THINKS)
-
-    async def load_model(*_: object) -> ScriptedModel:
-        return scripted
-
-    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, install, run_jobs, tmp_path) -> None:
+    install(ScriptedModel(thinking("Let me add.", adder), profile=THINKS))
     text = """
 effort = ["none", "high"]
 thinking_tokens = [40]
@@ -201,22 +159,17 @@ parameters = {max_tokens = 40}
     jobs = plan_sweep(sweep, settings, tmp_path / "out", open_sums)
     assert [(job.plan.effort, job.plan.thinking_tokens) for job in jobs] == [("none", 40), ("high", 40)]
     assert [job.label for job in jobs] == [f"cot effort={effort} thinking_tokens=40" for effort in ("none", "high")]
-    rows = await run_sweep(
-        jobs, settings, tmp_path / "runs.sqlite3", resume=False, concurrency=2, watch=lambda _: RunObserver()
-    )
+    rows = await run_jobs(jobs)
     assert [{row.ledger.thinking_tokens for row in own} for own in rows] == [{0}, {len("Let me add.") + 2}]
 
 
-def test_an_unknown_effort_of_a_sweep_is_named(tmp_path) -> None:
-    text = """
-effort = ["hard"]
-[[dataset]]
-name = "sums-4"
-[[strategy]]
-name = "cot"
-"""
+def test_unknown_names_of_a_sweep_are_refused(tmp_path) -> None:
+    text = '[[dataset]]\nname = "fever:oracle"\n[[strategy]]\nname = "cot"\n'
+    with pytest.raises(UserError, match=r"cot names 'fever' in .on., which is no dataset of the file") as refused:
+        read_sweep(write(tmp_path / "sweep.toml", f'{text}on = ["fever"]\n'))
+    assert "fever:oracle" in refused.value.hint
     with pytest.raises(UserError, match="'hard'.*'none', 'minimal', 'low', 'medium', 'high' or 'max'"):
-        read_sweep(write(tmp_path / "sweep.toml", text))
+        read_sweep(write(tmp_path / "sweep.toml", f'effort = ["hard"]\n{text}'))
 
 
 def test_models_of_a_sweep_name_a_jury_for_strategies_that_have_one(settings, tmp_path) -> None:
