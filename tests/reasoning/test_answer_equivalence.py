@@ -35,7 +35,7 @@ from support.waiting import wait_until
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def equivalence() -> AsyncIterator[Equivalence]:
-    async with Equivalence(timeout_s=30) as shared:
+    async with Equivalence(timeout_s=30, algebra_s=3600) as shared:  # however slow the machine is
         yield shared
 
 
