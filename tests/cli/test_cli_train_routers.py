@@ -103,14 +103,14 @@ def test_json_has_the_values(cli, ways, opened):
 
 
 def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home, data):
-    status, _, err = cli("train", "auto", ways[0], "--out", "a.json")
-    assert (status, "at least two arms" in err) == (2, True)
-    status, _, err = cli("train", "auto", ways[0], ways[0], "--out", "a.json")
-    assert (status, "twice" in err) == (2, True)
-    status, _, err = cli("train", "auto", *ways, "--out", str(home))
-    assert (status, "it is a directory" in err) == (3, True)
-    status, _, err = cli("train", "auto", "nowhere", "--out", "a.json")
-    assert (status, "holds no evaluation" in err) == (2, True)
+    for runs, out, expected, message in (
+        (ways[:1], "a.json", 2, "at least two arms"),
+        ((ways[0], ways[0]), "a.json", 2, "twice"),
+        (ways, str(home), 3, "it is a directory"),
+        (("nowhere",), "a.json", 2, "holds no evaluation"),
+    ):
+        status, _, err = cli("train", "auto", *runs, "--out", out)
+        assert (status, message in err) == (expected, True), err
 
 
 @pytest.mark.parametrize(("chosen", "printed"), [("cot", "once"), ("beam", "")])
