@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.verify.attribution import MIN_CONTAINED, Segment, attribute_by_agreement, attribute_by_provenance
@@ -47,17 +48,20 @@ def test_exactly_six_tenths_count_and_less_does_not() -> None:
     assert [(a.component, a.weight) for a in found] == [("a", MIN_CONTAINED)]
 
 
-def test_a_short_claim_is_one_sequence() -> None:
-    assert is_contained("Paris", "In paris, yes")
-    assert not is_contained("Paris burns", "Paris. It burns")
+@pytest.mark.parametrize(
+    ("text", "source", "contained"),
+    [
+        ("Paris", "In paris, yes", True),
+        ("Paris burns", "Paris. It burns", False),  # a short claim is one sequence
+        ("no no no no yes", "no no no", False),  # a repeated sequence counts once: one of two
+    ],
+)
+def test_a_source_contains_a_claim(text: str, source: str, contained: bool) -> None:
+    assert is_contained(text, source) == contained
 
 
 def test_a_claim_without_words_comes_from_nowhere() -> None:
     assert attribute_by_provenance([claim("—!"), claim("a b c")], [segment("s", "—! a b c")])[0] == ()
-
-
-def test_a_repeated_sequence_counts_once() -> None:
-    assert not is_contained("no no no no yes", "no no no")  # one of two
 
 
 @given(st.text(max_size=80), st.text(min_size=1, max_size=80))
@@ -72,21 +76,13 @@ def test_a_long_hostile_text_is_read() -> None:  # what is not linear runs into 
     assert len(found) == 3
 
 
-def judge_of(table: dict[str, Support | None], max_words: int | None = None) -> ScriptedEntailment:
-    """Says of a text what the table says of the first of its keys that stands in it."""
-
-    def verdict(pair: Pair) -> Support | None:
-        return next((v for key, v in table.items() if key in pair.evidence), Support(0, 0, 1))
-
-    return ScriptedEntailment(verdict, max_words=max_words)
-
-
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.1, 0.8, 0.1), Support(0.2, 0.2, 0.6)
 SAMPLES = [segment(f"sample {i}", text, "sample") for i, text in enumerate(("yes", "no", "hm", "yes!", "?"), 1)]
 
 
 async def test_signs_and_shares_of_the_samples() -> None:
-    judge = judge_of({"yes": YES, "no": NO, "hm": SILENT, "?": None})
+    verdicts = {"yes": YES, "yes!": YES, "no": NO, "hm": SILENT, "?": None}
+    judge = ScriptedEntailment(lambda pair: verdicts[pair.evidence])
     first, second = await attribute_by_agreement([claim("A."), claim("B.")], SAMPLES, judge)
     assert [(a.component, a.weight) for a in first] == [
         ("sample 1", 1.0),
