@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,8 +39,8 @@ def request(n: int = 1, *, seed: int | None = None, indices: tuple[int, ...] | N
     return Request(prompt=ASK, sampling=sampling, sample_indices=indices)
 
 
-async def serve(model: RecordedModel, asked: Request) -> list[Completion]:
-    (served,) = await model.generate([asked])
+async def serve(model: RecordedModel, n: int = 1, **more: Any) -> list[Completion]:
+    (served,) = await model.generate([request(n, **more)])
     return served
 
 
@@ -96,11 +97,11 @@ def test_orders_are_uniform_over_seeds() -> None:
 
 async def test_indices_follow_the_seeds_order_however_they_are_requested(tmp_path: Path) -> None:
     model = model_of(tmp_path, samples([str(i) for i in range(12)]))
-    together = [c.text for c in await serve(model, request(12, seed=3))]
+    together = [c.text for c in await serve(model, 12, seed=3)]
     assert sorted(together) == sorted(f"The answer is: {i}" for i in range(12))
-    assert [c.text for c in await serve(model, request(12, seed=3, indices=(7, 2)))] == [together[7], together[2]]
-    assert [c.text for c in await serve(model, request(12, seed=4))] != together
-    unseeded = await serve(model, request(12))
+    assert [c.text for c in await serve(model, 12, seed=3, indices=(7, 2))] == [together[7], together[2]]
+    assert [c.text for c in await serve(model, 12, seed=4)] != together
+    unseeded = await serve(model, 12)
     assert [c.text for c in unseeded] == [f"The answer is: {i}" for i in range(12)], "as recorded"
 
 
@@ -118,14 +119,14 @@ READ_BACK = {
 
 @pytest.mark.parametrize(("answer", "kind"), [(answer, kind) for kind, all_ in READ_BACK.items() for answer in all_])
 async def test_the_answer_is_read_back_where_no_text_was_recorded(tmp_path: Path, answer: str, kind: str) -> None:
-    (served,) = await serve(model_of(tmp_path, samples([answer])), request())
+    (served,) = await serve(model_of(tmp_path, samples([answer])))
     read = extract_answer(served.text, Question(text="sums:q1", kind=kind))
     assert read is not None
     assert read.value == answer.replace(",", "")
 
 
 async def test_nothing_is_read_where_no_answer_was_recorded(tmp_path: Path) -> None:
-    (served,) = await serve(model_of(tmp_path, samples([None])), request())
+    (served,) = await serve(model_of(tmp_path, samples([None])))
     assert served.text == ""
     assert extract_answer(served.text, Question(text="sums:q1", kind="number")) is None
 
@@ -141,7 +142,7 @@ async def test_everything_recorded_is_served(tmp_path: Path) -> None:
         usd=0.02,
     )
     model = model_of(tmp_path, [row])
-    (served,) = await serve(model, request(logprobs=True))
+    (served,) = await serve(model, logprobs=True)
     assert (served.text, served.logprobs, served.finish_reason, served.stop_reason) == (
         "2 + 2 = 4.", logprobs, "length", None
     )  # fmt: skip
@@ -151,23 +152,23 @@ async def test_everything_recorded_is_served(tmp_path: Path) -> None:
     capabilities = model.capabilities
     assert (capabilities.logprobs, capabilities.seed, capabilities.prefix) == (True, True, False)
     assert (capabilities.usd_per_prompt_token, capabilities.usd_per_completion_token) == (0.0, 0.005)
-    assert (await serve(model, request()))[0].logprobs is None, "only if requested"
+    assert (await serve(model))[0].logprobs is None, "only if requested"
 
 
 async def test_the_mean_stands_for_every_token_where_tokens_have_no_log_probability(tmp_path: Path) -> None:
     model = model_of(tmp_path, [sample(completion_tokens=3, mean_logprob=-0.5)])
-    assert (await serve(model, request(logprobs=True)))[0].logprobs == (-0.5, -0.5, -0.5)
+    assert (await serve(model, logprobs=True))[0].logprobs == (-0.5, -0.5, -0.5)
 
 
 async def test_what_is_not_recorded_is_not_invented(tmp_path: Path) -> None:
     model = model_of(tmp_path, [sample(completion_tokens=None)])
-    (served,) = await serve(model, request())
+    (served,) = await serve(model)
     assert served.usage.completion_tokens == 1, "a sample of unknown length counts as one token"
     assert (served.finish_reason, served.stop_reason, served.usage.cost_usd) == ("stop", None, None)
     assert (model.capabilities.logprobs, model.capabilities.price_known) == (False, False)
     assert model.count_tokens(ASK) is None
     with pytest.raises(CapabilityMissing, match="logprobs"):
-        await serve(model, request(logprobs=True))
+        await serve(model, logprobs=True)
 
 
 def test_a_capability_is_one_of_every_sample(tmp_path: Path) -> None:
@@ -182,27 +183,27 @@ def test_a_capability_is_one_of_every_sample(tmp_path: Path) -> None:
 async def test_max_tokens_cuts_a_sample_where_the_model_would_have_been_cut(tmp_path: Path) -> None:
     row = sample(text="abcdefghij", completion_tokens=20, usd=0.2, token_logprobs=(-1.0,) * 20)
     model = model_of(tmp_path, [row])
-    (cut,) = await serve(model, request(max_tokens=5, logprobs=True))
+    (cut,) = await serve(model, max_tokens=5, logprobs=True)
     assert (cut.text, cut.finish_reason, cut.usage.completion_tokens) == ("ab", "length", 5)
     assert len(cut.logprobs or ()) == 5
     assert cut.usage.cost_usd == pytest.approx(0.05)
-    (whole,) = await serve(model, request(max_tokens=20))
+    (whole,) = await serve(model, max_tokens=20)
     assert (whole.text, whole.finish_reason) == ("abcdefghij", "stop")
 
 
 async def test_a_cut_sample_without_text_has_no_answer(tmp_path: Path) -> None:
-    (cut,) = await serve(model_of(tmp_path, samples(["4"], [10])), request(max_tokens=9))
+    (cut,) = await serve(model_of(tmp_path, samples(["4"], [10])), max_tokens=9)
     assert (cut.text, cut.finish_reason, cut.usage.completion_tokens) == ("", "length", 9)
 
 
 async def test_a_stop_string_ends_a_recorded_text(tmp_path: Path) -> None:
     model = model_of(tmp_path, [sample(text="one. two. three.", completion_tokens=16)])
-    (cut,) = await serve(model, request(stop=(" three", ". t")))
+    (cut,) = await serve(model, stop=(" three", ". t"))
     assert (cut.text, cut.stop_reason, cut.usage.completion_tokens) == ("one", ". t", 6)
     unshown = model_of(tmp_path, samples(["4"]), "unshown.jsonl")
     assert unshown.capabilities.profile.refused("stop", thinking=False)
     with pytest.raises(CapabilityMissing, match="'stop'"):
-        await serve(unshown, request(stop=("\n",)))
+        await serve(unshown, stop=("\n",))
 
 
 async def test_recorded_thoughts_have_a_limit_of_their_own(tmp_path: Path) -> None:
@@ -211,10 +212,10 @@ async def test_recorded_thoughts_have_a_limit_of_their_own(tmp_path: Path) -> No
     model = model_of(tmp_path, rows)
     profile = model.capabilities.profile
     assert (profile.thinks, profile.thought, profile.max_thinking_tokens) == ("always", "hidden", 100)
-    whole, _ = await serve(model, request(2, max_tokens=10))
+    whole, _ = await serve(model, 2, max_tokens=10)
     assert (whole.text, whole.usage.thinking_tokens, whole.answer_tokens) == ("The answer is: 4", 100, 10)
     assert whole.thought == Thought(tokens=100)
-    cut, whole = await serve(model, request(2, max_tokens=10, thinking_tokens=50))
+    cut, whole = await serve(model, 2, max_tokens=10, thinking_tokens=50)
     assert (cut.text, cut.finish_reason, cut.usage.completion_tokens) == ("", "thinking", 50)
     assert cut.thought == Thought(tokens=50, closed=False)
     assert whole.text == "The answer is: 5"
@@ -282,7 +283,7 @@ def test_two_questions_with_one_text_are_told_apart_by_no_prompt(tmp_path: Path)
 async def test_an_exhausted_pool_names_question_model_and_remedy(tmp_path: Path) -> None:
     model = model_of(tmp_path, samples(["4", "5"]))
     with pytest.raises(NotInPool, match="2 samples of m for sums:q1, and sample 3 is requested") as caught:
-        await serve(model, request(3))
+        await serve(model, 3)
     assert caught.value.hint.endswith("--set n=2")
     assert (caught.value.exit_code, caught.value.http_status) == (2, 400)
 
@@ -299,7 +300,7 @@ async def test_an_exhausted_pool_names_question_model_and_remedy(tmp_path: Path)
 async def test_what_a_pool_cannot_do_is_refused(tmp_path: Path, needed: dict[str, object], feature: str) -> None:
     model = model_of(tmp_path, samples(["4"]))
     with pytest.raises(CapabilityMissing, match=feature) as caught:
-        await serve(model, request(**needed))
+        await serve(model, **needed)
     assert "complete samples of plain questions" in str(caught.value)
     with pytest.raises(CapabilityMissing, match="scoring"):
         await model.score(ASK, ["4"])
@@ -326,7 +327,7 @@ async def test_calls_in_flight_together_advance_together(tmp_path: Path) -> None
 
     async def lane() -> None:
         for index in waiting:
-            await serve(model, request(6, indices=(index,)))
+            await serve(model, 6, indices=(index,))
             finished.append(index)
 
     await asyncio.gather(*(lane() for _ in range(3)))
@@ -384,7 +385,7 @@ async def test_an_error_of_the_listener_reaches_the_caller(tmp_path: Path) -> No
 
     with pytest.raises(ValueError, match="no room"):
         await model.generate([request(2)], fail)
-    assert [c.text for c in await serve(model, request(1))] == ["The answer is: a"]
+    assert [c.text for c in await serve(model, 1)] == ["The answer is: a"]
 
 
 async def test_closing_cancels_what_is_in_flight(tmp_path: Path) -> None:

@@ -80,14 +80,16 @@ def test_an_invalid_field_is_refused_with_its_line_and_value(
 
 
 def test_lines_that_are_no_sample_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="line 1: the field 'answer' is missing"):
-        read_pool(pool_of(tmp_path, {k: v for k, v in LINE.items() if k != "answer"}))
-    with pytest.raises(DataError, match="line 2: this is no JSON"):
-        read_pool(pool_of(tmp_path, LINE, '{"model": "m"'))
-    with pytest.raises(DataError, match="line 2: sample 0 of m on sums:q1 is in line 1 already"):
-        read_pool(pool_of(tmp_path, LINE, LINE))
-    with pytest.raises(DataError, match="has no sample"):
-        read_pool(pool_of(tmp_path))
+    unanswered = {k: v for k, v in LINE.items() if k != "answer"}
+    refused: list[tuple[list[Any], str]] = [
+        ([unanswered], "line 1: the field 'answer' is missing"),
+        ([LINE, '{"model": "m"'], "line 2: this is no JSON"),
+        ([LINE, LINE], "line 2: sample 0 of m on sums:q1 is in line 1 already"),
+        ([], "has no sample"),
+    ]
+    for lines, message in refused:
+        with pytest.raises(DataError, match=message):
+            read_pool(pool_of(tmp_path, *lines))
     with pytest.raises(DataError, match="there is no pool"):
         read_pool(tmp_path / "absent.jsonl")
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b"x" * 1000)[:20])

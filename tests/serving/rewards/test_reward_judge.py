@@ -22,9 +22,8 @@ def script(chances):
     return after
 
 
-def judge(chances, **more):
-    model = ScriptedModel(script(chances), **more)
-    return JudgeReward("judge/scripted", model, WORDS), model
+def judge(model, **more):
+    return JudgeReward("judge/scripted", model, WORDS, **more)
 
 
 class Blind(ScriptedModel):
@@ -49,7 +48,8 @@ SOLUTIONS = [["first", "second"], ["first"]]
 
 
 async def test_odds_are_those_of_the_two_words():
-    model, scripted = judge(CHANCES)
+    scripted = ScriptedModel(script(CHANCES))
+    model = judge(scripted)
     assert isinstance(model, RewardModel)
     scores = await model.score_steps("p", SOLUTIONS)
     assert scores[0].probabilities == pytest.approx((0.9, 0.2))
@@ -65,7 +65,7 @@ async def test_odds_are_those_of_the_two_words():
 
 async def test_all_steps_are_one_batch_and_share_what_they_can():
     asked = Blind(script(CHANCES), top=20)
-    model = JudgeReward("judge/scripted", asked, WORDS)
+    model = judge(asked)
     await model.score_steps("p", SOLUTIONS)
     assert asked.asked == [(3, 20)]
     a, b = (asked.render(model.prompt("the problem", ["first", "second"][:n])) for n in (1, 2))
@@ -74,14 +74,8 @@ async def test_all_steps_are_one_batch_and_share_what_they_can():
     assert "the problem" in shared
 
 
-async def test_missing_word_is_scored():
-    model = JudgeReward("judge/scripted", Blind(script(CHANCES), top=1, scoring=True), WORDS)
-    [scores] = await model.score_steps("p", SOLUTIONS[:1])
-    assert scores.probabilities == pytest.approx((0.9, 0.2))
-
-
 async def test_two_impossible_words_are_no_verdict():
-    model = JudgeReward("judge/scripted", Blind(lambda text: {"Z": 1.0}, scoring=True), WORDS)
+    model = judge(Blind(lambda text: {"Z": 1.0}, scoring=True))
     [scores] = await model.score_steps("p", SOLUTIONS[:1])
     assert scores.failure.code == "invalid_response"
     assert "neither 'Y'" in scores.failure.message
@@ -101,7 +95,7 @@ async def test_missing_verdict_fails_only_its_solution():
     def after(text):
         return {"Z": 1.0} if "odd" in text else {"Y": 0.5, "N": 0.5}
 
-    model = JudgeReward("judge/scripted", Blind(after, top=1), WORDS)
+    model = judge(Blind(after, top=1))
     fine, odd = await model.score_steps("p", [["s"], ["odd"]])
     assert fine.ok
     assert odd.failure.code == "invalid_response"
@@ -110,7 +104,7 @@ async def test_missing_verdict_fails_only_its_solution():
 
 async def test_model_without_logprobs_is_rejected():
     with pytest.raises(CapabilityMissing):
-        JudgeReward("judge/scripted", Blind(script(CHANCES)), WORDS)
+        judge(Blind(script(CHANCES)))
 
 
 def verdict_after(chances):
@@ -123,57 +117,61 @@ def verdict_after(chances):
     return after
 
 
-async def test_model_that_can_skip_its_thought_judges_without_one():
-    model = ScriptedModel(thinking("It is wrong: N", verdict_after(CHANCES)), profile=THINKS)
-    scores = await JudgeReward("judge/scripted", model, WORDS).score_steps("p", SOLUTIONS)
-    assert scores[0].probabilities == pytest.approx((0.9, 0.2))
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Blind(script(CHANCES), top=1, scoring=True), id="missing word is scored"),
+        pytest.param(
+            Blind(thinking("N", verdict_after(CHANCES)), scoring=True, profile=THINKS),
+            id="scored after no thought",
+        ),
+        pytest.param(
+            ScriptedModel(thinking("It is wrong: N", verdict_after(CHANCES)), profile=THINKS), id="skips its thought"
+        ),
+    ],
+)
+async def test_verdict_is_read_without_generating(model):
+    [scores, _] = await judge(model).score_steps("p", SOLUTIONS)
+    assert scores.probabilities == pytest.approx((0.9, 0.2))
     assert not model.generate_calls
 
 
 async def test_model_without_exact_prefixes_is_told_not_to_think():
     profile = THINKS.model_copy(update={"prefix": "none"})
     model = ScriptedModel(thinking("It is wrong: N", verdict_after(CHANCES)), profile=profile)
-    scores = await JudgeReward("judge/scripted", model, WORDS).score_steps("p", SOLUTIONS)
+    scores = await judge(model).score_steps("p", SOLUTIONS)
     assert scores[0].probabilities == pytest.approx((0.9, 0.2))
     assert [r.sampling.effort for r in model.generate_calls[0]] == ["none"] * 3
     assert (scores[0].usage.completion_tokens, scores[0].usage.thinking_tokens) == (2, 0)
 
 
-async def test_words_are_scored_after_an_empty_thought():
-    model = Blind(thinking("N", verdict_after(CHANCES)), scoring=True, profile=THINKS)
-    [scores] = await JudgeReward("judge/scripted", model, WORDS).score_steps("p", SOLUTIONS[:1])
-    assert scores.probabilities == pytest.approx((0.9, 0.2))
-
-
 async def test_model_that_always_thinks_is_refused_before_it_is_asked():
     model = ScriptedModel(thinking("It is right.", "Y"), profile=ALWAYS_THINKS)
     with pytest.raises(CapabilityMissing, match="verdicts without thinking") as refused:
-        JudgeReward("judge/scripted", model, WORDS)
+        judge(model)
     assert "a trained reward model, or a judge that can answer without thinking" in refused.value.hint
     assert not model.generate_calls
 
 
 async def test_too_long_solution_fails_alone():
-    model, _ = judge(CHANCES, context_tokens=900)
+    model = judge(ScriptedModel(script(CHANCES), context_tokens=900))
     fine, long = await model.score_steps("p", [["first"], ["first" * 200]])
     assert fine.ok
     assert long.failure.code == "context_too_long"
 
 
 async def test_price_is_bounded_from_above():
-    model, _ = judge(CHANCES, price=0.01)
+    model, free, unknown = (judge(ScriptedModel(script(CHANCES), price=price)) for price in (0.01, 0.0, None))
     most = model.max_usd("p", SOLUTIONS)
     scores = await model.score_steps("p", SOLUTIONS)
     assert 0 < 0.01 * sum(s.usage.prompt_tokens for s in scores) <= most
-    free, _ = judge(CHANCES)
     assert free.max_usd("p", SOLUTIONS) == 0
-    unknown, _ = judge(CHANCES, price=None)
     assert not unknown.capabilities.price_known
 
 
 async def test_it_closes_what_it_owns():
     scripted = ScriptedModel(script(CHANCES))
-    await JudgeReward("judge/scripted", scripted, WORDS, owns=False).aclose()
+    await judge(scripted, owns=False).aclose()
     assert not scripted.closed
-    await JudgeReward("judge/scripted", scripted, WORDS).aclose()
+    await judge(scripted).aclose()
     assert scripted.closed

@@ -1,6 +1,7 @@
 """Reward models behind HTTP, over a server that scores a step by its number of characters."""
 
 import math
+from contextlib import asynccontextmanager
 
 import pytest
 from reason.core.errors import BackendError, BackendUnavailable, UnknownName, UserError
@@ -75,6 +76,15 @@ def at(base, rewards=None, **provider):
     return Settings(providers={"hosted_vllm_pooling": ProviderSettings(**settings)}, rewards=rewards or {})
 
 
+@asynccontextmanager
+async def loaded(fake, **provider):
+    """The reward model of a running server, closed afterwards."""
+    async with fake.run() as base:
+        model = await load_reward_model(NAME, at(base, **provider))
+        yield model
+        await model.aclose()
+
+
 SOLUTIONS = [["ab", "abcd"], ["abc"]]
 ODDS = [pytest.approx((0.3, 0.5)), pytest.approx((0.4,))]
 
@@ -82,15 +92,13 @@ ODDS = [pytest.approx((0.3, 0.5)), pytest.approx((0.4,))]
 @pytest.mark.parametrize(("all_rows", "knows_activation"), [(False, True), (True, False)])
 async def test_process_model_over_http(all_rows, knows_activation):
     fake = PoolingFake(all_rows=all_rows, knows_activation=knows_activation)
-    async with fake.run() as base:
-        model = await load_reward_model(NAME, at(base))
+    async with loaded(fake) as model:
         assert isinstance(model, RewardModel)
         assert (model.capabilities.kind, model.capabilities.context_tokens) == ("process", 600)
         scores = await model.score_steps("p", SOLUTIONS)
         assert [s.log_odds for s in scores] == ODDS
         [last] = await model.score_steps("p", SOLUTIONS[:1], "last")
         assert last.log_odds == pytest.approx((0.5,))
-        await model.aclose()
     told = [b for path, b in fake.requests if path == "/tokenize" and "messages" in b][-1]
     assert told["messages"] == [
         {"role": "system", "content": SYSTEM},
@@ -103,30 +111,25 @@ async def test_process_model_over_http(all_rows, knows_activation):
 
 
 async def test_outcome_model_over_http():
-    async with PoolingFake("outcome").run() as base:
-        model = await load_reward_model(NAME, at(base))
+    async with loaded(PoolingFake("outcome")) as model:
         assert (model.capabilities.kind, model.capabilities.one_pass) == ("outcome", False)
         [scores] = await model.score_steps("p", [["ab", "cd"]])
         sizes = [len(f"user:p|assistant:{answer}|") / 10 for answer in ("ab", "ab\n\ncd")]
         assert scores.log_odds == pytest.approx(sizes)
         assert scores.passes == 2
-        await model.aclose()
 
 
 async def test_transient_fault_is_retried():
     fake = PoolingFake()
-    async with fake.run() as base:
-        model = await load_reward_model(NAME, at(base))
+    async with loaded(fake) as model:
         fake.failures += [503, 500]
         scores = await model.score_steps("p", SOLUTIONS)
         assert [s.log_odds for s in scores] == ODDS
-        await model.aclose()
 
 
 async def test_permanent_fault_fails_only_one_solution():
     fake = PoolingFake()
-    async with fake.run() as base:
-        model = await load_reward_model(NAME, at(base, max_retries=0, concurrency=1))
+    async with loaded(fake, max_retries=0, concurrency=1) as model:
         fake.failures += [500]
         first, second = await model.score_steps("p", SOLUTIONS)
         assert first.failure.code == "backend_error"
@@ -134,19 +137,16 @@ async def test_permanent_fault_fails_only_one_solution():
         fake.failures += [500, 500]
         with pytest.raises(BackendError, match="status 500"):
             await model.score_steps("p", SOLUTIONS)
-        await model.aclose()
 
 
 async def test_too_long_is_not_sent():
     fake = PoolingFake()
-    async with fake.run() as base:
-        model = await load_reward_model(NAME, at(base))
+    async with loaded(fake) as model:
         before = sum(path == "/pooling" for path, _ in fake.requests)
         fine, long = await model.score_steps("p", [["a"], ["x" * 700]])
         assert fine.ok
         assert long.failure.code == "context_too_long"
         assert sum(path == "/pooling" for path, _ in fake.requests) == before + 1
-        await model.aclose()
 
 
 async def test_server_without_rewards():
