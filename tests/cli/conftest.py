@@ -39,8 +39,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cli(home: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs a command in this process; returns exit status, standard output, standard error."""
+    monkeypatch.setattr("reason.cli.render.status.FIRST_LINE_S", 3600.0)  # a busy machine prints no progress
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()

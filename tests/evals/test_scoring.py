@@ -15,6 +15,7 @@ from reason.evals.datasets.items import (
     TextGold,
 )
 from reason.evals.scoring import Scorer, attribution, label_report, score
+from reason.reasoning.answers.equivalence import Equivalence
 from reason.reasoning.answers.extraction import option_letter
 from support.eval_tasks import answered
 
@@ -35,7 +36,7 @@ def scored(choices, logprobs):
 
 
 async def test_mathematics_is_compared_as_such():
-    async with Scorer() as scorer:
+    async with Scorer(Equivalence(timeout_s=60, algebra_s=3600)) as scorer:  # however slow the machine is
         for given_, gold, hit in [
             ("1/2", MathGold(answer="\\frac12"), True),
             ("0.5", MathGold(answer="\\frac12"), True),
