@@ -43,8 +43,12 @@ def test_public_address_needs_keys(serve, flags, remedy):
     assert (status, "0.0.0.0 is a public address" in err, remedy in err) == (2, True, True)
 
 
-@pytest.mark.parametrize(("expires", "revoked"), [(1.0, None), (None, 1.0)])
-def test_expired_and_revoked_keys_do_not_count(serve, home, expires, revoked):
+@pytest.mark.parametrize(
+    ("expires", "revoked", "error"),
+    [(1.0, None, "there is no API key"), (None, 1.0, "there is no API key"), (None, None, "unknown model 'no-such'")],
+    ids=["expired", "revoked", "valid"],
+)
+def test_a_public_address_needs_a_key_that_is_neither_expired_nor_revoked(serve, home, expires, revoked, error):
     async def add():
         store = await open_store(home / "s.sqlite3")
         names = {"id": "k", "name": "k", "tenant": "t", "digest": "d", "scopes": frozenset({"ask"})}
@@ -52,8 +56,8 @@ def test_expired_and_revoked_keys_do_not_count(serve, home, expires, revoked):
         await store.aclose()
 
     asyncio.run(add())
-    status, err = serve("--host", "0.0.0.0")
-    assert (status, "there is no API key" in err) == (2, True)
+    status, err = serve("--host", "0.0.0.0", "--model", "no-such")
+    assert (status, error in err, "there is no API key" in err) == (2, True, "no API key" in error)
 
 
 def test_port_in_use_is_an_error(serve):

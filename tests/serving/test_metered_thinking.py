@@ -308,6 +308,14 @@ async def test_samples_in_flight_are_cut_when_the_user_wants_the_answer(harness)
     assert harness.run.ledger.exhausted == "user"
 
 
+async def test_samples_are_not_requested_if_the_user_wants_the_answer_at_a_stored_one(harness):
+    metered = await harness.begin()
+    ((stored,),) = await metered.generate([request()])
+    ((first, second),) = await metered.generate([request(n=2)], lambda chunk: harness.run.conclude())
+    assert (first, second.text, second.finish_reason) == (stored, "", "budget")
+    assert len(harness.model.generate_calls) == 1
+
+
 async def test_a_score_in_flight_ends_when_the_user_wants_the_answer(harness, clock):
     class Slow(ScriptedModel):
         async def score(self, prompt, continuations):

@@ -90,8 +90,17 @@ async def test_interrupted_run_resumes_and_pays_once(harness: RunHarness) -> Non
     opened = len(harness.model.groups)
     assert (await run_of(harness, 3 * STEPS_PER_RECORD))[0] == expected
     (spent,) = harness.spent.by_role.values()
-    assert (spent.replayed_tokens, spent.replayed_calls) == (tokens, 1)
+    assert (spent.replayed_tokens, spent.replayed_calls, spent.prompt_tokens) == (tokens, 1, len("go") + 2)
     assert len(harness.model.groups) == opened
+
+
+async def test_a_killed_run_repeats_less_than_a_record(harness: RunHarness) -> None:
+    killed = await start(harness)
+    written = await write(killed, 2 * STEPS_PER_RECORD + 5)  # and is not closed
+    harness.model = ReplayModel("scripted", "scripted@1", harness.model.capabilities)
+    resumed = await start(harness)
+    assert await write(resumed, 2 * STEPS_PER_RECORD) == written[: 2 * STEPS_PER_RECORD]
+    await resumed.aclose()
 
 
 async def test_run_replays_without_its_model_as_far_as_recorded(harness: RunHarness) -> None:
@@ -126,6 +135,8 @@ async def test_stored_passes_do_not_answer_other_passes(harness: RunHarness) -> 
     groups = len(harness.model.groups)
     await advance(*others)
     assert len(harness.model.groups) == groups
+    await advance((Z, None))
+    assert len(harness.model.groups) == groups + 1
 
 
 async def test_pass_beyond_the_budget_is_not_run(harness: RunHarness) -> None:

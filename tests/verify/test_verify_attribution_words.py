@@ -82,7 +82,7 @@ SAMPLES = [segment(f"sample {i}", text, "sample") for i, text in enumerate(("yes
 
 async def test_signs_and_shares_of_the_samples() -> None:
     verdicts = {"yes": YES, "yes!": YES, "no": NO, "hm": SILENT, "?": None}
-    judge = ScriptedEntailment(lambda pair: verdicts[pair.evidence])
+    judge = ScriptedEntailment(lambda pair: YES if pair == Pair("hm", "B.") else verdicts[pair.evidence])
     first, second = await attribute_by_agreement([claim("A."), claim("B.")], SAMPLES, judge)
     assert [(a.component, a.weight) for a in first] == [
         ("sample 1", 1.0),
@@ -93,6 +93,7 @@ async def test_signs_and_shares_of_the_samples() -> None:
     told = first[0].detail
     assert (told["entail"], told["contradict"], told["neither"]) == (0.5, 0.25, 0.25)
     assert (told["samples"], told["unread"], told["judge"], told["probs"]) == (4, 1, "scripted@1", list(YES))
-    assert [a.weight for a in second] == [a.weight for a in first]
+    assert [a.weight for a in second] == [1.0, -1.0, 1.0, 1.0]
+    assert [second[0].detail[name] for name in ("entail", "contradict", "neither")] == [0.75, 0.25, 0.0]
     assert len(judge.calls) == 1
     assert judge.calls[0][5] == Pair("yes", "B.")

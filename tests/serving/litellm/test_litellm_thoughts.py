@@ -365,6 +365,20 @@ def test_blocks_are_joined_from_their_deltas() -> None:
     )
 
 
+def test_blocks_without_an_index_end_with_their_signature() -> None:
+    deltas: list[dict[str, Any]] = [
+        {"type": "thinking", "thinking": "let "},
+        {"type": "thinking", "thinking": "me", "signature": "s0"},
+        {"type": "thinking", "thinking": "see", "signature": "s1"},
+        {"type": "redacted_thinking", "data": "xyz"},
+        {"type": "redacted_thinking", "data": "uvw"},
+    ]
+    chunks = [delta(reasoning_content="t", thinking_blocks=[block]) for block in deltas]
+    thought = completion(read([*chunks, delta("stop", content="12")], FIELD)[0]).thought
+    assert thought is not None
+    assert thought.blocks == ({"type": "thinking", "thinking": "let me", "signature": "s0"}, *deltas[2:])
+
+
 def test_reasoning_details_are_kept_as_they_are() -> None:
     detail = {"type": "reasoning.text", "index": 0, "format": "x"}
     pieces: list[dict[str, Any]] = [{"text": "let "}, {"text": "me", "signature": "s"}]
