@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from support.thinking_cells import SETTINGS, CellResult, cell_names, kind_sessions  # noqa: E402
-from support.thinking_server import KINDS  # noqa: E402
+from support.wires.kinds import KINDS  # noqa: E402
 
 PAGE = ROOT / "docs" / "results" / "thinking.md"
 MAX_REASONS = 16

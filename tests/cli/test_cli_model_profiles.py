@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from support.thinking_server import KINDS, ThinkingServer
+from support.wires.kinds import KINDS
+from support.wires.server import WireServer
 
 MODEL = "hosted_vllm/qwen3-8b"
 SWITCH = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
 @pytest.fixture
-def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThinkingServer]:
+def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WireServer]:
     """A vLLM server with a reasoning parser and Qwen3's template."""
     kind = next(kind for kind in KINDS if kind.name == "Qwen3, parser")
-    serving = ThinkingServer(kind)
+    serving = WireServer(kind)
     with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(serving.run()) as base:
         monkeypatch.setenv("HOSTED_VLLM_API_BASE", base)
         yield serving

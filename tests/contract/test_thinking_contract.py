@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 from _pytest.mark import ParameterSet
 from support.thinking_cells import CUT_NAMES, SETTINGS, KindSessions, contract_cells, kind_sessions
-from support.thinking_server import KINDS, RIGHT, Kind
+from support.wires.kinds import KINDS, Kind
+from support.wires.script import RIGHT
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import asyncio
 import json
 import math
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from reason.serving.logits_processors import ProcessorState, logits_processor_na
 from reason.serving.logits_processors.registry import PROCESSORS_PAGE, REPORTS_PAGE
 
 from support.scripted_model import END, ScriptedModel, replies
+from support.wires.http import HttpServer, Reply
 
 VOCABULARY = 256
 """Tokens of a sample under processors."""
@@ -32,7 +32,7 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-class FaultServer:
+class FaultServer(HttpServer):
     """Serves a `ScriptedModel`.
 
     Args:
@@ -68,6 +68,7 @@ class FaultServer:
         many: bool = True,
         priorities: bool = True,
     ) -> None:
+        super().__init__()
         self.model = model
         self.served = served
         self.vllm = vllm
@@ -85,54 +86,10 @@ class FaultServer:
         self.root = f"scripts/{served}"
         self.headers: list[dict[str, str]] = []
         """Headers of the requests for text."""
-        self.open = 0
-        """Requests for text under way."""
-        self.most_open = 0
-        self.requests: list[tuple[str, dict[str, Any]]] = []
         self.answered: list[str] = []
         """The last user message of every request that was answered in full."""
-        self.disconnects = 0
-        self.count = 0
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def run(self) -> AsyncIterator[str]:
-        """Serve; gives the address ending in `/v1`."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: asyncio.StreamReaderProtocol(_Reader(), self._connection), "127.0.0.1", 0, backlog=1024
-        )
-        try:
-            port = server.sockets[0].getsockname()[1]
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.close()
-            for writer in tuple(self._writers):
-                writer.transport.abort()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _connection(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._writers.add(writer)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                lines = head.decode().split("\r\n")
-                method, path, _ = lines[0].split(" ")
-                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:]) if k}
-                length = int(headers.get("content-length", 0))
-                body = json.loads(await reader.readexactly(length)) if length else {}
-                await self._answer(_Reply(reader, writer), method, path, headers, body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            self._writers.discard(writer)
-            writer.transport.abort()
-
-    async def _answer(self, reply: _Reply, method: str, path: str, headers: dict[str, str], body: Any) -> None:
+    async def _answer(self, reply: Reply, method: str, path: str, headers: dict[str, str], body: Any) -> None:
         self.requests.append((path, body))
         if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
             await reply.error(401, "no such key", code="invalid_api_key")
@@ -193,26 +150,10 @@ class FaultServer:
 
     # -- text
 
-    async def _write(self, reply: _Reply, path: str, body: Any) -> None:
-        number, self.count = self.count, self.count + 1
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        gone = asyncio.ensure_future(reply.gone())
-        work = asyncio.ensure_future(self._writing(reply, path, body, self.fault(number)))
-        try:
-            await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                self.disconnects += 1
-                raise ConnectionResetError
-            await work
-        finally:
-            # before anything is awaited: a client may act on the last bytes at once
-            self.open -= 1
-            for task in (gone, work):
-                task.cancel()
-            await asyncio.gather(gone, work, return_exceptions=True)
+    async def _text(self, reply: Reply, path: str, body: Any, number: int) -> None:
+        await self._writing(reply, path, body, self.fault(number))
 
-    async def _writing(self, reply: _Reply, path: str, body: Any, fault: Fault | None) -> None:
+    async def _writing(self, reply: Reply, path: str, body: Any, fault: Fault | None) -> None:
         if body.get("model") != self.served:
             await reply.error(404, f"the model {body.get('model')} does not exist", code="model_not_found")
             return
@@ -266,7 +207,7 @@ class FaultServer:
             ),
         )
 
-    async def _stream(self, reply: _Reply, path: str, body: Any, request: Request, fault: Fault | None) -> None:
+    async def _stream(self, reply: Reply, path: str, body: Any, request: Request, fault: Fault | None) -> None:
         chat = path == "/v1/chat/completions"
         seed = body.get("seed")
         base = random.randrange(1 << 30) if seed is None else seed
@@ -462,59 +403,3 @@ def _pieces(made: Completion) -> list[Piece]:
         )
         for i, (token, logprob, top) in enumerate(zip(made.token_ids, made.logprobs or (), tops, strict=True))
     ]
-
-
-class _Reader(asyncio.StreamReader):
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended = asyncio.Event()
-
-    def feed_eof(self) -> None:
-        super().feed_eof()
-        self.ended.set()
-
-    def set_exception(self, exc: BaseException) -> None:
-        super().set_exception(exc)
-        self.ended.set()
-
-
-class _Reply:
-    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    async def gone(self) -> None:
-        """Returns when the client has closed the connection."""
-        await self._reader.ended.wait()
-
-    async def raw(self, status: int, kind: str, content: bytes, headers: dict[str, str] | None = None) -> None:
-        lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(content)}"]
-        lines += [f"{k}: {v}" for k, v in (headers or {}).items()]
-        self._writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
-        await self._writer.drain()
-
-    async def json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        await self.raw(status, "application/json", json.dumps(value).encode(), headers)
-
-    async def error(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: Any = None,
-        param: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        error = {"message": message, "type": "error", "param": param, "code": code or status}
-        await self.json(status, {"error": error}, headers)
-
-    async def start(self, kind: str) -> None:
-        self._writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
-
-    async def event(self, value: Any) -> None:
-        data = f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n".encode()
-        self._writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-        await self._writer.drain()
-
-    async def end(self) -> None:
-        self._writer.write(b"0\r\n\r\n")
-        await self._writer.drain()

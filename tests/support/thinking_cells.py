@@ -29,17 +29,9 @@ from reason.serving.litellm.model import CHARS_PER_TOKEN
 from reason.verify.entailment import run_resources
 
 from support.encoder_cache import cache_with_encoders
-from support.thinking_server import (
-    CHOICES,
-    DECOY,
-    QUESTION,
-    RIGHT,
-    RIGHT_CHOICE,
-    Kind,
-    ThinkingServer,
-    batched,
-    tokens_of,
-)
+from support.wires.kinds import Kind
+from support.wires.script import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, batched, tokens_of
+from support.wires.server import WireServer
 
 MAX_REQUESTS = 400
 """Maximum requests of one run."""
@@ -117,8 +109,8 @@ class KindSession:
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.server = ThinkingServer(kind)
-        self.small_server = ThinkingServer(kind.small_kind)
+        self.server = WireServer(kind)
+        self.small_server = WireServer(kind.small_kind)
         self._stack = AsyncExitStack()
         self._reasoner: Reasoner
 
@@ -127,8 +119,7 @@ class KindSession:
         providers: dict[str, Any] = {}
         for name, server in ((self.kind.model, self.server), (self.kind.small, self.small_server)):
             address = await self._stack.enter_async_context(server.run())
-            base = address.removesuffix("/v1") if server.kind.anthropic else address
-            providers[name] = {"api_base": base, "max_retries": 0}
+            providers[name] = {"api_base": server.kind.api_base(address), "max_retries": 0}
         settings = Settings(
             model=self.kind.model,
             providers=providers,
@@ -271,7 +262,7 @@ def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool) -> list[s
     return problems
 
 
-def _count_problems(answer: Answer, completions: list[Completion], servers: tuple[ThinkingServer, ...]) -> list[str]:
+def _count_problems(answer: Answer, completions: list[Completion], servers: tuple[WireServer, ...]) -> list[str]:
     problems = []
     choices = [c for s in servers for g in s.generations for c in g.choices]
     unfinished = sum(c.finish is None for c in choices)
@@ -294,12 +285,12 @@ def _count_problems(answer: Answer, completions: list[Completion], servers: tupl
     return problems
 
 
-def _estimated_excess(completions: list[Completion], servers: tuple[ThinkingServer, ...]) -> int:
+def _estimated_excess(completions: list[Completion], servers: tuple[WireServer, ...]) -> int:
     """Tokens that cancelled samples may be charged beyond those generated: their usage never came, and where a provider
     shows no tokens, those of a chunk are estimated by its length."""
     if all(s.kind.vllm for s in servers):
         return 0
-    size = 4 if any(s.kind.anthropic for s in servers) else 1
+    size = max(s.kind.chunk_tokens for s in servers)
     cut = [c for c in completions if c.finish_reason == "cancelled"]
     texts = [text for c in cut for text in (c.text, c.thought.text if c.thought is not None else "")]
     chunks = [chunk for text in texts for chunk in batched(tokens_of(text), size)]
@@ -340,7 +331,7 @@ class KindSessions:
         """As `KindSession.answer_now`."""
         return self._portal.call(self._session(kind).answer_now, strategy, after_tokens)
 
-    def race(self, kind: Kind) -> tuple[Answer, ThinkingServer]:
+    def race(self, kind: Kind) -> tuple[Answer, WireServer]:
         """As `KindSession.race`, with the server."""
         session = self._session(kind)
         return self._portal.call(session.race), session.server

@@ -23,8 +23,10 @@ from reason.serving.litellm.responses import (
 )
 from reason.serving.profiles.profile import ModelProfile
 from support.litellm_models import served
-from support.thinking_server import DECOY, KINDS, QUESTION, Kind, ThinkingServer, text_of
 from support.waiting import wait_until
+from support.wires.kinds import KINDS, Kind
+from support.wires.script import DECOY, QUESTION, text_of
+from support.wires.server import WireServer
 
 ASK = Prompt.user(QUESTION)
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -44,10 +46,10 @@ def each(kinds: list[Kind]) -> pytest.MarkDecorator:
 
 
 @asynccontextmanager
-async def opened(kind: Kind, **profile: Any) -> AsyncIterator[tuple[ThinkingServer, LiteLLMModel]]:
-    server = ThinkingServer(kind)
+async def opened(kind: Kind, **profile: Any) -> AsyncIterator[tuple[WireServer, LiteLLMModel]]:
+    server = WireServer(kind)
     profiles = {kind.model: profile} if profile else {}
-    async with served(server, kind.model, profiles=profiles, root=kind.anthropic, max_retries=0) as model:
+    async with served(server, kind.model, profiles=profiles, root=kind.wire == "messages", max_retries=0) as model:
         server.reset()
         yield server, model
 
@@ -121,7 +123,7 @@ async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kin
         assert made.thought is not None
         assert not made.thought.closed
         # where no tokens are shown, a chunk may have several
-        assert 20 <= made.usage.thinking_tokens <= (40 if kind.anthropic else 24)
+        assert 20 <= made.usage.thinking_tokens <= (40 if kind.wire == "messages" else 24)
         await wait_until(lambda: not server.open)  # the server notices that the connection was closed
         assert server.tokens <= made.usage.completion_tokens + 24
 
@@ -198,16 +200,7 @@ async def test_a_users_profile_takes_precedence_over_what_is_measured() -> None:
 
 
 async def test_a_server_that_refuses_sampling_parameters_opens_and_is_learnt() -> None:
-    kind = BY_NAME["gpt-5-mini"]
-    served = Kind(
-        "unknown",
-        "openai/house-model",
-        kind.thinks,
-        kind.shows,
-        lambda body, thinking: kind.refusal({**body, "max_tokens": None}, thinking),
-        has_logprobs=False,
-        reports_thinking_tokens=True,
-    )
+    served = Kind("unknown", "openai/house-model", "always", shows="hidden", reports_thinking_tokens=True)
     async with opened(served) as (server, model):
         profile = model.capabilities.profile
         assert {"temperature", "top_p"} <= profile.refuses

@@ -1,0 +1,372 @@
+"""What providers refuse, as data: a row has the models, conditions on the request that hold together, and the error.
+
+A condition is (path, operator, value). A path leads into the request (`messages.-1.role`; `*` is every entry, `**` also
+every entry of those) or to `path` (of the address), `thinks` (whether the model thinks in it). It holds if it does for
+one of the values that the path leads to, `absent` if there is none. A value `"$path"` is that of another path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+Condition = tuple[Any, ...]
+Conditions = tuple[Condition, ...]
+
+
+class Rule(NamedTuple):
+    """One refusal.
+
+    Attributes:
+        models: Patterns of model strings, of which one matches; after `!`, none of these may.
+        when: Conditions, which all hold.
+        message: The error; `{value}` is the value of the first condition.
+        source: Where the provider says so.
+    """
+
+    models: str
+    when: Conditions
+    message: str
+    source: str
+    status: int = 400
+
+
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "is": lambda value, other: bool(value == other),
+    "is not": lambda value, other: bool(value != other),
+    "in": lambda value, other: value in other,
+    "not in": lambda value, other: value not in other,
+    "<": lambda value, other: bool(value < other),
+    ">": lambda value, other: bool(value > other),
+    ">=": lambda value, other: bool(value >= other),
+    "set": lambda value, _: value not in (None, False, [], {}),
+    "blank": lambda value, _: isinstance(value, str) and not value.strip(),
+    "longer than": lambda value, other: len(value) > other,
+    "has": lambda value, other: bool(set(other) & set(value)) if isinstance(value, dict) else False,
+    "has without": lambda value, other: isinstance(value, dict) and other[0] in value and other[1] not in value,
+    "has others than": lambda value, other: bool(set(value) - set(other)),
+}
+
+
+def values_at(scope: Any, path: Sequence[str]) -> Iterator[Any]:
+    """The values to which a path leads; an unset one (None) is none."""
+    if not path or path == ("",):
+        if scope is not None:
+            yield scope
+        return
+    first, rest = path[0], path[1:]
+    entries = scope.values() if isinstance(scope, dict) else scope if isinstance(scope, list) else ()
+    if first == "**":
+        yield from values_at(scope, rest)
+    if first in ("*", "**"):
+        for one in entries:
+            yield from values_at(one, path if first == "**" else rest)
+    elif isinstance(scope, dict) and first in scope:
+        yield from values_at(scope[first], rest)
+    elif isinstance(scope, list) and scope and first.lstrip("-").isdigit():
+        yield from values_at(scope[int(first)], rest)
+
+
+def matching(condition: Condition, scope: Mapping[str, Any]) -> list[Any]:
+    """The values for which a condition holds."""
+    path, operator, *rest = condition
+    found = list(values_at(scope, path.split(".")))
+    if operator == "absent":
+        return [] if found else [None]
+    expected = rest[0] if rest else None
+    if isinstance(expected, str) and expected.startswith("$"):
+        expected = next(values_at(scope, expected[1:].split(".")), None)
+        found = [] if expected is None else found
+    return [value for value in found if OPERATORS[operator](value, expected)]
+
+
+def applies(rule: Rule, model: str) -> bool:
+    """Whether a rule is of a model."""
+    some, _, none = rule.models.partition("!")
+    return any(fnmatchcase(model, p) for p in some.split()) and not any(fnmatchcase(model, p) for p in none.split())
+
+
+def refusal(model: str, scope: Mapping[str, Any]) -> tuple[Rule, str] | None:
+    """The first rule that refuses a request to a model, with its message; None if none does."""
+    for rule in RULES:
+        if applies(rule, model) and all(matching(condition, scope) for condition in rule.when):
+            return rule, rule.message.format(value=matching(rule.when[0], scope)[0])
+    return None
+
+
+THINKS: Condition = ("thinks", "is", True)
+CHAT: Condition = ("path", "is", "/v1/chat/completions")
+
+_ISSUE = "https://github.com/{}/issues/{}"
+_OPENAI = "openai/gpt-[5-9]* openai/o[1-9]* ! openai/gpt-5*-chat*"
+_REASONS = f"openai/house-* {_OPENAI}"
+"""Also a gateway to such a model under a name of its own."""
+_SKIPS = "openai/gpt-5.[1-9]* openai/gpt-[6-9]*"
+_REASONING = "https://platform.openai.com/docs/guides/reasoning"
+_LATEST = "https://platform.openai.com/docs/guides/latest-model"
+_CHAT_REFERENCE = "https://platform.openai.com/docs/api-reference/chat/create"
+_RESPONSES = "https://platform.openai.com/docs/api-reference/responses/create"
+_CLAUDE = "anthropic/* bedrock/*"
+_CLAUDE_5 = "anthropic/claude-opus-[5-9]* anthropic/claude-sonnet-[5-9]*"
+_THINKING = "https://docs.claude.com/en/docs/build-with-claude/extended-thinking"
+_ADAPTIVE = "https://docs.claude.com/en/docs/build-with-claude/adaptive-thinking"
+_MESSAGES = "https://docs.claude.com/en/api/messages"
+_DEEPSEEK = "https://api-docs.deepseek.com/guides/thinking_mode"
+_CONFIG = "generationConfig.thinkingConfig"
+_GEMINI_THINKING = "https://ai.google.dev/gemini-api/docs/thinking"
+_GROK = "https://docs.x.ai/developers/model-capabilities/text/reasoning"
+_NOT_IN_SCHEMAS = (
+    *("$ref", "$defs", "$schema", "const", "oneOf", "allOf", "exclusiveMinimum", "exclusiveMaximum"),
+    *("multipleOf", "uniqueItems", "patternProperties"),
+)
+_MESSAGES_FIELDS = (
+    *("model", "messages", "system", "max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences"),
+    *("tools", "tool_choice", "thinking", "metadata", "service_tier", "output_format", "output_config", "container"),
+    *("context_management", "mcp_servers", "cache_control", "speed", "inference_geo", "path", "thinks"),
+)
+_MISTRAL_FIELDS = (
+    *("model", "messages", "temperature", "top_p", "max_tokens", "stream", "stop", "random_seed", "response_format"),
+    *("tools", "tool_choice", "presence_penalty", "frequency_penalty", "n", "prediction", "parallel_tool_calls"),
+    *("prompt_mode", "reasoning_effort", "safe_prompt", "metadata", "path", "thinks"),
+)
+
+RULES: tuple[Rule, ...] = (
+    # -- OpenAI
+    Rule(_OPENAI, (CHAT, ("max_tokens", "set")), "Unsupported parameter: 'max_tokens'.", _CHAT_REFERENCE),
+    Rule(
+        "openai/gpt-5-mini openai/gpt-5-nano openai/gpt-5 openai/house-*",
+        (("reasoning_effort", "not in", ("minimal", "low", "medium", "high")),),
+        "Unsupported value: 'reasoning_effort' does not support {value!r} with this model.",
+        _CHAT_REFERENCE,
+    ),
+    Rule(
+        _SKIPS,
+        (("reasoning_effort", "not in", ("none", "low", "medium", "high", "xhigh", "max")),),
+        "Unsupported value: 'reasoning_effort' does not support {value!r} with this model.",
+        _LATEST,
+    ),
+    Rule(_REASONS, (("temperature", "is not", 1), THINKS), "Unsupported value: 'temperature' {value}.", _LATEST),
+    *(
+        Rule(_REASONS, ((name, "set"), THINKS), f"Unsupported parameter: {name!r}.", _LATEST)
+        for name in ("top_p", "logprobs", "top_logprobs", "stop")
+    ),
+    Rule(
+        "openai/gpt-5.[6-9]* openai/gpt-[6-9]*",
+        (("tools", "set"), CHAT, THINKS),
+        "Function tools with reasoning_effort need /v1/responses, or reasoning_effort 'none'.",
+        _ISSUE.format("BerriAI/litellm", 34569),
+    ),
+    Rule(
+        _OPENAI,
+        (("n", ">", 8),),
+        "Invalid 'n': integer above maximum value, got {value}.",
+        _CHAT_REFERENCE,
+    ),
+    Rule(_OPENAI, (("stop", "longer than", 4),), "Invalid 'stop': array too long.", _CHAT_REFERENCE),
+    *(
+        Rule(_OPENAI, (("path", "is", "/v1/responses"), (name, "set")), f"Unknown parameter: {name!r}.", _RESPONSES)
+        for name in ("stop", "max_tokens", "max_completion_tokens", "messages", "reasoning_effort", "n", "logprobs")
+    ),
+    Rule(
+        "*gpt-oss*",
+        (("reasoning_effort", "not in", ("low", "medium", "high")),),
+        "reasoning_effort {value!r} is not supported",
+        "https://docs.vllm.ai/projects/recipes/en/latest/OpenAI/GPT-OSS.html",
+    ),
+    # -- DeepSeek
+    *(
+        Rule("deepseek/*", ((name, "set"), THINKS), f"{name} is not supported by the thinking mode", _DEEPSEEK)
+        for name in ("logprobs", "top_logprobs")
+    ),
+    Rule(
+        "deepseek/*",
+        (("response_format.type", "is", "json_schema"),),
+        "This response_format type is unavailable now",
+        "https://api-docs.deepseek.com/guides/json_mode",
+    ),
+    Rule(
+        "deepseek/*",
+        (("messages.-1.role", "is", "assistant"),),
+        "The last message must be the user's; prefixes are part of the beta address",
+        "https://api-docs.deepseek.com/guides/chat_prefix_completion",
+    ),
+    # -- Anthropic
+    Rule(
+        f"{_CLAUDE} ! {_CLAUDE_5}",
+        (("temperature", "set"), ("top_p", "set")),
+        "`temperature` and `top_p` cannot both be specified for this model.",
+        "https://docs.claude.com/en/docs/about-claude/models/migrating-to-claude-4",
+    ),
+    *(
+        Rule(_CLAUDE_5, ((name, "set"),), f"`{name}` is not supported by this model.", _ADAPTIVE)
+        for name in ("temperature", "top_p", "top_k")
+    ),
+    Rule(
+        _CLAUDE_5,
+        (("thinking.type", "is", "enabled"),),
+        "thinking.type: this model takes adaptive or disabled",
+        _ADAPTIVE,
+    ),
+    Rule(
+        "anthropic/claude-*-5-5",
+        (("thinking.type", "is", "disabled"),),
+        "thinking.type: this model always thinks",
+        _ADAPTIVE,
+    ),
+    Rule(
+        _CLAUDE,
+        (("thinking.type", "is", "enabled"), ("thinking.budget_tokens", "absent")),
+        "thinking.enabled.budget_tokens: Field required",
+        _THINKING,
+    ),
+    Rule(
+        _CLAUDE,
+        (("thinking.budget_tokens", "<", 1024),),
+        "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024, got {value}",
+        _THINKING,
+    ),
+    Rule(
+        _CLAUDE,
+        (("thinking.budget_tokens", ">=", "$max_tokens"),),
+        "`max_tokens` must be greater than `thinking.budget_tokens`",
+        _THINKING,
+    ),
+    Rule(
+        _CLAUDE,
+        (("temperature", "is not", 1), THINKS),
+        "`temperature` may only be set to 1 when thinking is enabled.",
+        _THINKING,
+    ),
+    Rule(
+        _CLAUDE,
+        (("top_p", "<", 0.95), THINKS),
+        "`top_p` must be greater than or equal to 0.95 when thinking is enabled.",
+        _THINKING,
+    ),
+    Rule(_CLAUDE, (("top_k", "set"), THINKS), "`top_k` must be unset when thinking is enabled.", _THINKING),
+    Rule(
+        _CLAUDE,
+        (("messages.-1.role", "is", "assistant"), THINKS),
+        "This model does not support assistant message prefill while it thinks.",
+        _THINKING,
+    ),
+    Rule(
+        _CLAUDE,
+        (("tool_choice.type", "in", ("any", "tool")), THINKS),
+        "Thinking may not be enabled when tool_choice forces tool use.",
+        _THINKING,
+    ),
+    Rule(
+        _CLAUDE,
+        (("stop_sequences.*", "blank"),),
+        "stop_sequences: each stop sequence must contain non-whitespace",
+        _ISSUE.format("BerriAI/litellm", 3286),
+    ),
+    Rule(_CLAUDE, (("max_tokens", "absent"),), "max_tokens: Field required", _MESSAGES),
+    Rule(_CLAUDE, (("temperature", ">", 1),), "temperature: Input should be less than or equal to 1", _MESSAGES),
+    Rule(
+        _CLAUDE,
+        (("", "has others than", _MESSAGES_FIELDS),),
+        "Extra inputs are not permitted",
+        _MESSAGES,
+    ),
+    # -- Gemini
+    Rule(
+        "gemini/*",
+        ((f"{_CONFIG}.thinkingBudget", "set"), (f"{_CONFIG}.thinkingLevel", "set")),
+        "You can only set only one of thinking budget and thinking level.",
+        _GEMINI_THINKING,
+    ),
+    *(
+        Rule(
+            models,
+            ((f"{_CONFIG}.thinkingBudget", "not in", (-1, *allowed)),),
+            "The thinking budget {value} is invalid.",
+            _GEMINI_THINKING,
+        )
+        for models, allowed in (
+            ("gemini/gemini-2.5-pro*", range(128, 32769)),
+            ("gemini/gemini-2.5-flash-lite*", (0, *range(512, 24577))),
+            ("gemini/gemini-2.5-flash* ! gemini/gemini-2.5-flash-lite*", range(24577)),
+        )
+    ),
+    Rule(
+        "gemini/gemini-2*",
+        ((f"{_CONFIG}.thinkingLevel", "set"),),
+        "Thinking level is not supported for this model.",
+        _GEMINI_THINKING,
+    ),
+    *(
+        Rule(
+            "gemini/*",
+            ((f"{path}.**", "has", _NOT_IN_SCHEMAS),),
+            f"Invalid JSON payload received. Unknown name at '{path}': Cannot find field.",
+            _ISSUE.format("pizza-bot-app/pizza-bot", 62),
+        )
+        for path in ("generationConfig.responseSchema", "tools.*.functionDeclarations.*.parameters")
+    ),
+    Rule(
+        "gemini/*",
+        (("generationConfig.responseLogprobs", "is", True),),
+        "Logprobs is not enabled for this model.",
+        "https://ai.google.dev/api/generate-content#generationconfig",
+    ),
+    Rule(
+        "gemini/*",
+        (("generationConfig.stopSequences", "longer than", 5),),
+        "The number of stop sequences must be in [0, 5].",
+        "https://ai.google.dev/api/generate-content#generationconfig",
+    ),
+    Rule(
+        "gemini/gemini-[3-9]*",
+        (("contents.*.parts.0", "has without", ("functionCall", "thoughtSignature")),),
+        "Function call is missing a thought_signature in functionCall parts.",
+        "https://ai.google.dev/gemini-api/docs/thought-signatures",
+    ),
+    # -- xAI
+    *(
+        Rule("xai/*", ((name, "set"), THINKS), f"Model does not support parameter {name}.", _GROK)
+        for name in ("stop", "presence_penalty", "frequency_penalty", "logprobs")
+    ),
+    Rule(
+        "xai/grok-4.[6-9]* xai/grok-[5-9]*",
+        (("reasoning_effort", "not in", ("low", "medium", "high", "xhigh")),),
+        "Invalid reasoning effort {value}.",
+        _GROK,
+    ),
+    Rule(
+        "xai/grok-4.5*",
+        (("reasoning_effort", "not in", ("low", "medium", "high")),),
+        "Invalid reasoning effort {value}.",
+        _GROK,
+    ),
+    # -- Mistral
+    Rule(
+        "mistral/*",
+        (("", "has others than", _MISTRAL_FIELDS),),
+        "Extra inputs are not permitted",
+        _ISSUE.format("mistralai/platform-docs-public", 7),
+        422,
+    ),
+    Rule(
+        "mistral/*",
+        (("messages.*", "has others than", ("role", "content", "tool_calls", "tool_call_id", "name", "prefix")),),
+        "Extra inputs are not permitted",
+        _ISSUE.format("BerriAI/litellm", 30835),
+        422,
+    ),
+    # -- self-hosted servers
+    Rule(
+        "openai/*-q4",
+        (("n", ">", 1),),
+        "Only one completion choice is allowed",
+        "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+    ),
+    Rule(
+        "ollama_chat/* ! ollama_chat/qwen3*",
+        (("think", "set"),),
+        "the model does not support thinking",
+        "https://docs.ollama.com/capabilities/thinking",
+    ),
+)
