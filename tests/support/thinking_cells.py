@@ -359,7 +359,7 @@ def kind_sessions() -> Iterator[KindSessions]:
         start_blocking_portal("asyncio") as portal,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for provider in ("OPENAI", "DEEPSEEK", "ANTHROPIC"):
+        for provider in ("OPENAI", "DEEPSEEK", "ANTHROPIC", "GEMINI", "XAI", "MISTRAL", "OPENROUTER"):
             patch.setenv(f"{provider}_API_KEY", "none")
         for module, loader in ((run_knowledge, "load_embedding_model"), (run_resources, "load_entailment")):
             patch.setattr(module, loader, _loading_once(getattr(module, loader)))
