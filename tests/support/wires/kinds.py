@@ -77,7 +77,8 @@ class Kind:
     @property
     def is_visible(self) -> bool:
         """Whether a client sees every token, so that its own count can be exact."""
-        return self.shows not in ("hidden", "blocks", "parts")
+        hides_tags = self.shows in ("reasoning", "reasoning_content") and not self.vllm
+        return self.shows not in ("hidden", "blocks", "parts") and not (hides_tags and self.many)
 
     @property
     def chunk_tokens(self) -> int:

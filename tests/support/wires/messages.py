@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from support.wires.script import Body, Token
+from support.wires.script import Body, Token, tokens_of
 from support.wires.stream import Stream, by_part, event
 
 _BLOCKS = {"thought": ("thinking", "thinking"), "answer": ("text", "text"), "call": ("input_json", "partial_json")}
 """Type of the deltas and their field, by part."""
+MIN_CACHED_TOKENS = 1024
+
+
+def _blocks(content: str | list[Body] | None) -> list[Body]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+
+
+def blocks_of(body: Body) -> list[tuple[str, bool]]:
+    """Text of each block of a request in the order of the cache, and whether it is marked."""
+    contents = [body.get("system"), *(message["content"] for message in body["messages"])]
+    blocks = [block for content in contents for block in _blocks(content)]
+    return [(block.get("text", ""), "cache_control" in block) for block in blocks]
 
 
 class MessagesStream(Stream):
@@ -22,10 +34,9 @@ class MessagesStream(Stream):
     @staticmethod
     def chat_request(body: Body) -> Body:
         """See `Stream`."""
-        messages: list[Body] = []
+        messages = [{"role": "system", "content": "".join(block["text"] for block in _blocks(body.get("system")))}]
         for message in body["messages"]:
-            blocks = message["content"]
-            blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
+            blocks = _blocks(message["content"])
             text = "".join(block.get("text", "") for block in blocks)
             calls = [
                 {"id": block["id"], "function": {"name": block["name"], "arguments": json.dumps(block["input"])}}
@@ -54,8 +65,24 @@ class MessagesStream(Stream):
     def begin(self) -> bytes:
         """See `Stream`."""
         message = {"id": "m", "type": "message", "role": "assistant", "model": self.kind.served, "content": []}
-        usage = {"input_tokens": self.usage()[0], "output_tokens": 0}
+        read, written = self._cached()
+        usage = {"input_tokens": self.usage()[0] - read - written, "output_tokens": 0}
+        usage |= {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
         return _event("message_start", message={**message, "stop_reason": None, "usage": usage})
+
+    def _cached(self) -> tuple[int, int]:
+        """Tokens of the prompt that are read from the cache and written to it, up to each marked block."""
+        prefix, read, written, tokens = "", 0, 0, 0
+        fresh: list[str] = []
+        for block, is_marked in blocks_of(self.body):
+            prefix, tokens = prefix + block, tokens + len(tokens_of(block))
+            if prefix in self.made.cache:
+                read, written = tokens, 0
+            elif is_marked and tokens >= MIN_CACHED_TOKENS:
+                written = tokens - read
+                fresh.append(prefix)
+        self.made.cache.update(fresh)
+        return read, written
 
     def piece(self, index: int, tokens: Sequence[Token], *, is_first: bool, finish: str | None) -> bytes:
         """See `Stream`."""

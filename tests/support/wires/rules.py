@@ -307,10 +307,10 @@ RULES: tuple[Rule, ...] = (
         for path in ("generationConfig.responseSchema", "tools.*.functionDeclarations.*.parameters")
     ),
     Rule(
-        "gemini/*",
+        "gemini/gemini-2.5* gemini/gemini-[3-9]*",
         (("generationConfig.responseLogprobs", "is", True),),
         "Logprobs is not enabled for this model.",
-        "https://ai.google.dev/api/generate-content#generationconfig",
+        _ISSUE.format("googleapis/python-genai", 1921),
     ),
     Rule(
         "gemini/*",
@@ -327,7 +327,7 @@ RULES: tuple[Rule, ...] = (
     # -- xAI
     *(
         Rule("xai/*", ((name, "set"), THINKS), f"Model does not support parameter {name}.", _GROK)
-        for name in ("stop", "presence_penalty", "frequency_penalty", "logprobs")
+        for name in ("stop", "presence_penalty", "frequency_penalty")
     ),
     Rule(
         "xai/grok-4.[6-9]* xai/grok-[5-9]*",

@@ -81,6 +81,7 @@ class WireServer(HttpServer):
         generations: Requests for text since `reset`.
         cuts: Chunks after which the connections of the next streams are closed, one for each.
         faults: Responses to the next requests for text.
+        hold: Streams that have begun go on while it is set.
     """
 
     def __init__(
@@ -98,6 +99,9 @@ class WireServer(HttpServer):
         self.generations: list[Generation] = []
         self.cuts: list[int] = []
         self.faults: list[Fault] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self._cache: set[str] = set()
 
     def reset(self) -> None:
         """Forget the requests so far."""
@@ -152,7 +156,7 @@ class WireServer(HttpServer):
 
     async def _text(self, reply: Reply, path: str, body: Any, number: int) -> None:
         wire = next(one for pattern, one in WIRES if re.fullmatch(pattern, path))
-        made = Generation(path, body)
+        made = Generation(path, body, cache=self._cache)
         self.generations.append(made)
         body = wire.normal(body, path)
         thinking = self.kind.is_thinking(body)
@@ -265,6 +269,8 @@ class WireServer(HttpServer):
         await _send_some(reply, stream.begin())
         for turn in range(max(-(-len(sample.tokens) // size) for sample in stream.samples)):
             await self._pause(reply)
+            if turn:
+                await self.hold.wait()
             if turn == cut and shape.breaks not in ("error", "end"):
                 raise ConnectionResetError
             if turn == cut:

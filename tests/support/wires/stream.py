@@ -72,6 +72,7 @@ class Generation:
     Attributes:
         refused: Why it was refused; None if it was not.
         rule: The rule that refused it.
+        cache: Beginnings of prompts in the server's cache.
     """
 
     path: str
@@ -80,6 +81,7 @@ class Generation:
     refused: str | None = None
     rule: Rule | None = None
     prompt_tokens: int = 0
+    cache: set[str] = field(default_factory=set)
 
 
 class Stream:
