@@ -26,6 +26,8 @@ PROVIDER_EFFORTS: Final = ("minimal", "low", "medium", "high", "xhigh", "max")
 """Providers' efforts, the least first."""
 FLAGGED_EFFORTS: Final = frozenset({"none", "minimal", "xhigh", "max"})
 """Efforts that LiteLLM sends unchecked where its map does not say whether the model takes them."""
+THINKING_FAMILIES: Final = ("anthropic", "gemini", "xai")
+"""Providers of models that think. To one that LiteLLM does not know, nothing is sent that it may refuse."""
 _TRIAL_MAX_TOKENS, _TRIAL_THINKING_TOKENS = 20_000, 4096
 _ANSWER_SHARE = 1024
 """Tokens of a model's longest response that a thought leaves to the answer."""
@@ -93,6 +95,8 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
         fields["inputs"] = list[JsonValue](inputs)
     if target.openai_wire:
         return fields | _openai_fields(target.served, known)
+    if not known and target.provider in THINKING_FAMILIES:
+        return fields | {"thinks": "always", "efforts": {}, "thought": "field", "refuses": ["logprobs"]}
     if isinstance(shortest := known.get("prompt_cache_min_tokens"), int):
         fields["min_cached_tokens"] = shortest
     with _silent_litellm():
@@ -236,16 +240,10 @@ def _refusals(
 def _mapped(target: Target, **parameters: Any) -> dict[str, Any] | None:
     """What LiteLLM makes of the parameters of a request; None if it refuses them."""
     try:
-        mapped: dict[str, Any] = load_litellm().get_optional_params(
-            model=target.served,
-            custom_llm_provider=target.provider,
-            drop_params=False,
-            max_tokens=_TRIAL_MAX_TOKENS,
-            **parameters,
-        )
+        sent = {"model": target.served, "custom_llm_provider": target.provider, "max_tokens": _TRIAL_MAX_TOKENS}
+        return dict(load_litellm().get_optional_params(**sent, drop_params=False, **parameters))
     except Exception:  # noqa: BLE001 (whatever it raises, it would raise for a request)
         return None
-    return mapped
 
 
 @contextmanager

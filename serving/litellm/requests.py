@@ -128,7 +128,8 @@ def applied_stops(request: Request, profile: ModelProfile, thinking: ThinkingMod
     stop = request.sampling.stop
     if not stop or (thinking.is_on and request.prompt.thought is not None):
         return ()
-    return stop if thinking.is_on or profile.refused("stop", thinking=False) else ()
+    is_blank = profile.refused("blank_stop", thinking=False) and not all(map(str.strip, stop))
+    return stop if thinking.is_on or is_blank or profile.refused("stop", thinking=False) else ()
 
 
 def check_request(request: Request, target: Target, can: Capabilities, traits: RequestTraits) -> None:

@@ -337,7 +337,9 @@ async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
         event = chunk.model_dump(warnings=False)
         if any(choice.finish_reason is not None for choice in chunk.choices):
             held = event
-            if getattr(stream, "received_finish_reason", None) is None:
+            # LiteLLM keeps that of Gemini's chunks as intermittent
+            finish = getattr(stream, "received_finish_reason", None)
+            if (finish or getattr(stream, "intermittent_finish_reason", None)) is None:
                 return
         else:
             yield [event]
@@ -348,8 +350,4 @@ async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
 async def _close(stream: Any) -> None:
     close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
     if close is not None:
-        await asyncio.shield(_awaited(close))
-
-
-async def _awaited(close: Any) -> None:
-    await close()
+        await asyncio.shield(close())

@@ -28,6 +28,7 @@ Parameter = Literal[
     "temperature_with_top_p",
     "top_k",
     "stop",
+    "blank_stop",  # of white space
     "logprobs",
     "n",
     "json_schema",

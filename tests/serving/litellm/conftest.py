@@ -31,7 +31,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key of each provider."""
-    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER", "MISTRAL"):
+    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER", "MISTRAL", "XAI"):
         monkeypatch.setenv(f"{provider}_API_KEY", "key")
 
 

@@ -84,9 +84,10 @@ def test_thoughts_have_a_budget_where_litellm_keeps_it(name: str, budget: bool) 
         ("openai/gpt-5-mini", {"temperature", "top_p", "logprobs", "stop"}, set()),
         (
             "anthropic/claude-sonnet-4-5",
-            {"temperature_with_top_p", "logprobs", "n"},
+            {"temperature_with_top_p", "blank_stop", "logprobs", "n"},
             {"temperature", "top_p", "top_k", "prefix", "tool_choice"},
         ),
+        ("gemini/gemini-2.5-flash", {"logprobs"}, set()),
         ("deepseek/deepseek-reasoner", {"temperature", "top_p", "logprobs", "json_schema", "prefix"}, set()),
         ("deepseek/deepseek-v4", {"json_schema", "prefix"}, {"temperature", "top_p", "logprobs"}),
     ],
@@ -95,6 +96,14 @@ def test_refused_parameters(name: str, always: set[str], while_thinking: set[str
     profile = profile_of(name)
     assert set(profile.refuses) == always
     assert set(profile.refuses_while_thinking) - always == while_thinking
+
+
+@pytest.mark.parametrize("name", ["anthropic/claude-opus-6", "gemini/gemini-4-pro", "xai/grok-6"])
+def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(name: str) -> None:
+    profile = profile_of(name)
+    assert (profile.thinks, profile.efforts, profile.thinking_budget) == ("always", {}, {})
+    assert "logprobs" in profile.refuses
+    assert profile.temperature(SamplingParams(default_temperature=0.7), thinking=True) is None
 
 
 def openai_models() -> list[str]:

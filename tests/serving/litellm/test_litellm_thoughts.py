@@ -115,6 +115,13 @@ async def test_stop_strings_end_the_answer_and_not_the_thought(kind: Kind) -> No
         assert whole.text.endswith("The answer is 12.")
 
 
+async def test_a_stop_string_of_white_space_is_applied_here_where_the_provider_refuses_it() -> None:
+    async with opened(BY_NAME["Claude 4.5"]) as (server, model):
+        made = await one(model, stop=("\n\n",))
+        assert (made.finish_reason, made.stop_reason, server.refusals) == ("stop", "\n\n", [])
+        assert "stop_sequences" not in server.requests[-1][1]
+
+
 @each([k for k in THINKING if k.shows != "hidden" and k.name != "Claude 4.5"])
 async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kind) -> None:
     async with opened(kind) as (server, model):
