@@ -7,13 +7,22 @@ are bounded; a refusal comes before anything is generated, and names a remedy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from _pytest.mark import ParameterSet
 from support.thinking_cells import CUT_NAMES, SETTINGS, KindSessions, contract_cells, kind_sessions
-from support.wires.kinds import KINDS, Kind
+from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.script import RIGHT
+
+ALL = (*KINDS, *OTHER_KINDS)
+
+
+def each(kinds: Iterable[Kind]) -> pytest.MarkDecorator:
+    """The test for each of these kinds; of the other kinds nightly."""
+    marks = {kind.name: () if kind in KINDS else pytest.mark.nightly for kind in kinds}
+    cells = [pytest.param(kind, id=kind.name.replace(" ", "-"), marks=marks[kind.name]) for kind in kinds]
+    return pytest.mark.parametrize("kind", cells)
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +34,16 @@ def sessions() -> Iterator[KindSessions]:
 def _cells() -> Iterator[ParameterSet]:
     """Every kind of model with every strategy and setting; all but a covering design is nightly.
 
-    In it, each way of sampling (`CUT_NAMES`) meets each kind once, and another strategy a third of the kinds. The
-    setting moves with both, so that both meet every setting.
+    In it, each way of sampling (`CUT_NAMES`) meets each kind once, and another strategy a third of the kinds; of the
+    other kinds, each way of sampling meets a half. The setting moves with both, so that both meet every setting.
     """
     names = list(dict.fromkeys(name for name, _ in contract_cells()))
     settings = list(SETTINGS)
-    for i, kind in enumerate(KINDS):
+    for i, kind in enumerate(ALL):
         for name, setting in contract_cells():
             at = i + names.index(name)
-            in_ci = (at + settings.index(setting)) % len(settings) == 0 and (name in CUT_NAMES or at % 3 == 0)
+            is_tested = name in CUT_NAMES or at % 3 == 0 if kind in KINDS else name in CUT_NAMES and at % 2 == 0
+            in_ci = (at + settings.index(setting)) % len(settings) == 0 and is_tested
             identity = f"{kind.name}-{name}-{setting}".replace(" ", "-")
             yield pytest.param(kind, name, setting, id=identity, marks=() if in_ci else pytest.mark.nightly)
 
@@ -44,7 +54,7 @@ def test_invariants_of_thinking_models(sessions: KindSessions, kind: Kind, name:
     assert not result.problems, result.why
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name.replace(" ", "-"))
 def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions: KindSessions, kind: Kind) -> None:
     result = sessions.run(kind, "cot", "default")
     assert result.outcome == "ok", result.why
@@ -53,7 +63,7 @@ def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions: KindSes
     assert (result.answer.usage.thinking_tokens > 0) == (kind.shows != "never" and kind.name != "Claude 4.5")
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+@each(ALL)
 def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kind) -> None:
     for name, setting in (("beam", "low"), ("cot", "none"), ("cot", "low")):
         result = sessions.run(kind, name, setting)
@@ -66,7 +76,7 @@ def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kin
             assert sessions.run(kind, name, "low").outcome != "refused"
 
 
-THINKING = [kind for kind in KINDS if kind.shows != "never"]
+THINKING = [kind for kind in ALL if kind.shows != "never"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +86,7 @@ THINKING = [kind for kind in KINDS if kind.shows != "never"]
             kind,
             strategy,
             id=f"{kind.name}-{strategy}".replace(" ", "-"),
-            marks=() if (i + j) % 4 == 0 else pytest.mark.nightly,
+            marks=() if (i + j) % 4 == 0 and kind in KINDS else pytest.mark.nightly,
         )
         for i, kind in enumerate(THINKING)
         for j, strategy in enumerate(("cot", "self-consistency", "beam", "rlot"))
@@ -90,7 +100,7 @@ def test_answer_now_takes_one_call(sessions: KindSessions, kind: Kind, strategy:
     assert later <= 1
 
 
-@pytest.mark.parametrize("kind", [k for k in THINKING if k.is_visible], ids=lambda kind: kind.name.replace(" ", "-"))
+@each([k for k in THINKING if k.is_visible])
 def test_cancelled_samples_are_charged(sessions: KindSessions, kind: Kind) -> None:
     answer, server = sessions.race(kind)
     cut = [c for g in server.generations for c in g.choices if c.finish is None]

@@ -16,6 +16,8 @@ _FINISH = {"length": "MAX_TOKENS"}
 class GeminiStream(Stream):
     """Responses of `models/NAME:streamGenerateContent`, which show thoughts where the request includes them."""
 
+    COMMENT = b""
+
     @staticmethod
     def normal(body: Body, path: str) -> Body:
         """The request with the names of fields in camel case, which the API takes in both; schemas stay."""

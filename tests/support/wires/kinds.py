@@ -51,7 +51,7 @@ class Kind:
     @property
     def small_kind(self) -> Kind:
         """The smaller model, at a server of its own."""
-        known = next((kind for kind in (*KINDS, *MORE_KINDS) if kind.model == self.small), None)
+        known = next((kind for kind in (*KINDS, *OTHER_KINDS) if kind.model == self.small), None)
         return known or replace(self, model=self.small)
 
     @property
@@ -198,7 +198,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("Claude 5.5, always", "anthropic/claude-opus-5-5", "always", small="anthropic/claude-sonnet-5-5", **_CLAUDE),
 )
 
-MORE_KINDS: tuple[Kind, ...] = (
+OTHER_KINDS: tuple[Kind, ...] = (
     Kind(
         "Gemini 2.5", "gemini/gemini-2.5-flash", "default", _NO_BUDGET, small="gemini/gemini-2.5-flash-lite", **_GEMINI
     ),
@@ -247,10 +247,7 @@ MORE_KINDS: tuple[Kind, ...] = (
         many=False,
         small="ollama_chat/qwen3:0.6b",
     ),
-)
-"""Kinds on other wires."""
-
-NEW_KINDS: tuple[Kind, ...] = (
+    # models that neither LiteLLM nor the profiles know, which behave as the latest of their family do
     Kind("Claude 6", "anthropic/claude-opus-6", "default", _OFF, small="anthropic/claude-sonnet-6", **_CLAUDE),
     Kind("Gemini 4", "gemini/gemini-4-pro", "always", small="gemini/gemini-4-flash", **_GEMINI),
     Kind("GPT-7", "openai/gpt-7", "default", _NO_EFFORT, small="openai/gpt-7-mini", **_OPENAI),
@@ -267,4 +264,4 @@ NEW_KINDS: tuple[Kind, ...] = (
         small="hosted_vllm/qwen5-1b",
     ),
 )
-"""Models that neither LiteLLM nor the profiles know; they behave as the latest of their family does."""
+"""Kinds on other wires, and unknown models."""

@@ -104,6 +104,8 @@ def script_answer(messages: Sequence[Body], schema: Any, seed: int) -> str:
         return "1. Count the kinds of apples.\n2. Add the kinds of pears."
     if "Begin with its number" in last:
         return "1, since it is direct."
+    if worker := re.findall(r"Write your step (\d+) now", last):
+        return STEPS[min(int(worker[0]), len(STEPS)) - 1].replace("is 12", "is \\boxed{12}")
     if "next single step" in last or "nothing else: the one next step" in last:
         number = re.findall(r"[Ww]rite step (\d+)", last)
         done = sum(m["role"] == "assistant" for m in messages) if not number else int(number[-1]) - 1

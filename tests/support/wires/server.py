@@ -138,6 +138,8 @@ class WireServer(HttpServer):
             await reply.json(200, {"object": "list", "data": [entry]})
         elif self.kind.vllm and path in VLLM_PAGES:
             await reply.json(200, self._vllm_page(path, body))
+        elif path == "/api/show" and self.kind.wire == "ollama":
+            await reply.json(200, {"capabilities": ["completion", "tools", "thinking"], "model_info": {}})
         elif any(re.fullmatch(pattern, path) for pattern, _ in WIRES):
             await self._write(reply, path, body)
         else:
