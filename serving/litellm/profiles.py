@@ -103,7 +103,8 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
         base = _mapped(target)
         by_effort = {effort: _mapped(target, reasoning_effort=effort) for effort in ("none", *PROVIDER_EFFORTS)}
         accepted = [e for e in PROVIDER_EFFORTS if _takes_effort(e, by_effort[e], known)]
-        budget = _mapped(target, thinking={"type": "enabled", "budget_tokens": _TRIAL_THINKING_TOKENS})
+        budgeted = {"thinking": {"type": "enabled", "budget_tokens": _TRIAL_THINKING_TOKENS}}
+        budget = _mapped(target, **budgeted)
         has_budget = budget is not None and str(_TRIAL_THINKING_TOKENS) in str(budget)
         can_think = bool(accepted or has_budget) and bool(known.get("supports_reasoning") or not known)
         if not can_think and known.get("supports_reasoning"):
@@ -118,11 +119,7 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
         thinking: list[dict[str, Any]] = []
         plain: list[dict[str, Any]] = []
         if can_think:
-            on: dict[str, Any] = (
-                {"reasoning_effort": accepted[0]}
-                if accepted
-                else {"thinking": {"type": "enabled", "budget_tokens": _TRIAL_THINKING_TOKENS}}
-            )
+            on: dict[str, Any] = {"reasoning_effort": accepted[0]} if accepted else budgeted
             fields["thinks"] = thinks = _when_it_thinks(target, known, base, none if skips else None)
             fields["efforts"] = _efforts(accepted, has_budget=has_budget, skips=skips, opt_in=thinks == "opt-in")
             fields["thought"] = "field"
@@ -202,9 +199,7 @@ def _when_it_thinks(
 
 def _efforts(accepted: Sequence[str], *, has_budget: bool, skips: bool, opt_in: bool) -> dict[str, JsonValue]:
     """Our efforts, each as the nearest of the provider's; a budget of tokens takes the place of an effort."""
-    efforts: dict[str, JsonValue] = {"none": {"reasoning_effort": "none"}} if skips else {}
-    if opt_in and not skips:
-        efforts["none"] = {}
+    efforts: dict[str, JsonValue] = {"none": {"reasoning_effort": "none"}} if skips else {"none": {}} if opt_in else {}
     for effort in EFFORTS[1:]:
         if has_budget:
             efforts[effort] = {}
@@ -232,9 +227,8 @@ def _refusals(
             while_thinking.append(parameter)
         if parameter == "temperature_with_top_p" and parameter in always:
             always = [p for p in always if p != parameter or not {"temperature", "top_p"} & set(map(str, always))]
-    return {
-        name: values for name, values in (("refuses", always), ("refuses_while_thinking", while_thinking)) if values
-    }
+    named = {"refuses": always, "refuses_while_thinking": while_thinking}
+    return {name: values for name, values in named.items() if values}
 
 
 def _mapped(target: Target, **parameters: Any) -> dict[str, Any] | None:

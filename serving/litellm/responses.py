@@ -599,7 +599,7 @@ def split_usage(
     """The usage of each sample of a response; the prompt belongs to the first.
 
     Where the provider sends no valid usage, the tokens are those in the stream, or else estimated from the text.
-    Thought tokens are the provider's; where it reports none, those in the stream, or else estimated from the thought.
+    Thought tokens are the provider's; where it reports none, those in the stream, or else in proportion to its chunks.
 
     Args:
         usage: What the provider sent as `usage`; None if it sent none.
@@ -611,10 +611,16 @@ def split_usage(
     """
     counts = _counts(usage)
     prompt, cached, written, thinking, total = (prompt_tokens, 0, 0, 0, 0) if counts is None else counts
-    shown = [s.tokens or (s.pieces if target.is_own_server and s.pieces > 1 else count_tokens(s)) for s in samples]
-    completions = shown if counts is None else _split(total, shown)
-    thoughts = [s.thought_tokens if s.has_thought else 0 for s in samples]
-    if thinking:
+    pieces, estimates = [s.pieces for s in samples], [count_tokens(s) for s in samples]
+    if target.is_own_server:  # sends a token a chunk, unless the text is much longer
+        estimates = [p if 2 * p > e else e for p, e in zip(pieces, estimates, strict=True)]
+    shown = [s.tokens or e for s, e in zip(samples, estimates, strict=True)]
+    texts = sum(estimate_tokens(s.thought + s.text) for s in samples)
+    is_valid = counts is not None and total >= min(sum(pieces), texts // 2)  # not the constant of some gateway
+    completions = _split(total, shown) if is_valid else shown
+    sizes = [1 if s.token_ids else max(1, c / max(1, s.pieces)) for s, c in zip(samples, completions, strict=True)]
+    thoughts = [int(s.thought_tokens * n) if s.has_thought else 0 for s, n in zip(samples, sizes, strict=True)]
+    if thinking and is_valid:
         thoughts = _split_within(thinking, thoughts if any(thoughts) else completions, completions)
     else:
         if not target.is_own_server:

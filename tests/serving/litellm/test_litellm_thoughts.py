@@ -24,15 +24,18 @@ from reason.serving.litellm.responses import (
 from reason.serving.profiles.profile import ModelProfile
 from support.litellm_models import served
 from support.waiting import wait_until
-from support.wires.kinds import KINDS, Kind
+from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.script import DECOY, QUESTION, text_of
 from support.wires.server import WireServer
+from support.wires.stream import SHAPES, Shape
 
 ASK = Prompt.user(QUESTION)
-BY_NAME = {kind.name: kind for kind in KINDS}
+BY_NAME = {kind.name: kind for kind in (*KINDS, *OTHER_KINDS)}
 ALIKE = {"gpt-5.6", "DeepSeek V4", "Claude 5"}
 """Kinds whose responses have the form of another's."""
-READ = [kind for kind in KINDS if kind.name not in ALIKE]
+LIMITED = {"Claude 4.5", "Gemini 2.5"}
+"""Kinds that limit thoughts themselves."""
+READ = [kind for kind in (*KINDS, BY_NAME["Gemini 2.5"]) if kind.name not in ALIKE]
 VLLM = [kind for kind in READ if kind.vllm and kind.shows != "never"]
 THINKING = [kind for kind in READ if kind.shows != "never"]
 
@@ -86,7 +89,7 @@ async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind: Kin
             assert text_of(made.token_ids[made.answer_from :]).startswith(made.text[:20])
 
 
-@each([k for k in READ if k.many])
+@each([k for k in READ if k.many and k.wire == "chat"])
 async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         [made] = await model.generate([Request(prompt=ASK, sampling=SamplingParams(n=3, seed=1, max_tokens=80))])
@@ -98,6 +101,23 @@ async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind: Kind) 
             for completion, choice in zip(made, choices, strict=True):
                 assert completion.usage.completion_tokens == choice.tokens
                 assert abs(completion.usage.thinking_tokens - choice.thinking) <= 2
+
+
+SHAPED = [BY_NAME[name] for name in ("plain", "Qwen3, raw", "raw tags, not vLLM", "DeepSeek R1", "SGLang", "Claude 5")]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.replace(" ", "-"))
+@each(SHAPED)
+async def test_tokens_are_counted_in_every_shape_of_stream(kind: Kind, shape: Shape) -> None:
+    async with opened(kind) as (server, model):
+        server.shape = shape
+        made = await one(model)
+        assert made.text.endswith("The answer is 12.")
+        assert DECOY not in made.text
+        # without the provider's count, tokens of tags are missing, and those of text are estimated
+        is_counted = shape.usage not in ("missing", "constant")
+        assert abs(made.usage.completion_tokens - server.tokens) <= (0 if is_counted else 4)
+        assert abs(made.usage.thinking_tokens - server.thinking_tokens) <= (2 if is_counted and not shape.tokens else 5)
 
 
 @each(THINKING)
@@ -122,7 +142,7 @@ async def test_a_stop_string_of_white_space_is_applied_here_where_the_provider_r
         assert "stop_sequences" not in server.requests[-1][1]
 
 
-@each([k for k in THINKING if k.shows != "hidden" and k.name != "Claude 4.5"])
+@each([k for k in THINKING if k.shows != "hidden" and k.name not in LIMITED])
 async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kind) -> None:
     async with opened(kind) as (server, model):
         made = await one(model, thinking_tokens=20)
@@ -130,7 +150,7 @@ async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kin
         assert made.thought is not None
         assert not made.thought.closed
         # where no tokens are shown, a chunk may have several
-        assert 20 <= made.usage.thinking_tokens <= (40 if kind.wire == "messages" else 24)
+        assert 20 <= made.usage.thinking_tokens <= (40 if kind.chunk_tokens > 1 else 24)
         await wait_until(lambda: not server.open)  # the server notices that the connection was closed
         assert server.tokens <= made.usage.completion_tokens + 24
 
