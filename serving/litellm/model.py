@@ -100,10 +100,6 @@ class SampleBatch:
         """The samples that are not done."""
         return tuple(i for i in self.indices if (self.position, i) not in done)
 
-    def has_several_broken(self, left: Sequence[int]) -> bool:
-        """Whether more than one of these samples is to be continued, which takes a request for each."""
-        return sum(i in self.broken for i in left) > 1
-
     def next_run(self, left: Sequence[int]) -> tuple[int, ...]:
         """The samples of the next request: one that is continued, or neighbours that begin."""
         return (left[0],) if left[0] in self.broken else consecutive([i for i in left if i not in self.broken])[0]
@@ -237,7 +233,7 @@ class LiteLLMModel:
         attempts = self._new_attempts()
         error: ReasonError | None = None
         while left := part.left(done):
-            if part.has_several_broken(left):
+            if sum(i in part.broken for i in left) > 1:  # each is continued by a request of its own
                 return await self._one_by_one(part, left, done, listener) or error
             outcome = await self._attempt(part, part.next_run(left), attempts, listener)
             done.update({(part.position, c.sample_index): c for c in outcome.finished})
@@ -246,8 +242,9 @@ class LiteLLMModel:
             left = part.left(done)
             if not left:
                 break
-            if outcome.short:
-                self._never_several()
+            if outcome.short:  # the server ignores `n`: several samples are not requested together again
+                self.traits = self.traits.model_copy(update={"multi_sample": False})
+                self._can = self._can.model_copy(update={"prompt_per_sample": True})
                 return await self._one_by_one(part, left, done, listener) or error
             if outcome.fault is not None and not await self._may_retry(outcome.fault, attempts):
                 return await self._give_up(part, left, outcome.fault, done, listener)
@@ -274,11 +271,6 @@ class LiteLLMModel:
         await asyncio.sleep(wait)
         attempts.waited_s += wait
         return True
-
-    def _never_several(self) -> None:
-        """Request no several samples at once any more: the server ignores `n`."""
-        self.traits = self.traits.model_copy(update={"multi_sample": False})
-        self._can = self._can.model_copy(update={"prompt_per_sample": True})
 
     async def _one_by_one(
         self,

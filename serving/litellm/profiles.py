@@ -199,7 +199,9 @@ def _when_it_thinks(
 
 def _efforts(accepted: Sequence[str], *, has_budget: bool, skips: bool, opt_in: bool) -> dict[str, JsonValue]:
     """Our efforts, each as the nearest of the provider's; a budget of tokens takes the place of an effort."""
-    efforts: dict[str, JsonValue] = {"none": {"reasoning_effort": "none"}} if skips else {"none": {}} if opt_in else {}
+    efforts: dict[str, JsonValue] = {"none": {"reasoning_effort": "none"}} if skips else {}
+    if opt_in and not skips:
+        efforts["none"] = {}
     for effort in EFFORTS[1:]:
         if has_budget:
             efforts[effort] = {}

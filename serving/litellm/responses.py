@@ -611,15 +611,10 @@ def split_usage(
     """
     counts = _counts(usage)
     prompt, cached, written, thinking, total = (prompt_tokens, 0, 0, 0, 0) if counts is None else counts
-    pieces, estimates = [s.pieces for s in samples], [count_tokens(s) for s in samples]
-    if target.is_own_server:  # sends a token a chunk, unless the text is much longer
-        estimates = [p if 2 * p > e else e for p, e in zip(pieces, estimates, strict=True)]
-    shown = [s.tokens or e for s, e in zip(samples, estimates, strict=True)]
-    texts = sum(estimate_tokens(s.thought + s.text) for s in samples)
-    is_valid = counts is not None and total >= min(sum(pieces), texts // 2)  # not the constant of some gateway
+    shown = [sample.tokens or _estimated_tokens(sample, target) for sample in samples]
+    is_valid = counts is not None and _may_be_total(total, samples)
     completions = _split(total, shown) if is_valid else shown
-    sizes = [1 if s.token_ids else max(1, c / max(1, s.pieces)) for s, c in zip(samples, completions, strict=True)]
-    thoughts = [int(s.thought_tokens * n) if s.has_thought else 0 for s, n in zip(samples, sizes, strict=True)]
+    thoughts = [_shown_thought(sample, tokens) for sample, tokens in zip(samples, completions, strict=True)]
     if thinking and is_valid:
         thoughts = _split_within(thinking, thoughts if any(thoughts) else completions, completions)
     else:
@@ -645,6 +640,24 @@ def split_usage(
             )
         )
     return shares
+
+
+def _estimated_tokens(sample: StreamedSample, target: Target) -> int:
+    """About how many tokens a sample has; one's own server sends a token a chunk, unless the text is much longer."""
+    estimate = count_tokens(sample)
+    return sample.pieces if target.is_own_server and 2 * sample.pieces > estimate else estimate
+
+
+def _may_be_total(total: int, samples: Sequence[StreamedSample]) -> bool:
+    """Whether samples may have so many tokens: some gateways report a constant."""
+    has_all_chunks = total >= sum(sample.pieces for sample in samples)
+    return has_all_chunks or total >= sum(estimate_tokens(s.thought + s.text) for s in samples) // 2
+
+
+def _shown_thought(sample: StreamedSample, tokens: int) -> int:
+    """Tokens of the thought of a sample of so many; without ids, in proportion to its chunks."""
+    per_chunk = 1 if sample.token_ids else max(1, tokens / max(1, sample.pieces))
+    return int(sample.thought_tokens * per_chunk) if sample.has_thought else 0
 
 
 def with_received(usage: Any, received: int) -> Any:

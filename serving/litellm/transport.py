@@ -310,7 +310,9 @@ class Transport:
                 try:
                     yield chunks
                 finally:
-                    await _close(stream)
+                    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+                    if close is not None:
+                        await asyncio.shield(close())
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -345,9 +347,3 @@ async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
             yield [event]
     if held is not None:
         yield [held]
-
-
-async def _close(stream: Any) -> None:
-    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
-    if close is not None:
-        await asyncio.shield(close())
