@@ -32,7 +32,7 @@ from support.run_manager import (
     running_manager,
     start,
     status_of,
-)  # fmt: skip
+)
 from support.scripted_model import ScriptedModel, replies
 from support.waiting import wait_until
 

@@ -18,7 +18,7 @@ from support.run_manager import (
     running_manager,
     start,
     status_of,
-)  # fmt: skip
+)
 
 
 async def test_a_run_that_is_cancelled_at_any_moment_ends_the_same_for_the_store_and_for_whoever_waits(path, models):

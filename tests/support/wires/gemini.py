@@ -72,17 +72,10 @@ class GeminiStream(Stream):
         config = (self.body.get("generationConfig") or {}).get("thinkingConfig") or {}
         parts: list[Body] = []
         for part, call, text in by_part(tokens):
-            if part == "call":  # comes complete, with its last token
-                sample = self.samples[index]
-                mine = [t for t in sample.tokens if t.part == "call" and t.call == call]
-                if any(t is mine[-1] for t in tokens):
-                    arguments = json.loads("".join(t.text for t in mine))
-                    parts.append(
-                        {
-                            "functionCall": {"name": sample.tools[call], "args": arguments},
-                            "thoughtSignature": "c2lnbmVk",
-                        }
-                    )
+            if part == "call":
+                if made := self.completed_call(index, call, tokens):
+                    called = {"name": made[0], "args": made[1]}
+                    parts.append({"functionCall": called, "thoughtSignature": "c2lnbmVk"})
             elif part == "answer":
                 parts.append({"text": text})
             elif config.get("includeThoughts"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -79,8 +80,8 @@ class Reply:
         await self._writer.drain()
 
 
-class HttpServer:
-    """Serves what `_answer` gives.
+class HttpServer(ABC):
+    """Serves what `_answer` gives, and text by `_write` and `_text`.
 
     Attributes:
         requests: Path and body of the requests, in order.
@@ -132,8 +133,9 @@ class HttpServer:
             self._writers.discard(writer)
             writer.transport.abort()
 
+    @abstractmethod
     async def _answer(self, reply: Reply, method: str, path: str, headers: Headers, body: Any) -> None:
-        raise NotImplementedError
+        """Answer a request."""
 
     async def _write(self, reply: Reply, path: str, body: Any) -> None:
         """Answer a request for text; ends when the client goes away."""
@@ -155,5 +157,6 @@ class HttpServer:
                 task.cancel()
             await asyncio.gather(gone, work, return_exceptions=True)
 
+    @abstractmethod
     async def _text(self, reply: Reply, path: str, body: Any, number: int) -> None:
-        raise NotImplementedError
+        """Generate the text of a request."""

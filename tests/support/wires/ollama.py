@@ -37,12 +37,9 @@ class OllamaStream(Stream):
         for part, call, text in by_part(tokens):
             if part in _FIELDS:
                 message[_FIELDS[part]] = message.get(_FIELDS[part], "") + text
-            elif part == "call":
-                sample = self.samples[index]
-                mine = [t for t in sample.tokens if t.part == "call" and t.call == call]
-                if any(t is mine[-1] for t in tokens):
-                    function = {"name": sample.tools[call], "arguments": json.loads("".join(t.text for t in mine))}
-                    message.setdefault("tool_calls", []).append({"function": function})
+            elif part == "call" and (made := self.completed_call(index, call, tokens)):
+                function = {"name": made[0], "arguments": made[1]}
+                message.setdefault("tool_calls", []).append({"function": function})
         line: Body = {
             "model": self.kind.served,
             "created_at": "2026-01-01T00:00:00Z",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -84,7 +85,7 @@ class Generation:
     cache: set[str] = field(default_factory=set)
 
 
-class Stream:
+class Stream(ABC):
     """The frames of one response.
 
     Args:
@@ -114,9 +115,9 @@ class Stream:
         """What comes before the first token."""
         return b""
 
+    @abstractmethod
     def piece(self, index: int, tokens: Sequence[Token], *, is_first: bool, finish: str | None) -> bytes:
         """Tokens of a sample, and its finish with the last of them."""
-        raise NotImplementedError
 
     def end(self) -> bytes:
         """What comes after the last token."""
@@ -125,6 +126,14 @@ class Stream:
     def broken(self) -> bytes:
         """An error in the stream."""
         return event(error_body(self.kind, 500, "the engine died"))
+
+    def completed_call(self, index: int, call: int, tokens: Sequence[Token]) -> tuple[str, Any] | None:
+        """Name and arguments of a sample's tool call whose last token is among these; None if it is not."""
+        sample = self.samples[index]
+        mine = [token for token in sample.tokens if token.part == "call" and token.call == call]
+        if all(token is not mine[-1] for token in tokens):
+            return None
+        return sample.tools[call], json.loads("".join(token.text for token in mine))
 
     def usage(self) -> tuple[int, int, int]:
         """Tokens of the prompt, of the response so far, and of its thoughts."""
