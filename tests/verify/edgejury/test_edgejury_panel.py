@@ -55,11 +55,11 @@ async def test_jurors_of_one_model_get_its_samples_in_turn(store):
     runs = JuryRuns(store, {"main": alone})
     await runs.solve(early_exit=False)
     assert [len(call) for call in alone.generate_calls] == [1] * 7
-    assert [call[0].indices for call in alone.generate_calls[:3]] == [(0,), (1,), (2,)]
+    assert sorted(call[0].indices for call in alone.generate_calls[:3]) == [(0,), (1,), (2,)]  # at once, in any order
     a, b = model(ScriptedJuror(says("Canberra")), "a/one"), model(ScriptedJuror(says("Perth")), "b/two")
     runs = JuryRuns(store, {"main": model(ScriptedJuror(**CHAIR), "m/m"), "juror-1": a, "juror-2": b, "juror-3": a})
     await runs.solve("shared")
-    assert [call[0].indices for call in a.generate_calls[:2]] == [(0,), (1,)]
+    assert sorted(call[0].indices for call in a.generate_calls[:2]) == [(0,), (1,)]
     assert [r.indices for r in b.generate_calls[0]] == [(0,)]  # its first sample: a pool may have no other
     assert {key.split(":")[0] for key in runs.spent.by_role} == {"main", "juror-1", "juror-2"}
 
