@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement
+from reason.core.events import MemorySink
+from reason.core.run import Run
+from reason.core.store.sql import RunStore
+from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement, rank_opinions
 from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
+from support.stored_runs import run_config
 
 RULES: tuple[Aggregate, ...] = ("borda", "points")
 
@@ -152,6 +156,28 @@ def test_ranking_by_agreement_without_reviews() -> None:
     assert rank_by_agreement(texts[:1], {}).borda == {0: 0.5}
     with pytest.raises(UserError):
         rank_by_agreement([Opinion(juror=3, model="m", ok=False)], {})
+
+
+@pytest.mark.parametrize(
+    ("num_parsed", "num_failed", "rule", "degraded"),
+    [
+        (3, 0, "borda", []),
+        (2, 1, "borda", []),
+        (1, 2, "agreement", ["only 1 of 3 reviews could be parsed: opinions are ranked by agreement"]),
+        (0, 0, "agreement", []),
+    ],
+)
+async def test_fewer_than_two_parsed_reviews_rank_by_agreement(
+    num_parsed: int, num_failed: int, rule: str, degraded: list[str], store: RunStore
+) -> None:
+    sink = MemorySink()
+    run = Run("r", run_config(), store, sinks=[sink])
+    reviews = [in_order(i, (0, 1)) for i in range(num_parsed)]
+    reviews += [Review(reviewer=9, ok=False, failure="no marks")] * num_failed
+    opinions = [Opinion(juror=i, model="m", text="yes", ok=True) for i in (0, 1)]
+    assert rank_opinions(reviews, opinions, "borda", run).rule == rule
+    assert run.degraded == degraded
+    assert [event.report["rule"] for event in sink.of_type("jury.ranked")] == [rule]
 
 
 def test_ranking_nothing_raises() -> None:
