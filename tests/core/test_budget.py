@@ -41,6 +41,8 @@ def test_lost_tokens_of_an_interrupted_run_are_carried_and_count_in_no_limit():
     resumed.restore(checkpoint.usage())
     resumed.charge("main", "m", Usage(completion_tokens=2), lost_tokens=2)
     assert (resumed.usage().lost_tokens, resumed.usage().completion_tokens) == (5, 6)
+    resumed.carry_lost(interrupted.usage())
+    assert resumed.usage().lost_tokens == 5  # the larger of both
 
 
 def test_limits_are_positive_and_finite_and_only_reward_calls_may_be_none():
@@ -52,6 +54,9 @@ def test_limits_are_positive_and_finite_and_only_reward_calls_may_be_none():
             Budget(**{field: value})
     for field, value in (("reward_calls", 0), ("seconds", 0.01), ("usd", 0.01)):
         assert getattr(Budget(**{field: value}), field) == value
+    for field in ("thinking_tokens", "prompt_tokens"):
+        assert field not in Budget().model_dump()
+        assert Budget(**{field: 1}).model_dump()[field] == 1
 
 
 @pytest.mark.parametrize("kind", AMOUNTS)
@@ -107,6 +112,13 @@ def test_a_model_without_a_price_adds_nothing_to_the_dollars_used():
     ledger.charge("main", "a", Usage(cost_usd=0.5))
     ledger.charge("judge", "b", Usage(cost_usd=None))
     assert ledger.used("usd") == 0.5
+
+
+def test_dollars_of_many_roles_add_up_exactly():
+    ledger = Ledger(Budget(usd=1))
+    for i in range(10):
+        ledger.charge(f"juror-{i}", "m", Usage(cost_usd=0.1))
+    assert (ledger.used("usd"), ledger.usage().cost_usd, ledger.remaining("usd")) == (1, 1, 0)
 
 
 def test_an_unset_limit_is_reported_as_zero():
@@ -228,7 +240,7 @@ def test_a_view_applies_its_own_token_limit_from_where_it_was_made():
     assert view.remaining("tokens") == 40
     assert view.tokens_per_sample(4) == 10
     spend(ledger, "tokens", 30)
-    assert view.remaining("tokens") == 10
+    assert (view.spent_tokens, view.remaining("tokens")) == (30, 10)
 
 
 def test_a_step_that_would_use_the_reserve_is_refused():
@@ -253,7 +265,8 @@ async def test_a_tenth_of_the_time_or_the_slowest_call_is_reserved_for_the_answe
     view.observe_call(5)
     view.observe_call(3)
     assert (view.reserved_seconds, view.remaining("seconds")) == (5, 15)
-    await clock.advance(16)
+    assert Ledger(Budget()).view().reserved_seconds == 0
+    await clock.advance(15)
     with pytest.raises(BudgetExceeded, match="20 seconds"), view.cutoff():
         pytest.fail("no time was left")
 
@@ -285,7 +298,7 @@ def test_a_closed_ledger_refuses_every_step_but_the_concluding_one():
     ledger.is_closed = True
     with pytest.raises(BudgetExceeded, match="the user wants the answer now") as refused, ledger.reserve(CostBound()):
         pass
-    assert (refused.value.kind, ledger.exhausted) == ("user", "user")
+    assert (refused.value.kind, refused.value.used, ledger.exhausted) == ("user", 0, "user")
     with ledger.reserve(CostBound(tokens=3), even_closed=True):
         assert ledger.used("tokens") == 3
     with pytest.raises(BudgetExceeded), Ledger(Budget(tokens=2)).reserve(CostBound(tokens=3), even_closed=True):
