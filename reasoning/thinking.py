@@ -50,7 +50,7 @@ def fit_to_thinking(strategy: Strategy, models: Models, run: Run) -> Strategy:
         UserError: The strategy cannot work with the thoughts of its models.
     """
     require_suitable_thinking(strategy, models, run)
-    if thinking_of(strategy) != "steps" or models.main.profile.can_skip_thinking:
+    if thinking_of(strategy) != "steps" or models.main.profile.can_skip_thinking or not models.main.thinks:
         return strategy
     chains = min(MAX_CHAINS, int(getattr(strategy, "num_chains", DEFAULT_CHAINS)))
     config = getattr(strategy, "config", None)

@@ -417,7 +417,8 @@ class FirstTokenProbe:
         length |= {"thinking_tokens": 1} if in_thought else {"effort": "none"}
         if self.kind == "sampled":
             seed = self._client.probes.seed(prompt)
-            takes_temperature = not self._client.model.profile.refused("temperature", thinking=in_thought)
+            profile = self._client.model.profile
+            takes_temperature = profile.is_known and not profile.refused("temperature", thinking=in_thought)
             temperature = 1.0 if takes_temperature else None
             sampling = SamplingParams(temperature=temperature, n=self.k, seed=seed, **length)
             return Request(

@@ -24,6 +24,8 @@ from ...core.errors import (
     ReasonError,
     UnknownName,
 )
+from ..profiles.profile import Parameter
+from ..refusals import refused_parameter
 
 if TYPE_CHECKING:
     from .providers import Target
@@ -38,11 +40,13 @@ class FailedAttempt:
         retryable: Whether the same request may succeed later: a rate limit, a server that cannot be reached or does not
             respond, a status of 500 or more, or an incomplete or invalid response.
         fatal: Whether every other request to this model fails in the same way (a wrong key, an unknown model).
+        refused: The parameter that the endpoint does not take, if that is why.
     """
 
     error: Exception
     retryable: bool = False
     fatal: bool = False
+    refused: Parameter | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
             retryable=True,
         )
     if _is(error, "litellm.UnsupportedParamsError"):
-        return FailedAttempt(CapabilityMissing(_error_message(error), target.name, alternative=""), fatal=True)
+        missing = CapabilityMissing(_error_message(error), target.name, alternative="")
+        return FailedAttempt(missing, fatal=True, refused=refused_parameter(str(error)))
     if (
         _is(error, "litellm.ContextWindowExceededError")
         or _error_field(error, "code") == NO_CONTEXT
@@ -209,7 +214,10 @@ def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
         return FailedAttempt(BackendUnavailable(f"{target.endpoint} is not available: {message}"), retryable=True)
     if status >= 500 or status == 409:
         return FailedAttempt(BackendError(f"{target.endpoint} failed with status {status}: {message}"), retryable=True)
-    return FailedAttempt(BackendError(f"{target.endpoint} refused the request with status {status}: {message}"))
+    refused = refused_parameter(str(error), _error_field(error, "param")) if status in (400, 422) else None
+    return FailedAttempt(
+        BackendError(f"{target.endpoint} refused the request with status {status}: {message}"), refused=refused
+    )
 
 
 def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:

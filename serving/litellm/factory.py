@@ -89,8 +89,9 @@ def declare(target: Target, wire: Transport, limiter: ConcurrencyLimiter, profil
         context_tokens=context,
         profile=profile,
     )
+    takes_n = "n" in target.parameters and not profile.refused("n", thinking=False)
     traits = RequestTraits(
-        multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
+        multi_sample=target.openai_wire and takes_n and known.get("mode", "chat") == "chat",
         max_output_tokens=longest if isinstance(longest, int) and not target.is_own_server else None,
     )
     identity = target.identity + profile.digest

@@ -34,6 +34,7 @@ from ...core.messages import (
 )
 from ..entropy import token_distribution
 from ..model import Capabilities, Listener
+from ..refusals import is_sent, remember_refusal
 from ..streaming import stream_of
 from ..tool_calls import with_call_ids
 from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
@@ -233,22 +234,44 @@ class LiteLLMModel:
         attempts = self._new_attempts()
         error: ReasonError | None = None
         while left := part.left(done):
-            if sum(i in part.broken for i in left) > 1:  # each is continued by a request of its own
+            run, sent = part.next_run(left), self._can
+            are_broken = sum(i in part.broken for i in left) > 1  # each is continued by a request of its own
+            if are_broken or (len(run) > 1 and not self.traits.multi_sample):
                 return await self._one_by_one(part, left, done, listener) or error
-            outcome = await self._attempt(part, part.next_run(left), attempts, listener)
+            outcome = await self._attempt(part, run, attempts, listener)
             done.update({(part.position, c.sample_index): c for c in outcome.finished})
             if outcome.fault is not None and outcome.failed:
                 error = await self._give_up(part, outcome.failed, outcome.fault, done, listener) or error
             left = part.left(done)
             if not left:
                 break
-            if outcome.short:  # the server ignores `n`: several samples are not requested together again
+            fault = outcome.fault
+            is_retried = fault is None or await self._leaves_out(fault, part.request, run, sent)
+            if outcome.short or "n" in self._can.profile.left_out:  # several samples are not requested together again
                 self.traits = self.traits.model_copy(update={"multi_sample": False})
                 self._can = self._can.model_copy(update={"prompt_per_sample": True})
-                return await self._one_by_one(part, left, done, listener) or error
-            if outcome.fault is not None and not await self._may_retry(outcome.fault, attempts):
-                return await self._give_up(part, left, outcome.fault, done, listener)
+            if fault is not None and not is_retried and not await self._may_retry(fault, attempts):
+                return await self._give_up(part, left, fault, done, listener)
         return error
+
+    async def _leaves_out(self, fault: FailedAttempt, request: Request, run: Sequence[int], sent: Capabilities) -> bool:
+        """Whether a request is made again without a parameter that was refused, which is remembered.
+
+        Raises:
+            CapabilityMissing: It is of no use without the parameter.
+            UserError: The caller insists on it.
+        """
+        parameter, profile = fault.refused, self._can.profile
+        body = chat_body(request, run, self.target, sent, self.traits)
+        if parameter is None or parameter in sent.profile.left_out or not is_sent(parameter, body, request):
+            return False
+        if parameter not in profile.left_out:
+            changed = profile.model_copy(update={"left_out": profile.left_out | {parameter}})
+            self._can = self._can.model_copy(update={"profile": changed})
+            where = (self.target.data_dir, self.name, self.target.endpoint)
+            await asyncio.to_thread(remember_refusal, *where, parameter, str(fault.error))
+        check_request(request, self.target, self._can, self.traits)
+        return True
 
     def _new_attempts(self) -> Attempts:
         return Attempts(monotonic())

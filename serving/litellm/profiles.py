@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from ...core.messages import EFFORTS
 from ...core.settings import Settings
 from ..profiles.profile import ModelProfile, Parameter, ProfileLayer, merge_profile, shipped_layers, user_layer
+from ..refusals import refusal_layers
 from .providers import Target, load_litellm, map_entry, reasoning_series
 
 MAP_SOURCE: Final = "LiteLLM's map"
@@ -26,8 +27,6 @@ PROVIDER_EFFORTS: Final = ("minimal", "low", "medium", "high", "xhigh", "max")
 """Providers' efforts, the least first."""
 FLAGGED_EFFORTS: Final = frozenset({"none", "minimal", "xhigh", "max"})
 """Efforts that LiteLLM sends unchecked where its map does not say whether the model takes them."""
-THINKING_FAMILIES: Final = ("anthropic", "gemini", "xai")
-"""Providers of models that think. To one that LiteLLM does not know, nothing is sent that it may refuse."""
 _TRIAL_MAX_TOKENS, _TRIAL_THINKING_TOKENS = 20_000, 4096
 _ANSWER_SHARE = 1024
 """Tokens of a model's longest response that a thought leaves to the answer."""
@@ -63,10 +62,14 @@ def provider_profile(
     if not target.is_own_server:  # a provider's service renders no template for us, and shows thoughts its own way
         models = [(source, {"thinks": fields["thinks"]}) for source, fields in models if "thinks" in fields]
     shipped = [*services, *models]
+    is_known = map_entry(target.provider, target.served) or any("thinks" in fields for _, fields in shipped)
+    if not is_known and (not target.is_own_server or reasoning_series(target.served)):
+        shipped += shipped_layers(target.name, table="unknown")
     known = [*shipped, (MAP_SOURCE, map_fields(target))]
     layers = [
         *user_layer(settings.profiles, target.name),
         *([("measured", measured)] if measured else []),
+        *refusal_layers(target.data_dir, target.name, target.endpoint),
         *_joined_refusals(known),
         *known,
     ]
@@ -95,8 +98,6 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
         fields["inputs"] = list[JsonValue](inputs)
     if target.openai_wire:
         return fields | _openai_fields(target.served, known)
-    if not known and target.provider in THINKING_FAMILIES:
-        return fields | {"thinks": "always", "efforts": {}, "thought": "field", "refuses": ["logprobs"]}
     if isinstance(shortest := known.get("prompt_cache_min_tokens"), int):
         fields["min_cached_tokens"] = shortest
     with _silent_litellm():
@@ -120,10 +121,11 @@ def map_fields(target: Target) -> dict[str, JsonValue]:
         plain: list[dict[str, Any]] = []
         if can_think:
             on: dict[str, Any] = {"reasoning_effort": accepted[0]} if accepted else budgeted
-            fields["thinks"] = thinks = _when_it_thinks(target, known, base, none if skips else None)
-            fields["efforts"] = _efforts(accepted, has_budget=has_budget, skips=skips, opt_in=thinks == "opt-in")
+            fields["thinks"] = thinks = _when_it_thinks(known, base, none if skips else None)
+            is_plain = thinks == "opt-in" and bool(known)
+            fields["efforts"] = _efforts(accepted, has_budget=has_budget, skips=skips, opt_in=is_plain)
             fields["thought"] = "field"
-            if has_budget:
+            if has_budget and known:
                 fields["thinking_budget"] = {"thinking": {"type": "enabled", "budget_tokens": "$tokens"}}
             thinking = [on, *([{}] if thinks in ("default", "always") else [])]
             plain = [*([{}] if thinks == "opt-in" else []), *([{"reasoning_effort": "none"}] if skips else [])]
@@ -143,7 +145,7 @@ def _openai_fields(served: str, known: Mapping[str, Any]) -> dict[str, JsonValue
     fields: dict[str, JsonValue] = {}
     series = reasoning_series(served)
     accepted = [e for e in PROVIDER_EFFORTS if _takes_effort(e, {"reasoning_effort": e}, known)]
-    skips = bool(series) and _takes_effort("none", {"reasoning_effort": "none"}, known)
+    skips = bool(series) and (not known or _takes_effort("none", {"reasoning_effort": "none"}, known))
     if known and not series:
         if known.get("supports_reasoning"):
             fields["thinks"] = "always"  # and it cannot be told how much
@@ -180,16 +182,12 @@ def _takes_effort(effort: str, mapped: dict[str, Any] | None, known: Mapping[str
     return effort not in FLAGGED_EFFORTS or flag is True or mapped.get("reasoning_effort") != effort
 
 
-def _when_it_thinks(
-    target: Target, known: Mapping[str, Any], base: dict[str, Any] | None, none: dict[str, Any] | None
-) -> str:
+def _when_it_thinks(known: Mapping[str, Any], base: dict[str, Any] | None, none: dict[str, Any] | None) -> str:
     if known.get("thinking_always_on"):
         return "always"
     default = known.get("default_reasoning_effort")
-    if default == "none":
+    if default == "none" or not known:
         return "opt-in"
-    if not known and _mapped(target, temperature=0.7) is not None:
-        return "opt-in"  # LiteLLM does not know the model, and does not treat it as one that is thinking
     if none is None:
         return "always"
     if known.get("thinking_on_by_default") or default is not None:

@@ -106,6 +106,7 @@ class Target:
         key_env: Variable that holds the key, for messages.
         settings: How to call it.
         parameters: Request parameters of the endpoint's format, or those that LiteLLM lists for the model.
+        data_dir: Directory in which refused parameters are remembered.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Target:
     key_env: str
     settings: ProviderSettings
     parameters: frozenset[str]
+    data_dir: Path
 
     @property
     def openai_wire(self) -> bool:
@@ -220,6 +222,7 @@ def find_target(name: str, settings: Settings) -> Target:
         key_env=key_env,
         settings=provider_settings,
         parameters=parameters,
+        data_dir=settings.data_dir,
     )
     has_address = base is not None or (provider == "openai" and os.environ.get("OPENAI_BASE_URL"))
     if not has_address and not is_litellm_installed():  # its map has a service's limits, efforts and prices

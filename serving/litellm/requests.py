@@ -24,6 +24,7 @@ from ...core.messages import (
 from ..logits_processors import make_logits_processors
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, check_sampling
+from ..refusals import without_refused
 from .prompt_cache import KEY_CHARS, prompt_start_key, with_marks
 from .providers import Target, reasoning_series
 
@@ -90,7 +91,8 @@ def thinking_of(request: Request, profile: ModelProfile) -> ThinkingMode:
     if not profile.can_think:
         return ThinkingMode()
     effort = sampling.effort
-    off = ThinkingMode(effort="none" if "none" in profile.efforts else None)
+    is_named = effort == "none" or profile.is_known
+    off = ThinkingMode(effort="none" if is_named and "none" in profile.efforts else None)
     if not profile.starts_thinking(prompt, effort):
         return off
     if effort == "none" or (effort is None and profile.thinks == "opt-in"):  # the prompt has an open thought
@@ -109,7 +111,7 @@ def thinking_of(request: Request, profile: ModelProfile) -> ThinkingMode:
 
 def measuring_params(profile: ModelProfile, **params: Any) -> SamplingParams:
     """Parameters of a request that measures what follows a prompt: without a thought, unless one is open or must be."""
-    skips = profile.can_think and profile.can_skip_thinking
+    skips = profile.can_think and profile.can_skip_thinking and profile.is_known
     return SamplingParams(effort="none" if skips else None, thinking_tokens=0 if profile.can_think else None, **params)
 
 
@@ -150,7 +152,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         # a provider may put the schema's JSON into a call of a tool, which nothing can stand before
         ("prefix with json_schema", held and bool(prompt.prefix) and not traits.vllm),
         ("prefix", bool(prompt.prefix) and not can.prefix),
-        ("prefix", bool(prompt.prefix) and thinking.is_on and profile.refused("prefix", thinking=True)),
+        ("prefix", bool(prompt.prefix) and profile.refused("prefix", thinking=thinking.is_on)),
         ("thought in the prompt", prompt.thought is not None and not (tokens and profile.prefix == "thought")),
         *((f"{a.kind} input", a.kind not in can.inputs) for a in attachments),
         # a self-hosted server would open an address of the caller's choice, and so would LiteLLM in this process
@@ -283,7 +285,7 @@ def chat_body(
         body["logprobs"] = True
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
-    return body
+    return without_refused(body, profile)
 
 
 def _response_format(schema: dict[str, JsonValue]) -> dict[str, Any]:
@@ -334,7 +336,7 @@ def sampling_fields(
         body["top_k"] = sampling.top_k
     if sampling.stop and not applied_stops(request, profile, thinking):
         body["stop"] = list(sampling.stop)
-    if sampling.seed is not None and "seed" in target.parameters:
+    if sampling.seed is not None and "seed" in target.parameters and profile.is_known:
         body["seed"] = sample_seed(sampling.seed, indices[0])
     if len(indices) > 1:
         body["n"] = len(indices)

@@ -40,6 +40,7 @@ from ...core.store.records import JsonText, NewCall, StoredCall, call_key, call_
 from ...core.types import Question
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
+from ..refusals import left_out_notes
 from ..streaming import stream_of
 from ..worker_group import SupportsWorkers, WorkerGroupConfig
 from .calls import CallInFlight, JsonObject, RecordedCalls, ResponseCodec
@@ -330,6 +331,9 @@ class MeteredModel:
                     call.failed = sum(not c.ok for c in done.values())
         if replayed:
             self._note_truncated([stored[keys[slot]] for slot in replayed])
+        for request in fitted if self.profile.left_out else ():
+            for note in left_out_notes(self.name, self.profile, request):
+                self._run.degrade(note)
         return [
             [self._ended(one, done[i, x]) for x in one.request.indices] async for i, one in paced(enumerate(bounded))
         ]
@@ -776,7 +780,7 @@ def nearest_effort(profile: ModelProfile, effort: Effort | None) -> Effort | Non
     if effort is None or not profile.can_think:
         return None
     if effort == "none":
-        return "none" if profile.can_skip_thinking else profile.lowest_effort
+        return "none" if profile.takes_no_thought else profile.lowest_effort
     if not profile.efforts:
         return effort  # it decides how long a thought may be
     accepted = [one for one in EFFORTS if one in profile.efforts and one != "none"]

@@ -31,10 +31,12 @@ Parameter = Literal[
     "blank_stop",  # of white space
     "logprobs",
     "n",
+    "seed",
     "json_schema",
     "tools",
     "tool_choice",
     "prefix",
+    "effort",
 ]
 """A parameter that a model may refuse: `temperature_with_top_p` is both in one request, `tool_choice` any but auto."""
 
@@ -68,6 +70,10 @@ class ModelProfile(Frozen):
         refuses: Parameters that it refuses in every request.
         refuses_while_thinking: Parameters that it refuses in a request in which it thinks, or that would act on the
             thought instead of the answer.
+        left_out: Parameters that its endpoint has refused (`serving/refusals.py`): what a caller sets of them is left
+            out of requests, and reported.
+        is_known: Whether the model is known. To another one nothing optional is sent: no default temperature, no seed,
+            and an effort only if the caller names it.
         thought: How a thought is shown: "hidden", in a "field" of the response, between "tags" in the text, or in a
             "channel" of the text (harmony).
         open_tag: Opens a thought in the text.
@@ -92,6 +98,8 @@ class ModelProfile(Frozen):
     min_thinking_tokens: Annotated[int, Field(ge=0)] = 0
     refuses: frozenset[Parameter] = frozenset()
     refuses_while_thinking: frozenset[Parameter] = frozenset()
+    left_out: frozenset[Parameter] = frozenset()
+    is_known: bool = True
     thought: Literal["hidden", "field", "tags", "channel"] = "tags"
     open_tag: Annotated[str, Field(min_length=1)] = "<think>"
     close_tag: Annotated[str, Field(min_length=1)] = "</think>"
@@ -110,14 +118,20 @@ class ModelProfile(Frozen):
         return self.thinks != "never"
 
     @property
+    def takes_no_thought(self) -> bool:
+        """Whether it may be asked not to think: it takes the effort "none", or a prompt can close the thought."""
+        has_switch = "none" in self.efforts and "effort" not in self.left_out
+        return self.thinks in ("never", "opt-in") or has_switch or self.prefix == "thought"
+
+    @property
     def can_skip_thinking(self) -> bool:
-        """Whether it can answer without thinking: it takes the effort "none", or a prompt can close the thought."""
-        return self.thinks in ("never", "opt-in") or "none" in self.efforts or self.prefix == "thought"
+        """Whether it is known to answer without thinking, whoever asks for it."""
+        return self.takes_no_thought and (self.is_known or self.thinks != "default")
 
     @property
     def lowest_effort(self) -> Effort | None:
-        """The least effort that it accepts; None if it takes no effort."""
-        return next((effort for effort in EFFORTS if effort in self.efforts), None)
+        """The least effort that it is known to accept; None if there is none."""
+        return next((effort for effort in EFFORTS if effort in self.efforts and self.is_known), None)
 
     @property
     def quick_thinking_tokens(self) -> int:
@@ -129,7 +143,7 @@ class ModelProfile(Frozen):
         """Fields of `SamplingParams` with which it thinks as little as it can: not at all, or with the least effort."""
         if not self.can_think:
             return {}
-        if self.can_skip_thinking:
+        if self.can_skip_thinking and self.is_known:
             return {"effort": "none"}
         return {"effort": self.lowest_effort, "thinking_tokens": self.quick_thinking_tokens}
 
@@ -143,11 +157,15 @@ class ModelProfile(Frozen):
             return False
         if effort is None:
             return self.thinks in ("default", "always")
-        return effort != "none" or not self.can_skip_thinking
+        return effort != "none" or not self.takes_no_thought
+
+    def forbids(self, parameter: Parameter, *, thinking: bool) -> bool:
+        """Whether a request in which the model thinks, or does not, may not have a parameter."""
+        return parameter in self.refuses or (thinking and parameter in self.refuses_while_thinking)
 
     def refused(self, parameter: Parameter, *, thinking: bool) -> bool:
-        """Whether a parameter is refused in a request in which the model thinks, or does not."""
-        return parameter in self.refuses or (thinking and parameter in self.refuses_while_thinking)
+        """Whether a parameter is not sent in a request in which the model thinks, or does not."""
+        return parameter in self.left_out or self.forbids(parameter, thinking=thinking)
 
     def thinking_tokens(self, effort: Effort | None) -> int:
         """Maximum tokens of a thought with this effort, where the caller sets none."""
@@ -177,9 +195,9 @@ class ModelProfile(Frozen):
         """The temperature to send; None leaves it to the model."""
         if sampling.temperature is not None:
             return sampling.temperature
-        if thinking or self.refused("temperature", thinking=thinking):
+        if thinking or not self.is_known or self.forbids("temperature", thinking=thinking):
             return None
-        if sampling.top_p is not None and self.refused("temperature_with_top_p", thinking=thinking):
+        if sampling.top_p is not None and self.forbids("temperature_with_top_p", thinking=thinking):
             return None
         return sampling.default_temperature
 
@@ -218,7 +236,7 @@ def check_sampling(profile: ModelProfile, model: str, sampling: SamplingParams, 
     if sampling.json_schema is not None:
         given["json_schema"] = "a schema"
     for parameter, value in given.items():
-        if profile.refused(parameter, thinking=thinking):
+        if profile.forbids(parameter, thinking=thinking):
             only_thinking = parameter not in profile.refuses
             remedy = "set only one of them" if parameter == "temperature_with_top_p" else "leave it unset"
             if only_thinking and profile.can_skip_thinking:
@@ -243,7 +261,7 @@ def check_effort(profile: ModelProfile, model: str, effort: Effort | None, think
             hint=f"leave the effort unset, choose a model that thinks, or describe it under [profiles.{model!r}]",
             param="effort",
         )
-    if effort == "none" and not profile.can_skip_thinking:
+    if effort == "none" and not profile.takes_no_thought:
         raise UserError(
             f"effort none: model {model!r} always thinks",
             hint=f"its efforts are {', '.join(profile.efforts) or 'not adjustable'}",
@@ -357,26 +375,27 @@ def user_layer(profiles: Mapping[str, Mapping[str, JsonValue]], name: str) -> li
     return [(f'settings [profiles."{key}"]', profiles[key]) for key in matching]
 
 
-def shipped_layers(*names: str | None) -> list[ProfileLayer]:
+def shipped_layers(*names: str | None, table: Literal["profile", "unknown"] = "profile") -> list[ProfileLayer]:
     """The shipped profiles that match a model under any of its names, the first file's first.
 
     Args:
         names: The model string, the served name, and what is known of the weights' origin (vLLM's `root`).
+        table: "unknown" has those of models that LiteLLM does not know, by the family of the name.
     """
     lowered = [name.lower() for name in names if name]
     return [
         (f"shipped {file}", fields)
-        for file, patterns, fields in _shipped()
+        for file, patterns, fields in _shipped(table)
         if any(fnmatch.fnmatchcase(name, pattern) for name in lowered for pattern in patterns)
     ]
 
 
-@lru_cache(maxsize=1)
-def _shipped() -> tuple[tuple[str, tuple[str, ...], dict[str, JsonValue]], ...]:
+@lru_cache(maxsize=2)
+def _shipped(table: str) -> tuple[tuple[str, tuple[str, ...], dict[str, JsonValue]], ...]:
     """(file, patterns, fields) of each shipped profile."""
     rows = []
     for path in sorted(Path(__file__).parent.glob("*.toml")):
-        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["profile"]:
+        for entry in tomllib.loads(path.read_text(encoding="utf-8")).get(table, ()):
             if switch := entry.pop("switch", None):
                 entry["efforts"] = switch_efforts(switch)
             rows.append((path.name, tuple(entry.pop("match")), entry))

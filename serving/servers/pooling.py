@@ -120,6 +120,7 @@ def _target(name: str, served: str, settings: Settings) -> Target:
         key_env=key_env,
         settings=provider_settings,
         parameters=frozenset(),
+        data_dir=settings.data_dir,
     )
 
 

@@ -21,9 +21,9 @@ from ..litellm.providers import Target
 from ..litellm.requests import RequestTraits, measuring_params
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
-from ..profiles.detect import RENDERS, profile_of_renders
 from ..profiles.profile import ModelProfile, Parameter, quick_sampling
 from ..structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
+from ..template_profiles import RENDERS, profile_of_renders
 from ..thoughts import COMMON_TAGS
 from ..tool_calls import TRIAL_TOOL
 from .model import ServerModel

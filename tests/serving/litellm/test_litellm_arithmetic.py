@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -89,7 +90,7 @@ def test_costs():
 
 
 def target(provider):
-    return Target(f"{provider}/m", provider, "m", None, None, "KEY", ProviderSettings(), frozenset())
+    return Target(f"{provider}/m", provider, "m", None, None, "KEY", ProviderSettings(), frozenset(), Path())
 
 
 def collected(*choices, indices=(0,), usage=None):

@@ -15,7 +15,9 @@ from reason.core.settings import Settings
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.profiles import provider_profile
 from reason.serving.litellm.providers import MAP_FILE, find_target, load_litellm
-from reason.serving.profiles.profile import ModelProfile
+from reason.serving.litellm.requests import RequestTraits, chat_body
+from reason.serving.model import Capabilities
+from reason.serving.profiles.profile import ModelProfile, check_effort, quick_sampling
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -98,12 +100,57 @@ def test_refused_parameters(name: str, always: set[str], while_thinking: set[str
     assert set(profile.refuses_while_thinking) - always == while_thinking
 
 
-@pytest.mark.parametrize("name", ["anthropic/claude-opus-6", "gemini/gemini-4-pro", "xai/grok-6"])
-def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(name: str) -> None:
-    profile = profile_of(name)
-    assert (profile.thinks, profile.efforts, profile.thinking_budget) == ("always", {}, {})
-    assert "logprobs" in profile.refuses
-    assert profile.temperature(SamplingParams(default_temperature=0.7), thinking=True) is None
+UNKNOWN = {
+    "anthropic/claude-opus-6": "default",
+    "bedrock/anthropic.claude-opus-6-v1:0": "default",
+    "vertex_ai/claude-opus-6": "default",
+    "openrouter/anthropic/claude-opus-6": "default",
+    "gemini/gemini-4-pro": "default",
+    "vertex_ai/gemini-4-pro": "default",
+    "xai/grok-6": "default",
+    "openai/gpt-7": "default",
+    "azure/gpt-7": "default",
+    "deepseek/deepseek-next": "default",
+    "groq/qwen/qwen9": "default",
+    "mistral/new-model": "opt-in",
+    "ollama_chat/new-model": "opt-in",
+    "azure/my-deployment": "opt-in",
+    "openai/new-model": "opt-in",
+}
+"""Models that nobody knows, by provider, and when those of their families think."""
+
+
+@pytest.mark.parametrize(("name", "thinks"), UNKNOWN.items())
+def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(
+    name: str, thinks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("AZURE_API_KEY", "GROQ_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION_NAME"):
+        monkeypatch.setenv(key, "none")
+    monkeypatch.setenv("AZURE_API_BASE", "http://127.0.0.1:9")
+    monkeypatch.setenv("AZURE_API_VERSION", "2026-01-01")
+    settings = Settings()
+    target = find_target(name, settings)
+    profile = provider_profile(target, settings)
+    assert profile.thinks == thinks
+    assert profile.can_skip_thinking == (thinks == "opt-in")
+    can = Capabilities(logprobs="logprobs" not in profile.refuses, profile=profile)
+    sampling = SamplingParams(default_temperature=0.7, seed=1, logprobs=False, stop=("\n\n",), max_tokens=64)
+    quick = quick_sampling(profile, max_tokens=8)
+    for params in (sampling, quick):
+        body = chat_body(Request(prompt=ASK, sampling=params), [0], target, can, RequestTraits())
+        assert not set(body) - {"messages", "max_tokens", "prompt_cache_key"}
+    assert not can.logprobs
+
+
+def test_an_effort_that_the_caller_names_is_sent_to_a_model_that_nobody_knows() -> None:
+    profile = profile_of("anthropic/claude-opus-6")
+    for effort in ("none", "high"):
+        check_effort(profile, "anthropic/claude-opus-6", effort, None)
+        assert profile.efforts[effort] == {"reasoning_effort": effort}
+    assert not profile.starts_thinking(ASK, "none")
+    refused = profile.model_copy(update={"left_out": frozenset({"effort"})})
+    with pytest.raises(UserError, match="always thinks"):
+        check_effort(refused, "anthropic/claude-opus-6", "none", None)
 
 
 def openai_models() -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reason.serving.profiles.detect import RENDERS, profile_of_renders
 from reason.serving.profiles.profile import merge_profile, parse_profile
+from reason.serving.template_profiles import RENDERS, profile_of_renders
 
 HEAD = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 EMPTY = "<think>\n\n</think>\n\n"

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-from ..thoughts import COMMON_TAGS
-from .profile import switch_efforts
+from .profiles.profile import switch_efforts
+from .thoughts import COMMON_TAGS
 
 SWITCHES: Final = ("enable_thinking", "thinking")
 """Arguments by which chat templates turn thinking on and off: Qwen, GLM, Gemma, SmolLM; DeepSeek, Kimi, Granite."""
