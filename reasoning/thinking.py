@@ -59,7 +59,8 @@ def fit_to_thinking(strategy: Strategy, models: Models, run: Run) -> Strategy:
         for name in ("temperature", "top_p", "top_k", "instruction", "system")
         if (value := getattr(config, name, None)) not in (None, "", 0)
     }
-    run.degrade(f"{models.main.name} always thinks: used self-consistency (n={chains}) instead of {strategy.name}")
+    why = "always thinks" if models.main.profile.is_known else "may always think (--effort none tries it without)"
+    run.degrade(f"{models.main.name} {why}: used self-consistency (n={chains}) instead of {strategy.name}")
     return create_strategy("self-consistency", {"n": chains, **set_by_user})[0]
 
 

@@ -1,4 +1,4 @@
-"""The profile of a provider's model: the user's settings, what was measured, the shipped data, and LiteLLM's map.
+"""The profile of a provider's model: settings, what was measured or refused, shipped data, and LiteLLM's map.
 
 LiteLLM's part is queried, not hard-coded: the flags of its model map, and its own check of a request's parameters
 (`get_optional_params`, offline), with and without a thought. So a model that next month's LiteLLM knows needs no code

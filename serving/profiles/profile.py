@@ -1,8 +1,8 @@
 """`ModelProfile`: what a model accepts, and how it thinks, shows its thoughts and takes them back.
 
 A profile is merged field by field from layers, the stronger first: the user's settings (`[profiles."MODEL"]`), what was
-measured when the model was opened, the profiles shipped here (`*.toml`), and LiteLLM's map of models. A request that a
-profile forbids is never sent.
+measured when the model was opened, what its endpoint has refused, the profiles shipped here (`*.toml`), and LiteLLM's
+map of models. A request that a profile forbids is never sent.
 """
 
 from __future__ import annotations

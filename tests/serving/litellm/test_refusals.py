@@ -224,3 +224,16 @@ async def test_rpc_without_log_probabilities_is_a_vote(tmp_path: Path) -> None:
         again = await ask(settings, "rpc", parameters={"n": 3})
         assert any("self-consistency" in note for note in again.degraded), again.degraded
     assert sum("logprobs" in g.body for g in server.generations) == len(server.refusals)
+
+
+async def test_a_step_search_on_a_model_that_nobody_knows_needs_an_effort_of_none(tmp_path: Path) -> None:
+    async with served("Claude 6", tmp_path) as (server, settings):
+        parameters = {"width": 2, "k": 2}
+        answer = await ask(settings, "beam", parameters=parameters)
+        assert any("may always think" in note for note in answer.degraded), answer.degraded
+        assert not any("thinking" in g.body for g in server.generations)
+        server.reset()
+        answer = await ask(settings, "beam", parameters=parameters, effort="none")
+        assert not any("may always think" in note for note in answer.degraded), answer.degraded
+        assert all(g.body["thinking"] == {"type": "disabled"} for g in server.generations)
+        assert not server.refusals
