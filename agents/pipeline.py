@@ -268,17 +268,8 @@ def assemble(run: Run, solution: Solution, verification: Verification | None = N
         confidence=confidence,
         stopped=stopped,
         candidates=tuple(
-            AnswerCandidate.model_construct(  # the parts of a candidate are valid
-                text=c.text,
-                answer=c.answer,
-                score=c.score,
-                logprob=c.logprob,
-                tokens=c.tokens,
-                thinking_tokens=c.thinking_tokens,
-                thought=c.thought,
-                finish_reason=c.finish_reason,
-                tool_calls=c.tool_calls,
-            )
+            # the parts of a candidate are valid
+            AnswerCandidate.model_construct(**{name: getattr(c, name) for name in AnswerCandidate.model_fields})
             for c in solution.candidates
         ),
         verification=verification,
@@ -295,6 +286,7 @@ def assemble(run: Run, solution: Solution, verification: Verification | None = N
         thought="" if best is None else best.thought,
         based_on=str(solution.notes.get("based_on", "the strategy's finished answer")) if stopped == "user" else "",
         tool_calls=() if best is None else best.tool_calls,
+        thought_blocks=() if best is None else best.thought_blocks,
     )
 
 

@@ -220,6 +220,7 @@ class Candidate(Frozen):
         citations: Evidence as numbered in its text, from 1; empty if the strategy uses no knowledge.
         tool_calls: Tools to be called. The answer is then their canonical text (`canonical_calls`), by which equal
             calls vote as equal answers.
+        thought_blocks: The provider's form of the thought before the calls (`Thought.blocks`); empty without calls.
     """
 
     text: str
@@ -233,6 +234,7 @@ class Candidate(Frozen):
     finish_reason: str = "stop"
     citations: tuple[Evidence, ...] = ()
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+    thought_blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Solution(Frozen):
@@ -517,6 +519,7 @@ class Answer(EncodedOnce):
         selected_strategy: Short description of the strategy that answered, if `strategy` chooses among others.
         tool_calls: Tools that the caller has to call before the question can be answered, in order; `answer` is then
             their canonical text, and is not verified.
+        thought_blocks: Returned with the calls in `Question.continuation`: `Message(…, thought=Thought(blocks=…))`.
     """
 
     answer: str | None
@@ -540,6 +543,7 @@ class Answer(EncodedOnce):
     thought: str = Field(default="", exclude_if=lambda value: not value)
     based_on: str = Field(default="", exclude_if=lambda value: not value)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+    thought_blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def shown_answer(self) -> str | None:

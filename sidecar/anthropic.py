@@ -478,7 +478,7 @@ def content_blocks(outcome: Outcome, thoughts: str, *, shows: bool) -> list[dict
 
 def _returned_thought(outcome: Outcome) -> str:
     """The thought of a turn with tool calls, which the client returns with their results; empty if there is none."""
-    return outcome.thought.text if outcome.calls and outcome.thought is not None else ""
+    return outcome.answer.thought if outcome.calls else ""
 
 
 def _thinking_block(text: str, signature: str) -> dict[str, Any]:

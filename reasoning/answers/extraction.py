@@ -913,6 +913,7 @@ def _candidate(completion: Completion, answer: str | None, steps: Sequence[Step]
         thinking_tokens=completion.usage.thinking_tokens,
         finish_reason=completion.finish_reason,
         tool_calls=completion.tool_calls,
+        thought_blocks=thought.blocks if thought is not None and completion.tool_calls else (),
     )
 
 

@@ -19,7 +19,7 @@ from .transport import Transport
 
 SERVERS: Registry[Any] = Registry("reason.servers", "client of servers")
 """Clients of servers of one's own: "measured" loads a model and measures what its server supports, "several" loads one
-that stands behind several endpoints (`serving/servers`)."""
+that stands behind several endpoints (`serving/servers`); "responses" connects to OpenAI's Responses API."""
 
 MAX_TOP_LOGPROBS = 20
 """Maximum alternatives of OpenAI's API."""
@@ -53,9 +53,9 @@ async def load_litellm_model(name: str, settings: Settings, limiters: LimiterReg
 async def _load_one(name: str, settings: Settings, limiters: LimiterRegistry) -> LiteLLMModel:
     target = await asyncio.to_thread(find_target, name, settings)
     limiter = limiters.of(target.endpoint, target.served, target.settings.concurrency)
-    wire = Transport(target)
+    profile = await asyncio.to_thread(provider_profile, target, settings)
+    wire = Transport(target) if profile.responses_api == "never" else SERVERS.load("responses")(target, profile)
     try:
-        profile = await asyncio.to_thread(provider_profile, target, settings)
         declared = declare(target, wire, limiter, profile)
         is_probed = target.api_base is not None if target.settings.probe is None else target.settings.probe
         if not target.openai_wire or not (is_probed or target.is_own_server):
@@ -100,7 +100,7 @@ def declare(target: Target, wire: Transport, limiter: ConcurrencyLimiter, profil
 
 def priced(can: Capabilities, traits: RequestTraits, prices: Prices) -> Capabilities:
     """The capabilities with the prices of tokens, and with whether each sample pays for its prompt."""
-    prompt = prices.max_prompt if can.profile.prompt_cache == "marks" else prices.prompt
+    prompt = prices.max_prompt if can.profile.prompt_cache != "none" else prices.prompt
     updates = {
         "usd_per_prompt_token": prompt,
         "usd_per_completion_token": prices.completion,

@@ -224,6 +224,7 @@ class LiteLLMModel:
         """The samples of each request that is sent for one of ours."""
         # a logits processor's state belongs to one sample, and vLLM reports only one for all of a request
         many = self.traits.multi_sample and not request.sampling.logits_processors
+        many = many and not (request.prompt.tools and self._can.profile.responses_api != "never")
         many = many and not self._can.profile.refused("n", thinking=thinking_of(request, self._can.profile).is_on)
         return consecutive(request.indices) if many else [(x,) for x in request.indices]
 

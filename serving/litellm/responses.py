@@ -428,17 +428,12 @@ class SampleCollector:
 
 
 def _take_blocks(sample: StreamedSample, delta: Mapping[str, Any]) -> None:
-    """Append deltas of the thought in the provider's own form: Anthropic's signed blocks, OpenRouter's details.
+    """Append deltas of the thought in the provider's own form: signed blocks, or items with encrypted ones.
 
     Text, signature and data of one block come in pieces with the block's index, or, without one, in a row.
     """
-    special = delta.get("provider_specific_fields") or {}
-    deltas = (
-        delta.get("thinking_blocks")
-        or special.get("thinking_blocks")
-        or delta.get("reasoning_details")
-        or special.get("reasoning_details")
-    )
+    fields = {**delta, **(delta.get("provider_specific_fields") or {})}
+    deltas = fields.get("thinking_blocks") or fields.get("reasoning_details")
     for one in deltas if isinstance(deltas, list | tuple) else ():
         if not isinstance(one, Mapping):
             continue
@@ -672,17 +667,17 @@ def with_received(usage: Any, received: int) -> Any:
 def _counts(usage: Any) -> tuple[int, int, int, int, int] | None:
     """Tokens of the prompt, those read from a cache and written to it, of thoughts, and all generated ones.
 
-    None if they are invalid. Of tokens written to a cache, providers report a price of their own only in LiteLLM's form
-    of Anthropic's usage.
+    None if they are invalid. The number of tokens written has one name in LiteLLM's form of usage, and one at OpenAI.
     """
     if not isinstance(usage, Mapping):
         return None
-    prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    details = (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details"))
+    read, generated = (one if isinstance(one, Mapping) else {} for one in details)
     counts_json = (
         usage.get("prompt_tokens"),
-        prompt_details.get("cached_tokens") if isinstance(prompt_details, Mapping) else None,
-        prompt_details.get("cache_creation_tokens") if isinstance(prompt_details, Mapping) else None,
-        completion_details.get("reasoning_tokens") if isinstance(completion_details, Mapping) else None,
+        read.get("cached_tokens"),
+        read.get("cache_creation_tokens") or read.get("cache_write_tokens"),
+        generated.get("reasoning_tokens"),
         usage.get("completion_tokens"),
     )
     counts = [0 if count is None else count for count in counts_json]

@@ -658,12 +658,13 @@ class MeteredModel:
     def _charged_prompt_tokens(self, request: Request) -> int:
         """Maximum prompt tokens that a request is charged for.
 
-        A backend sends a request for each sample where a provider takes no `n`, where logits processors keep state for
-        one sample, and where the requested indices have gaps.
+        A backend sends a request for each sample where a provider takes no `n` (with tools, the Responses API), where
+        logits processors keep state for one sample, and where the requested indices have gaps.
         """
         per_sample = (
             self.capabilities.prompt_per_sample
             or bool(request.sampling.logits_processors)
+            or bool(request.prompt.tools and self.capabilities.profile.responses_api != "never")
             or request.sample_indices is not None
         )
         return self._prompt_tokens(request.prompt) * (len(request.indices) if per_sample else 1)

@@ -88,6 +88,8 @@ class ModelProfile(Frozen):
         inputs: What a message of the user may have besides text: an "image", a "file" (PDF).
         return_thoughts: When the thoughts of earlier turns are returned to the model: "never", in turns "with-tools",
             or "signed" blocks unchanged.
+        responses_api: Which requests go to OpenAI's Responses API: "never" any; those with "tools" and with returned
+            thoughts, while it thinks; "always" all.
         sources: Where each field comes from, by its name.
     """
 
@@ -110,6 +112,7 @@ class ModelProfile(Frozen):
     min_cached_tokens: Annotated[int, Field(ge=0)] = 1024
     inputs: frozenset[AttachmentKind] = Field(default=frozenset(), exclude_if=lambda value: not value)
     return_thoughts: Literal["never", "with-tools", "signed"] = "never"
+    responses_api: Literal["never", "tools", "always"] = "never"
     sources: dict[str, str] = Field(default_factory=dict, exclude=True)
 
     @property

@@ -17,7 +17,7 @@ from fastapi import Request
 from pydantic import BaseModel, JsonValue
 
 from ...core.errors import UserError
-from ...core.messages import Thought, ToolCall
+from ...core.messages import ToolCall
 from ...core.run import RunConfig
 from ...core.store.records import RunRecord
 from ...core.store.sql import RunStore
@@ -43,7 +43,6 @@ class Outcome:
         finish_reason: "tool_calls", "length" if a limit ended the text or the run, else "stop"; also "length" for JSON
             that a stop string cut, or that is missing, so that what ends with "stop" is complete.
         content_tokens: Number of the run's completion tokens that belong to `content` and `calls`.
-        thought: Thought of the chosen sample; None if it has none.
     """
 
     answer: Answer
@@ -51,12 +50,11 @@ class Outcome:
     calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     content_tokens: int
-    thought: Thought | None = None
 
     @property
     def blocks(self) -> tuple[dict[str, JsonValue], ...]:
         """The provider's form of the thought, which the client returns with the results of the tools."""
-        return () if self.thought is None or not self.calls else self.thought.blocks
+        return self.answer.thought_blocks
 
 
 def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTranslator) -> Outcome:
@@ -74,7 +72,6 @@ def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTransla
         calls=calls,
         finish_reason=_finish_reason(answer, calls, ended, stopped=content != text, is_json=is_json),
         content_tokens=min(tokens, answer.usage.completion_tokens),
-        thought=translator.thoughts.get((text, answer.tool_calls)),
     )
 
 

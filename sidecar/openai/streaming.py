@@ -31,7 +31,6 @@ from ...core.events import (
     VerificationFinished,
     VoteUpdated,
 )
-from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.types import Candidate
 from ...core.verdicts import counts_text, verdict_name
@@ -225,13 +224,11 @@ class EventTranslator:
 
     Attributes:
         solutions: Best candidates of the solutions so far, newest first.
-        thoughts: Thoughts of the samples, by text and tool calls of the completion.
         late: Whether thoughts were emitted as content: the model's chat template opens them, which was not known yet.
     """
 
     def __init__(self, config: RunConfig, answer_text: AnswerText, *, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
-        self.thoughts: dict[tuple[str, tuple[ToolCall, ...]], Thought] = {}
         self.late = False
         self._answer_text = answer_text
         self._until_direct = answer_call(config)
@@ -350,8 +347,6 @@ class EventTranslator:
         call, done = event.parent, event.completion
         if call is None or not done.ok:
             return []
-        if done.thought is not None:
-            self.thoughts[done.text.strip(), done.tool_calls] = done.thought
         thought = "" if done.thought is None else done.thought.text
         if call == self._direct:
             if self._heard or self._answer_text.answer_text:

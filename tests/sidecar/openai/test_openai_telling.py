@@ -111,7 +111,6 @@ def test_thoughts_and_texts_of_samples_are_told_apart():
     telling = EventTranslator(config(), AnswerText())
     told = join_thoughts(pieces(telling, [started(1, 2), *deltas, *ends, ended(30, 1)]))
     assert told == "[1] five and two\n\nIt is 7.\n\n[2] five and two\n\nIt is 7."
-    assert telling.thoughts == {("It is 7.", ()): thought}
     without_deltas = EventTranslator(config(), AnswerText())
     assert join_thoughts(pieces(without_deltas, [started(1, 2), *ends, ended(30, 1)])) == told
 

@@ -97,6 +97,7 @@ def refusal(model: str, scope: Mapping[str, Any]) -> tuple[Rule, str] | None:
 
 THINKS: Condition = ("thinks", "is", True)
 CHAT: Condition = ("path", "is", "/v1/chat/completions")
+RESPONSES: Conditions = (("path", "is", "/v1/responses"),)
 
 _ISSUE = "https://github.com/{}/issues/{}"
 _OPENAI = "openai/gpt-[5-9]* openai/o[1-9]* ! openai/gpt-5*-chat*"
@@ -164,9 +165,69 @@ RULES: tuple[Rule, ...] = (
         _CHAT_REFERENCE,
     ),
     Rule(_OPENAI, (("stop", "longer than", 4),), "Invalid 'stop': array too long.", _CHAT_REFERENCE),
+    Rule(
+        "openai/gpt-5.[45]*",
+        (("tools", "set"), CHAT, ("reasoning_effort", "in", ("low", "medium", "high", "xhigh"))),
+        "Function tools with reasoning_effort are not supported; use /v1/responses.",
+        _ISSUE.format("openai/openai-openapi", 541),
+    ),
+    # -- its Responses API; what a request lacks is found by `responses.ResponsesStream.normal`
     *(
-        Rule(_OPENAI, (("path", "is", "/v1/responses"), (name, "set")), f"Unknown parameter: {name!r}.", _RESPONSES)
-        for name in ("stop", "max_tokens", "max_completion_tokens", "messages", "reasoning_effort", "n", "logprobs")
+        Rule("openai/*", (condition, *RESPONSES), message, source)
+        for condition, message, source in (
+            (("unknown.*", "set"), "Unknown parameter: {value!r}.", _RESPONSES),
+            (
+                ("max_output_tokens", "<", 16),
+                "Invalid 'max_output_tokens': integer below minimum value, got {value}.",
+                _ISSUE.format("vectorize-io/hindsight", 58),
+            ),
+            (
+                ("bare_calls.*", "set"),
+                "Item {value!r} of type 'function_call' was provided without its required 'reasoning' item.",
+                _ISSUE.format("cline/cline", 12242),
+            ),
+            (
+                ("bare_outputs.*", "set"),
+                "No tool call found for function call output with call_id {value}.",
+                _ISSUE.format("can1357/oh-my-pi", 106),
+            ),
+            (
+                ("unreadable.*", "set"),
+                "The encrypted content {value} could not be verified.",
+                _ISSUE.format("openai/codex", 8145),
+            ),
+            (
+                ("ids.*", "set"),
+                "Item with id {value!r} not found. Items are not persisted when `store` is set to false.",
+                _ISSUE.format("maximhq/bifrost", 5410),
+            ),
+            (("no_summary.*", "set"), "missing required field `summary`", _ISSUE.format("newo-ether/Agora", 141)),
+            (
+                ("bare_reasoning.*", "set"),
+                "Item of type 'reasoning' was provided without its required following item.",
+                _ISSUE.format("continuedev/continue", 8933),
+            ),
+            (("tools.*.function", "set"), "Missing required parameter: 'tools[0].name'.", _RESPONSES),
+            (("tool_choice.function", "set"), "Missing required parameter: 'tool_choice.name'.", _RESPONSES),
+            (
+                ("input.*.content.*.type", "not in", ("input_text", "input_image", "input_file", "output_text")),
+                "Invalid value: {value!r}. Supported values are: 'input_text', 'input_image', 'input_file'.",
+                _RESPONSES,
+            ),
+            (
+                ("input.*.content.*.image_url.url", "set"),
+                "Invalid type for 'image_url'.",
+                _RESPONSES,
+            ),
+            (("text.format.json_schema", "set"), "Missing required parameter: 'text.format.name'.", _RESPONSES),
+        )
+    ),
+    Rule(
+        "openai/*-codex* openai/*-pro*",
+        (("path", "is not", "/v1/responses"),),
+        "This model is only supported in v1/responses and not in v1/chat/completions.",
+        "https://platform.openai.com/docs/models/gpt-5-codex",
+        404,
     ),
     Rule(
         "*gpt-oss*",

@@ -205,7 +205,7 @@ class WireServer(HttpServer):
             rendered = render(self.kind, messages, body)
             seen, start = state(self.kind, rendered)
             return (messages if body.get("tools") else seen), start, len(tokens_of(rendered))
-        text = "".join(map(content_of, messages))
+        text = "".join(map(content_of, messages)) + (json.dumps(body["tools"]) if body.get("tools") else "")
         continued = messages[-1]["role"] == "assistant"
         return messages, State(None, False, content_of(messages[-1]) if continued else ""), len(tokens_of(text))
 
@@ -232,9 +232,10 @@ class WireServer(HttpServer):
         for i, (_, arguments) in enumerate(calls):
             tokens += [Token(t, "call", call=i) for t in tokens_of(json.dumps(arguments))]
         cut = _cut(kind, tokens, body)
-        if calls and cut.finish == "stop":
-            return replace(cut, finish="tool_calls", tools=tuple(name for name, _ in calls))
-        return cut
+        if not calls:
+            return cut
+        finish = "tool_calls" if cut.finish == "stop" else cut.finish
+        return replace(cut, finish=finish, tools=tuple(name for name, _ in calls))
 
     def _thought(self, given: str, body: Body, seed: int) -> list[Token]:
         words = self.thought_words + 12 * (seed % 4)

@@ -1,0 +1,205 @@
+"""Three turns of tools with models whose tools only OpenAI's Responses API takes, by the SDK and the REST server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from anyio.from_thread import start_blocking_portal
+from reason.agents.reasoner import Reasoner
+from reason.core.messages import Message, Thought
+from reason.core.settings import Settings
+from reason.core.types import Answer, Question
+from support.scripted_tools import WEATHER
+from support.sidecar_server import Server, serving
+from support.wires.kinds import KINDS, OTHER_KINDS, Kind
+from support.wires.server import WireServer
+
+NAMES = ("gpt-5.6", "GPT-7")
+CALLS = [[("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"})], [("weather", {"city": "Bern"})]]
+CITIES = ["Rome", "Oslo", "Bern"]
+QUESTION = "Where is it warm?"
+LIMITS = {"max_tokens": 400}
+IMAGE = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.fixture(params=NAMES)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kind:
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    return next(kind for kind in (*KINDS, *OTHER_KINDS) if kind.name == request.param)
+
+
+@contextmanager
+def played(kind: Kind, folder: Path) -> Iterator[tuple[WireServer, Settings]]:
+    """A server of a kind in a thread of its own, and the settings that lead there."""
+    server = WireServer(kind, calls=CALLS)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as address:
+        own = {"api_base": address, "probe": False, "max_retries": 0}
+        yield server, Settings(model=kind.model, providers={kind.model: own}, store=folder / "runs.sqlite3")
+
+
+def check(server: WireServer, usages: Sequence[tuple[int, int]]) -> None:
+    """Nothing was refused, all went to the Responses API, and the tokens are the server's."""
+    assert server.refusals == []
+    assert {g.path for g in server.generations} == {"/v1/responses"}
+    assert list(usages) == [(g.prompt_tokens, g.choices[0].tokens) for g in server.generations]
+
+
+def turn_of(answer: Answer) -> tuple[Message, ...]:
+    called = Message(
+        role="assistant",
+        content=answer.text,
+        tool_calls=answer.tool_calls,
+        thought=Thought(text=answer.thought, blocks=answer.thought_blocks),
+    )
+    results = (Message(role="tool", content="24", tool_call_id=call.id) for call in answer.tool_calls)
+    return called, *results
+
+
+def spent(answer: Answer) -> tuple[int, int]:
+    return answer.usage.prompt_tokens, answer.usage.completion_tokens
+
+
+async def test_the_sdk(kind: Kind, tmp_path: Path) -> None:
+    with played(kind, tmp_path) as (server, settings):
+        answers: list[Answer] = []
+        turns: tuple[Message, ...] = ()
+        while not answers or answers[-1].tool_calls:
+            # a reasoner of its own for each turn: what it continues comes from the stored run
+            async with Reasoner(settings=settings, parameters=LIMITS) as reasoner:
+                question = Question(text=QUESTION, tools=(WEATHER,), continuation=turns)
+                made = await reasoner.aask(question, run_id=f"turn-{len(answers)}")
+                answers.append(await reasoner.areplay(made.run_id))
+                turns += turn_of(answers[-1])
+        assert [json.loads(c.arguments)["city"] for a in answers for c in a.tool_calls] == CITIES
+        assert answers[-1].answer == "12"
+        check(server, [spent(answer) for answer in answers])
+
+
+async def test_a_resumed_run_returns_its_reasoning(kind: Kind, tmp_path: Path) -> None:
+    with played(kind, tmp_path) as (server, settings):
+        async with Reasoner(settings=settings, parameters=LIMITS) as reasoner:
+            first = await reasoner.aask(Question(text=QUESTION, tools=(WEATHER,)))
+            server.cuts = [10]
+            question = Question(text=QUESTION, tools=(WEATHER,), continuation=turn_of(first))
+            with pytest.raises(Exception, match="broke off"):
+                await reasoner.aask(question, run_id="broken")
+        async with Reasoner(settings=settings) as reasoner:
+            resumed = await reasoner.aresume("broken")
+        assert [json.loads(c.arguments)["city"] for c in resumed.tool_calls] == CITIES[2:]
+        assert server.refusals == []
+        assert [item["type"] for item in server.generations[-1].body["input"] if "type" in item][0] == "reasoning"
+
+
+# -- the REST server
+
+
+@contextmanager
+def sidecar(kind: Kind, folder: Path) -> Iterator[tuple[WireServer, Server]]:
+    with played(kind, folder) as (upstream, settings):
+        serve = {"auth": False, "drain_timeout_s": 0.0}
+        with serving(settings.model_copy(update={"serve": Settings(serve=serve).serve})) as server:
+            yield upstream, server
+
+
+def streamed(stream: Any) -> tuple[dict[str, Any], tuple[int, int]]:
+    """The message that the chunks of a stream make, and its usage."""
+    message: dict[str, Any] = {"role": "assistant", "content": ""}
+    usage = (0, 0)
+    for chunk in stream:
+        if chunk.usage is not None:
+            usage = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+        for choice in chunk.choices:
+            delta = choice.delta.model_dump(exclude_none=True)
+            message["content"] += delta.get("content", "")
+            for name in ("tool_calls", "thinking_blocks"):
+                message.setdefault(name, []).extend(delta.get(name, ()))
+    return {name: value for name, value in message.items() if value}, usage
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "streamed"])
+def test_openais_chat(kind: Kind, tmp_path: Path, stream: bool) -> None:
+    with sidecar(kind, tmp_path) as (upstream, server), openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk:
+        parts = [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": {"url": IMAGE}}]
+        messages: list[Any] = [{"role": "user", "content": parts if kind.name == "gpt-5.6" else QUESTION}]
+        usages, cities = [], []
+        while not usages or messages[-1]["role"] == "tool":
+            fields = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+            made: Any = sdk.chat.completions.create(
+                model="reason/cot",
+                messages=messages,
+                tools=[WEATHER.as_openai()],  # type: ignore[list-item]
+                max_tokens=400,
+                **fields,
+            )
+            if stream:
+                message, usage = streamed(made)
+            else:
+                message = made.choices[0].message.model_dump(exclude_none=True)
+                usage = made.usage.prompt_tokens, made.usage.completion_tokens
+            usages.append(usage)
+            messages.append(message)
+            for call in message.get("tool_calls", ()):
+                cities.append(json.loads(call["function"]["arguments"])["city"])
+                messages.append({"role": "tool", "tool_call_id": call["id"], "content": "24"})
+        assert cities == CITIES
+        assert messages[-1]["content"].endswith("The answer is 12.")
+        check(upstream, usages)
+
+
+def test_openais_responses(kind: Kind, tmp_path: Path) -> None:
+    with sidecar(kind, tmp_path) as (upstream, server), openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk:
+        tool: Any = {"type": "function", "strict": None, **WEATHER.as_openai()["function"]}
+        items: list[Any] = [{"role": "user", "content": QUESTION}]
+        usages = []
+        while not usages or items[-1].get("type") == "function_call_output":
+            made = sdk.responses.create(model="reason/cot", input=items, tools=[tool], max_output_tokens=400)
+            assert made.usage is not None
+            usages.append((made.usage.input_tokens, made.usage.output_tokens))
+            items += [item.model_dump(exclude_none=True) for item in made.output]
+            calls = [item for item in made.output if item.type == "function_call"]
+            items += [{"type": "function_call_output", "call_id": call.call_id, "output": "24"} for call in calls]
+        assert made.output_text.endswith("The answer is 12.")
+        check(upstream, usages)
+
+
+def test_anthropics_messages(kind: Kind, tmp_path: Path) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    tool = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.parameters}
+    with sidecar(kind, tmp_path) as (upstream, server), anthropic.Anthropic(base_url=server.url, api_key="k") as sdk:
+        messages: list[Any] = [{"role": "user", "content": QUESTION}]
+        usages: list[tuple[int, int]] = []
+        while len(messages) % 2:
+            made = sdk.messages.create(model="reason/cot", messages=messages, tools=[tool], max_tokens=400)
+            usages.append((made.usage.input_tokens, made.usage.output_tokens))
+            messages.append({"role": "assistant", "content": [block.to_dict() for block in made.content]})
+            uses = [block for block in made.content if block.type == "tool_use"]
+            if uses:
+                results = [{"type": "tool_result", "tool_use_id": use.id, "content": "24"} for use in uses]
+                messages.append({"role": "user", "content": results})
+        assert made.content[-1].text.endswith("The answer is 12.")
+        check(upstream, usages)
+
+
+@pytest.mark.parametrize("kind", ["gpt-5.6"], indirect=True)  # of an unknown model nobody knows that it has schemas
+def test_a_schema_after_tools(kind: Kind, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    with sidecar(kind, tmp_path) as (upstream, server), openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk:
+        upstream.calls = ()
+        made = sdk.chat.completions.create(
+            model="reason/cot",
+            messages=[{"role": "user", "content": QUESTION}],
+            tools=[WEATHER.as_openai()],  # type: ignore[list-item]
+            response_format=form,
+            max_tokens=400,
+        )
+        assert json.loads(made.choices[0].message.content or "")["answer"]
+        assert upstream.refusals == []
+        assert made.usage is not None
+        assert made.usage.completion_tokens == upstream.tokens
