@@ -17,6 +17,7 @@ from .messages import (
     EncodedOnce,
     Frozen,
     Message,
+    Thought,
     Tool,
     ToolCall,
     ToolChoice,
@@ -519,7 +520,7 @@ class Answer(EncodedOnce):
         selected_strategy: Short description of the strategy that answered, if `strategy` chooses among others.
         tool_calls: Tools that the caller has to call before the question can be answered, in order; `answer` is then
             their canonical text, and is not verified.
-        thought_blocks: Returned with the calls in `Question.continuation`: `Message(…, thought=Thought(blocks=…))`.
+        thought_blocks: The provider's form of the thought before the calls, which `message` has.
     """
 
     answer: str | None
@@ -544,6 +545,13 @@ class Answer(EncodedOnce):
     based_on: str = Field(default="", exclude_if=lambda value: not value)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     thought_blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
+
+    @property
+    def message(self) -> Message:
+        """It as a message: in `Question.continuation` it comes before the results of its tool calls."""
+        has_thought = bool(self.thought or self.thought_blocks)
+        thought = Thought(text=self.thought, blocks=self.thought_blocks) if has_thought else None
+        return Message(role="assistant", content=self.text, tool_calls=self.tool_calls, thought=thought)
 
     @property
     def shown_answer(self) -> str | None:

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from ...core.errors import UnknownName, UserError
 from ...core.json_schema import OBJECT_SCHEMA
-from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, Thought, ToolCall
+from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
 from ...core.run import RunConfig, read_config
 from ...core.store.records import RunRecord
 from ...core.types import Question
@@ -471,10 +471,7 @@ async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) ->
         raise UnknownName("response", name, hint="it has no answer to continue from")
     turns = _turns(read_config(record).question)
     outcome = (await stored_outcome(run_manager.store, record, read_config(record))).outcome
-    answer = outcome.answer
-    thought = Thought(text=answer.thought, blocks=answer.thought_blocks) if answer.thought or outcome.blocks else None
-    said = Message(role="assistant", content=outcome.content, tool_calls=answer.tool_calls, thought=thought)
-    return (*turns, said)
+    return (*turns, outcome.answer.message.model_copy(update={"content": outcome.content}))
 
 
 def _turns(question: Question) -> tuple[Message, ...]:

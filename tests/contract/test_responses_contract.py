@@ -12,7 +12,7 @@ import openai
 import pytest
 from anyio.from_thread import start_blocking_portal
 from reason.agents.reasoner import Reasoner
-from reason.core.messages import Message, Thought
+from reason.core.messages import Message
 from reason.core.settings import Settings
 from reason.core.types import Answer, Question
 from support.scripted_tools import WEATHER
@@ -51,14 +51,8 @@ def check(server: WireServer, usages: Sequence[tuple[int, int]]) -> None:
 
 
 def turn_of(answer: Answer) -> tuple[Message, ...]:
-    called = Message(
-        role="assistant",
-        content=answer.text,
-        tool_calls=answer.tool_calls,
-        thought=Thought(text=answer.thought, blocks=answer.thought_blocks),
-    )
     results = (Message(role="tool", content="24", tool_call_id=call.id) for call in answer.tool_calls)
-    return called, *results
+    return answer.message, *results
 
 
 def spent(answer: Answer) -> tuple[int, int]:
