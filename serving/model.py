@@ -21,6 +21,9 @@ from ..core.messages import (
 )
 from .profiles.profile import ModelProfile
 
+UNCOUNTED = "uncounted_thought"
+"""Set in the extras of a completion whose thought is hidden, where the provider sent no valid count of its tokens."""
+
 Feature = Literal[
     "logprobs",
     "top_logprobs",

@@ -33,7 +33,7 @@ from ...core.messages import (
     Usage,
 )
 from ..entropy import token_distribution
-from ..model import Capabilities, Listener
+from ..model import UNCOUNTED, Capabilities, Listener
 from ..refusals import is_sent, remember_refusal
 from ..streaming import stream_of
 from ..tool_calls import with_call_ids
@@ -59,6 +59,7 @@ from .responses import (
     SampleCollector,
     StreamedSample,
     count_tokens,
+    is_uncounted,
     split_usage,
     to_completion,
     with_received,
@@ -338,7 +339,8 @@ class LiteLLMModel:
             fault = classify_error(e, self.target)
         prompt_tokens = reading.prompt_tokens - received if reading.prompt_tokens else 0
         has_begun = any(sample.pieces > pieces for sample in reading.samples)
-        if reading.usage is None and not prompt_tokens and (reading.is_complete or (fault is not None and has_begun)):
+        is_late = reading.is_complete or (fault is not None and has_begun)
+        if not prompt_tokens and (is_late if reading.usage is None else reading.samples[0].rules.needs_usage):
             prompt_tokens = estimate_tokens(_prompt_text(part.request.prompt))
         reported = with_received(reading.usage, received)
         usages = split_usage(reported, reading.samples, self.prices, self.target, waited, prompt_tokens)
@@ -355,6 +357,8 @@ class LiteLLMModel:
                 fault = fault or classify_error(e, self.target)
                 unfinished.append((sample, usage))
                 continue
+            if is_uncounted(reported, sample, prompt_tokens):
+                completion = completion.model_copy(update={"extras": {**completion.extras, UNCOUNTED: True}})
             part.broken.pop(sample.index, None)
             finished.append(completion)
             if listener is not None:

@@ -215,9 +215,12 @@ class StreamedSample:
                 answer = answer.lstrip()
             self.thought = self._field_thought + self._splitter.thought
         held = 0 if self._splitter is None or self._by_field else self._splitter.num_held
-        pending = bool(held and text[-held:].strip())
+        pending = len(text[-held:].lstrip()) if held else 0
         if self.start is None and self.has_thought and (answer or (pending and not self.is_thinking)):
-            self.start = _Start(before, self.received - before, answer)
+            first = before
+            if not ids and len(self.names) == self.received:
+                first = self._first_of(len(answer) + pending, before)
+            self.start = _Start(first, self.received - first, answer)
         if self._stops is not None:
             answer = self._stops.push(answer)
             if self._stops.stop_reason:
@@ -232,6 +235,14 @@ class StreamedSample:
         if limit and self.finish is None and not final and self.is_thinking and size >= limit:
             self._cut("thinking")
         return self._pieces(answer, thought, ids, logprobs, count)
+
+    def _first_of(self, chars: int, first: int) -> int:
+        """Index of the first token of the last characters so far, at least `first`, by the tokens' texts."""
+        at = self.received
+        while chars > 0 and at > first:
+            at -= 1
+            chars -= len(self.names[at])
+        return at
 
     def _cut(self, reason: str) -> None:
         self.finish, self.is_cut = reason, True
@@ -602,12 +613,14 @@ def split_usage(
         prices: Prices of the tokens.
         target: The target of the request.
         waited_s: Seconds that the request waited, reported on the first sample.
-        prompt_tokens: Tokens of the prompt where the provider sent no usage.
+        prompt_tokens: Tokens of the prompt where the provider sent no usage; about as many, where one of fewer than a
+            quarter of them is not believed.
     """
     counts = _counts(usage)
     prompt, cached, written, thinking, total = (prompt_tokens, 0, 0, 0, 0) if counts is None else counts
     shown = [sample.tokens or _estimated_tokens(sample, target) for sample in samples]
-    is_valid = counts is not None and _may_be_total(total, samples)
+    is_valid = _is_plausible(counts, samples, prompt_tokens)
+    prompt = prompt if is_valid else max(prompt, prompt_tokens)
     completions = _split(total, shown) if is_valid else shown
     thoughts = [_shown_thought(sample, tokens) for sample, tokens in zip(samples, completions, strict=True)]
     if thinking and is_valid:
@@ -643,8 +656,11 @@ def _estimated_tokens(sample: StreamedSample, target: Target) -> int:
     return sample.pieces if target.is_own_server and 2 * sample.pieces > estimate else estimate
 
 
-def _may_be_total(total: int, samples: Sequence[StreamedSample]) -> bool:
-    """Whether samples may have so many tokens: some gateways report a constant."""
+def _is_plausible(counts: _Counts | None, samples: Sequence[StreamedSample], prompt_tokens: int) -> bool:
+    """Whether a response may have these counts: some gateways report constants."""
+    if counts is None or 4 * counts[0] < prompt_tokens:
+        return False
+    total = counts[4]
     has_all_chunks = total >= sum(sample.pieces for sample in samples)
     return has_all_chunks or total >= sum(estimate_tokens(s.thought + s.text) for s in samples) // 2
 
@@ -653,6 +669,12 @@ def _shown_thought(sample: StreamedSample, tokens: int) -> int:
     """Tokens of the thought of a sample of so many; without ids, in proportion to its chunks."""
     per_chunk = 1 if sample.token_ids else max(1, tokens / max(1, sample.pieces))
     return int(sample.thought_tokens * per_chunk) if sample.has_thought else 0
+
+
+def is_uncounted(usage: Any, sample: StreamedSample, prompt_tokens: int) -> bool:
+    """Whether nobody knows the tokens of a sample's thought: it is hidden, and the provider sent no valid usage."""
+    is_hidden = sample.rules.thinks and not sample.has_thought
+    return is_hidden and not _is_plausible(_counts(usage), [sample], prompt_tokens)
 
 
 def with_received(usage: Any, received: int) -> Any:
@@ -664,7 +686,10 @@ def with_received(usage: Any, received: int) -> Any:
     return {**usage, "prompt_tokens": max(0, prompt - received), "completion_tokens": rest + received}
 
 
-def _counts(usage: Any) -> tuple[int, int, int, int, int] | None:
+_Counts = tuple[int, int, int, int, int]
+
+
+def _counts(usage: Any) -> _Counts | None:
     """Tokens of the prompt, those read from a cache and written to it, of thoughts, and all generated ones.
 
     None if they are invalid. The number of tokens written has one name in LiteLLM's form of usage, and one at OpenAI.

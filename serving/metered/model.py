@@ -38,7 +38,7 @@ from ...core.messages import (
 from ...core.run import Run
 from ...core.store.records import JsonText, NewCall, StoredCall, call_key, call_keys, canonical_json
 from ...core.types import Question
-from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
+from ..model import UNCOUNTED, Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..refusals import left_out_notes
 from ..streaming import stream_of
@@ -690,6 +690,8 @@ class MeteredModel:
             self._run.record_limit(self._run.ledger.exceeded(limit))
         if limit is not None and completion.finish_reason == "length":
             completion = completion.model_copy(update={"finish_reason": "budget"})
+        if UNCOUNTED in completion.extras:
+            self._run.degrade(f"{self.name} hides its thoughts and reports no usage: their tokens are not counted")
         if self._is_attempt(bounded.request) and completion.finish_reason in ("budget", "thinking"):
             self._run.partial_completions.append((bounded.request.prompt, completion))
         return completion

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from reason.agents.reasoner import Reasoner
 from reason.core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import Settings
+from reason.core.types import Question
 from reason.serving.litellm.errors import RetryPolicy
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import Prices, find_target
@@ -25,7 +28,7 @@ from reason.serving.profiles.profile import ModelProfile
 from support.litellm_models import served
 from support.waiting import wait_until
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
-from support.wires.script import DECOY, QUESTION, text_of
+from support.wires.script import DECOY, QUESTION, RIGHT, text_of
 from support.wires.server import WireServer
 from support.wires.stream import SHAPES, Shape
 
@@ -271,6 +274,32 @@ def token(text: str, number: int, finish: str | None = None) -> dict[str, Any]:
     }
 
 
+def tokens(*texts: str, **fields: Any) -> dict[str, Any]:
+    """A chunk of chat with several tokens that have log-probabilities and no ids."""
+    shown = {"content": [{"token": text, "logprob": -float(len(text))} for text in texts]}
+    return {**delta(**(fields or {"content": "".join(texts)})), "logprobs": shown}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "rules", "logprobs"),
+    [
+        ([tokens("<think>", "12", "?"), tokens("\n</think>", "\n\n", "It", " is", " 12")], TAGS, (-2.0, -3.0, -3.0)),
+        ([tokens("<think>", "12", "</think>", "\n\n", "<"), tokens("b", ">12")], TAGS, (-1.0, -1.0, -3.0)),
+        (
+            [tokens("So", ".", "It", " is", reasoning_content="So.", content="It is")],
+            FIELD.profile,
+            (-2.0, -3.0),
+        ),
+    ],
+    ids=["tags", "held", "field"],
+)
+def test_answer_log_probabilities_of_a_chunk_with_thought_and_answer(
+    chunks: list[dict[str, Any]], rules: ModelProfile, logprobs: tuple[float, ...]
+) -> None:
+    sample, _ = read([*chunks, delta("stop")], ReadingRules(rules, thinks=True))
+    assert completion(sample).answer_logprobs == logprobs
+
+
 def test_answer_starts_at_its_first_token_without_white_space() -> None:
     texts = ["<think>", "\n", "12", "?", "\n", "</think>", "\n\n", "<", "b", ">12"]
     chunks = [token(text, i, "stop" if i == len(texts) - 1 else None) for i, text in enumerate(texts)]
@@ -441,3 +470,23 @@ async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_ans
         if part == "answer":
             assert made.thought == whole.thought
             assert made.usage.thinking_tokens == whole.usage.thinking_tokens
+
+
+# -- what nobody counts
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [("gpt-5-mini", "missing"), ("gpt-5-mini", "constant"), ("Gemini 3", "constant")],  # LiteLLM invents a missing one
+)
+async def test_a_run_reports_hidden_thoughts_that_nobody_counts(name: str, usage: Any, tmp_path: Path) -> None:
+    kind = BY_NAME[name]
+    server = WireServer(kind, shape=Shape("uncounted", usage=usage))
+    async with server.run() as base:
+        provider = {"api_base": kind.api_base(base), "probe": False}
+        settings = Settings(model=kind.model, providers={kind.model: provider}, store=tmp_path / "r.sqlite3")
+        async with Reasoner(settings=settings) as reasoner:
+            answer = await reasoner.aask(Question(text=QUESTION, kind="number"), strategy="cot", seed=7)
+    assert answer.answer == RIGHT
+    assert answer.degraded == (f"{kind.model} hides its thoughts and reports no usage: their tokens are not counted",)
+    assert answer.usage.prompt_tokens != 10
