@@ -188,7 +188,7 @@ def ask(options: AskOptions) -> None:
         raise UserError("--evidence is used by verifiers, and no verifier is set", hint="add --verify davinci")
     settings = load_settings(
         strategy=reasoning.strategy,
-        model=reasoning.model,
+        model=reasoning.main_model,
         verify=tuple(options.verifiers) or None,
         evidence=tuple(str(path.expanduser().absolute()) for path in options.evidence) or None,
         repairs=options.repairs,

@@ -256,7 +256,7 @@ def _settings(options: EvalRunOptions) -> Settings:
     reasoning = options.reasoning
     flags = {
         "strategy": reasoning.strategy,
-        "model": reasoning.model,
+        "model": reasoning.main_model,
         "small_model": reasoning.small_model,
         "judge_model": reasoning.judge_model,
         "reward_model": reasoning.reward_model,

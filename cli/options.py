@@ -74,7 +74,8 @@ MainModel = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="Use this main model: local/…, vllm/…, or any LiteLLM model string.",
+        help="Use this main model: local/…, vllm/…, any LiteLLM model string, or NAME@ADDRESS or the ADDRESS of a "
+        "server in OpenAI's format.",
         autocompletion=complete_model,
         rich_help_panel=REASONING,
     ),
@@ -211,6 +212,16 @@ class ReasoningOptions:
 
     strategy: Strategy = None
     model: MainModel = None
+    api_base: Annotated[
+        str | None,
+        typer.Option(
+            "--api-base",
+            metavar="URL",
+            help="Call the main model at this server in OpenAI's format, as in http://127.0.0.1:8000/v1; its first "
+            "model without --model.",
+            rich_help_panel=REASONING,
+        ),
+    ] = None
     small_model: SmallModel = None
     judge_model: Annotated[
         str | None,
@@ -254,6 +265,15 @@ class ReasoningOptions:
             rich_help_panel=REASONING,
         ),
     ] = None
+
+    @property
+    def main_model(self) -> str | None:
+        """The model string of the main model, with the address of its server; None if neither is set."""
+        if self.api_base is None:
+            return self.model
+        if not self.api_base.startswith(("http://", "https://")):
+            raise UserError(f"--api-base {self.api_base!r} is not an address", hint="as in http://127.0.0.1:8000/v1")
+        return self.api_base if self.model is None else f"{self.model}@{self.api_base}"
 
 
 @dataclass(frozen=True, kw_only=True)

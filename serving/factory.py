@@ -5,6 +5,7 @@ A backend is imported when the first of its models is loaded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -39,7 +40,7 @@ async def load_model(
     loaded in the meantime.
 
     Args:
-        name: The model string, for example `local/smollm2-135m`.
+        name: The model string, for example `local/smollm2-135m` or `qwen3@http://127.0.0.1:8000/v1`.
         settings: Location of the files, and settings of the engine.
         progress: Called with the progress, from another thread.
         limiters: Limits of concurrent requests to providers, shared with other models of one owner.
@@ -51,16 +52,18 @@ async def load_model(
         BackendUnavailable: The model is not available here, or its server cannot be reached.
     """
     prefix, slash, _ = name.partition("/")
+    has_server = "://" in name or (not slash and bool(os.environ.get("OPENAI_BASE_URL")))
     if slash and prefix in LOADERS.names():
         return await LOADERS.load(prefix).load(name, settings, progress)
-    if not slash:
+    if not slash and not has_server:
         from .litellm.providers import provider_of_family
 
         provider = provider_of_family(name)
         loadable = set(LOADERS.names()) - LOADERS.load_errors().keys()  # a broken plug-in does not hide this error
         known = [model for loader in sorted(loadable) for model in LOADERS.load(loader).known_models(settings)]
         candidates = (f"{provider}/{name}",) if provider else nearest(f"local/{name}", known)
-        raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
+        hint = "a model string is <backend>/<name>, as in local/…, or <name>@<address of a server>"
+        raise UnknownName("model", name, candidates, hint=hint)
     from .litellm.factory import load_litellm_model
 
     return await load_litellm_model(name, settings, limiters)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import (
     BackendError,
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from .providers import Target
 
 
+MANY_RETRIES: Final = 100
+"""As many as the settings allow."""
+FEW_RETRIES: Final = 2
+"""Retries of what may be permanent: status 500, a rate limit without `Retry-After`, a page that is no response."""
+PASSING_STATUSES: Final = (502, 504, 529)
+"""Statuses of gateways, and Anthropic's of an overloaded service: they pass."""
+
+
 @dataclass(frozen=True)
 class FailedAttempt:
     """A failed attempt.
@@ -41,12 +49,14 @@ class FailedAttempt:
             respond, a status of 500 or more, or an incomplete or invalid response.
         fatal: Whether every other request to this model fails in the same way (a wrong key, an unknown model).
         refused: The parameter that the endpoint does not take, if that is why.
+        max_retries: Maximum retries where waiting seldom helps.
     """
 
     error: Exception
     retryable: bool = False
     fatal: bool = False
     refused: Parameter | None = None
+    max_retries: int = MANY_RETRIES
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,8 @@ class RetryPolicy:
 
         `draw` gives uniform numbers in [0, 1), so that clients do not retry in step.
         """
-        if not fault.retryable or retries >= self.max_retries or not isinstance(fault.error, BackendError):
+        max_retries = min(self.max_retries, fault.max_retries)
+        if not fault.retryable or retries >= max_retries or not isinstance(fault.error, BackendError):
             return None
         max_wait = min(self.max_wait_s, self.initial_wait_s * 2.0 ** min(retries, 30))
         wait = max_wait * (0.5 + 0.5 * draw())
@@ -143,8 +154,17 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
     An error of Python's own, such as a `TypeError`, is a bug of ours: it stays as it is, and is not retried.
     """
     if isinstance(error, ReasonError):
-        return FailedAttempt(error, retryable=isinstance(error, InvalidResponse))
+        return FailedAttempt(error, retryable=isinstance(error, InvalidResponse), max_retries=FEW_RETRIES)
     chain = _chain(error)
+    if any(_is(e, *CONNECT_ERRORS) for e in chain):
+        return FailedAttempt(
+            BackendUnavailable(
+                f"{target.endpoint} cannot be reached: {_error_message(error)}",
+                hint="is the server running, and is its address right?",
+            ),
+            retryable=True,
+            max_retries=0,
+        )
     if any(isinstance(e, TimeoutError) or _is(e, "openai.APITimeoutError") for e in chain):
         return FailedAttempt(
             BackendTimeout(
@@ -170,13 +190,11 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
         return FailedAttempt(
             InvalidResponse(f"{target.endpoint} sent no valid response: {_error_message(error)}"),
             retryable=True,
+            max_retries=FEW_RETRIES,
         )
     if unconnected or isinstance(error, OSError) or _is(error, *TRANSPORT_ERRORS):
         return FailedAttempt(
-            BackendUnavailable(
-                f"{target.endpoint} cannot be reached or broke off: {_error_message(error)}",
-                hint="is the server running, and is api_base right?",
-            ),
+            BackendUnavailable(f"the connection to {target.endpoint} broke off: {_error_message(error)}"),
             retryable=True,
         )
     if isinstance(error, ErrorResponse) or _is(error, "openai.APIError"):  # in a stream; the status may stand in it
@@ -184,7 +202,8 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
         status = body.get("code") if isinstance(body, dict) else None
         if isinstance(status, int) and 400 <= status < 600:
             return _by_status(status, error, target)
-        return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"), retryable=True)
+        failed = BackendError(f"{target.endpoint} failed: {_error_message(error)}")
+        return FailedAttempt(failed, retryable=True, max_retries=FEW_RETRIES)
     if type(error).__module__ == "builtins":
         return FailedAttempt(error)
     return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"))
@@ -206,14 +225,18 @@ def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
     if status == 408:
         return FailedAttempt(BackendTimeout(f"{target.endpoint} took too long: {message}"), retryable=True)
     if status == 429 and _error_field(error, "code") not in NO_MONEY:
+        wait = retry_after_s(_headers(error))
         return FailedAttempt(
-            RateLimited(f"{target.endpoint} limits the rate: {message}", retry_after_s=retry_after_s(_headers(error))),
+            RateLimited(f"{target.endpoint} limits the rate: {message}", retry_after_s=wait),
             retryable=True,
+            max_retries=FEW_RETRIES if wait is None else MANY_RETRIES,
         )
     if status == 503:
         return FailedAttempt(BackendUnavailable(f"{target.endpoint} is not available: {message}"), retryable=True)
     if status >= 500 or status == 409:
-        return FailedAttempt(BackendError(f"{target.endpoint} failed with status {status}: {message}"), retryable=True)
+        failed = BackendError(f"{target.endpoint} failed with status {status}: {message}")
+        passes = status in PASSING_STATUSES
+        return FailedAttempt(failed, retryable=True, max_retries=MANY_RETRIES if passes else FEW_RETRIES)
     refused = refused_parameter(str(error), _error_field(error, "param")) if status in (400, 422) else None
     return FailedAttempt(
         BackendError(f"{target.endpoint} refused the request with status {status}: {message}"), refused=refused
@@ -256,6 +279,11 @@ def _status(error: Exception) -> int | None:
     return None
 
 
+CONNECT_ERRORS = (
+    *(f"{client}.{error}" for client in ("httpx", "httpx2") for error in ("ConnectError", "ConnectTimeout")),
+    *("aiohttp.ClientConnectorError", "aiohttp.ConnectionTimeoutError"),
+)
+"""Errors of HTTP clients that could not connect."""
 TRANSPORT_ERRORS = ("httpx.TransportError", "httpx2.TransportError", "aiohttp.ClientError")
 """Errors of HTTP clients below the API clients."""
 

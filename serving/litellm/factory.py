@@ -19,7 +19,8 @@ from .transport import Transport
 
 SERVERS: Registry[Any] = Registry("reason.servers", "client of servers")
 """Clients of servers of one's own: "measured" loads a model and measures what its server supports, "several" loads one
-that stands behind several endpoints (`serving/servers`); "responses" connects to OpenAI's Responses API."""
+that stands behind several endpoints (`serving/servers`), "listed" finds the first model that a server lists;
+"responses" connects to OpenAI's Responses API."""
 
 MAX_TOP_LOGPROBS = 20
 """Maximum alternatives of OpenAI's API."""
@@ -34,7 +35,8 @@ async def load_litellm_model(name: str, settings: Settings, limiters: LimiterReg
     capabilities are those that LiteLLM documents. Of several endpoints, each is loaded.
 
     Args:
-        name: The model string, for example `openai/gpt-4o-mini` or `hosted_vllm/qwen3`.
+        name: The model string, for example `openai/gpt-4o-mini`, `qwen3@http://127.0.0.1:8000/v1`, or only the
+            address of a server, whose first model is taken.
         settings: Settings of the providers.
         limiters: Limiters to share with other models; None gives the model its own.
 
@@ -44,6 +46,8 @@ async def load_litellm_model(name: str, settings: Settings, limiters: LimiterReg
         BackendError: The server cannot be reached.
     """
     shared = limiters or LimiterRegistry()
+    if name.startswith(("http://", "https://")):
+        name = await SERVERS.load("listed")(name, settings)
     if find_settings(name, settings).endpoints:
         several: LiteLLMModel = await SERVERS.load("several")(name, settings, shared, _load_one)
         return several

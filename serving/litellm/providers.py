@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -31,7 +32,8 @@ OPENAI_PARAMETERS = frozenset({"logprobs", "n", "response_format", "seed", "tool
 PROVIDERS_EXTRA = "providers"
 """The extra that has LiteLLM."""
 OUR_BACKENDS = ("local", "gguf", "vllm", "recorded")
-NAME_HINT = "a model string is <provider>/<name>: local/…, openai/…, anthropic/…, hosted_vllm/… and so on"
+NAME_HINT = "a model string is <provider>/<name>, as in openai/… or local/…, or <name>@<address of a server>"
+OPENAI_HOST = "api.openai.com"
 
 
 KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -107,6 +109,7 @@ class Target:
         settings: How to call it.
         parameters: Request parameters of the endpoint's format, or those that LiteLLM lists for the model.
         data_dir: Directory in which refused parameters are remembered.
+        is_own_server: Whether the endpoint is self-hosted, not a provider's service.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Target:
     settings: ProviderSettings
     parameters: frozenset[str]
     data_dir: Path
+    is_own_server: bool = False
 
     @property
     def openai_wire(self) -> bool:
@@ -130,14 +134,10 @@ class Target:
         return self.provider == "hosted_vllm"
 
     @property
-    def is_own_server(self) -> bool:
-        """Whether the endpoint is self-hosted, not a provider's service."""
-        return self.vllm or (self.openai_wire and self.settings.api_base is not None)
-
-    @property
     def identity(self) -> str:
         """What is known of the model without a request, as part of every key in the run store."""
-        return self.name if self.settings.api_base is None else f"{self.name}@{self.api_base}"
+        bare = split_address(self.name)[0]
+        return bare if self.settings.api_base is None else f"{bare}@{self.api_base}"
 
     @property
     def endpoint(self) -> str:
@@ -172,9 +172,20 @@ def load_litellm() -> Any:
     return litellm
 
 
+def split_address(name: str) -> tuple[str, str | None]:
+    """The name and the address in a model string `<name>@http://…`; without one, the string and None."""
+    bare, at, address = name.partition("@http")
+    return bare, f"http{address}".rstrip("/") if at else None
+
+
 def find_settings(name: str, settings: Settings) -> ProviderSettings:
-    """The settings of a model, or else of its provider."""
-    return settings.providers.get(name) or settings.providers.get(name.partition("/")[0]) or ProviderSettings()
+    """The settings of a model, or else of its provider; an address in the model string takes precedence."""
+    bare, address = split_address(name)
+    provider = bare.partition("/")[0]
+    if address is not None and provider not in OPENAI_WIRE:
+        provider = "openai"
+    known = settings.providers.get(bare) or settings.providers.get(provider) or ProviderSettings()
+    return known if address is None else known.model_copy(update={"api_base": address, "endpoints": ()})
 
 
 def find_target(name: str, settings: Settings) -> Target:
@@ -184,10 +195,13 @@ def find_target(name: str, settings: Settings) -> Target:
         UnknownName: LiteLLM knows no such provider.
         UserError: The key, the address or LiteLLM is missing.
     """
-    provider, _, served = name.partition("/")
+    bare, address = split_address(name)
+    provider, _, served = bare.partition("/")
     key = base = None
     provider_settings = find_settings(name, settings)
-    if provider not in OPENAI_WIRE or not served:
+    if provider not in OPENAI_WIRE and (address or (not served and os.environ.get("OPENAI_BASE_URL"))):
+        provider, served = "openai", bare
+    if address is None and (provider not in OPENAI_WIRE or not served):
         if not os.environ.get("USE_LITELLM_PROXY"):  # which serves any name
             _check_provider(name)
             _check_usual_key(name, provider, provider_settings)
@@ -199,6 +213,8 @@ def find_target(name: str, settings: Settings) -> Target:
         if not key:
             raise _missing_key(name, key_env)
     base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
+    if provider == "openai":
+        base = base or os.environ.get("OPENAI_BASE_URL") or None
     if provider != "hosted_vllm" and provider_settings.cache_salt is not None:
         raise UserError(f"setting cache_salt of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
     if provider == "hosted_vllm" and base is None:
@@ -223,11 +239,18 @@ def find_target(name: str, settings: Settings) -> Target:
         settings=provider_settings,
         parameters=parameters,
         data_dir=settings.data_dir,
+        is_own_server=provider == "hosted_vllm" or (provider == "openai" and _is_own(served, provider_settings, base)),
     )
-    has_address = base is not None or (provider == "openai" and os.environ.get("OPENAI_BASE_URL"))
-    if not has_address and not is_litellm_installed():  # its map has a service's limits, efforts and prices
+    if base is None and not is_litellm_installed():  # its map has a service's limits, efforts and prices
         raise missing_package(f"model {name!r}", "litellm", PROVIDERS_EXTRA)
     return target
+
+
+def _is_own(served: str, settings: ProviderSettings, base: str | None) -> bool:
+    """Whether an address in OpenAI's format is a server of one's own; the environment may name a proxy of OpenAI's."""
+    if settings.api_base is not None or base is None:
+        return base is not None
+    return urllib.parse.urlsplit(base).hostname != OPENAI_HOST and not map_entry("openai", served)
 
 
 def _check_provider(name: str) -> None:
@@ -332,8 +355,8 @@ class Prices:
 
 def find_prices(target: Target) -> tuple[Prices, int | None]:
     """Prices and context length of a model in LiteLLM's map; prices in the settings take precedence."""
-    is_own_server = target.settings.api_base is not None or target.vllm
-    known = {} if is_own_server else map_entry(target.provider, target.served)
+    is_elsewhere = target.settings.api_base is not None or target.is_own_server
+    known = {} if is_elsewhere else map_entry(target.provider, target.served)
     settings = target.settings
     if settings.usd_per_prompt_token is not None:
         known = {name: price for name, price in known.items() if not name.startswith(("input_", "cache_"))}

@@ -108,7 +108,7 @@ class HttpClient:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self.base_url = (target.api_base or os.environ.get("OPENAI_BASE_URL") or OPENAI_API).rstrip("/")
+        self.base_url = (target.api_base or OPENAI_API).rstrip("/")
         self._headers = {"Accept": "application/json", "Authorization": f"Bearer {target.api_key or 'none'}"}
         if target.provider == "openai":
             named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}

@@ -8,6 +8,8 @@ from typing import Annotated
 import pytest
 import typer
 from reason.cli.command import is_default, option_model
+from reason.cli.options import ReasoningOptions
+from reason.core.errors import UserError
 from typer.testing import CliRunner
 
 
@@ -73,3 +75,21 @@ def test_a_command_called_directly_runs_with_its_defaults() -> None:
     greet()
     greet(loud=True)
     assert [options.loud for options in received] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [
+        ({}, None),
+        ({"model": "m"}, "m"),
+        ({"api_base": "http://h/v1"}, "http://h/v1"),
+        ({"model": "Qwen/m", "api_base": "http://h/v1"}, "Qwen/m@http://h/v1"),
+    ],
+)
+def test_the_main_model_has_the_address_of_its_server(options: dict[str, str], model: str | None) -> None:
+    assert ReasoningOptions(**options).main_model == model
+
+
+def test_an_address_without_a_scheme_is_refused() -> None:
+    with pytest.raises(UserError, match="--api-base 'h:1' is not an address"):
+        ReasoningOptions(api_base="h:1").main_model  # noqa: B018

@@ -97,7 +97,8 @@ class FaultServer(HttpServer):
         if path == "/v1/models":
             entry = {"id": self.served, "object": "model"}
             if self.vllm:
-                entry |= {"max_model_len": self.model.capabilities.context_tokens, "root": self.root}
+                length = self.model.capabilities.context_tokens
+                entry |= {"owned_by": "vllm", "max_model_len": length, "root": self.root}
             await reply.json(200, {"object": "list", "data": [entry]})
             return
         if path in ("/v1/chat/completions", "/v1/completions"):

@@ -24,7 +24,7 @@ Open = Callable[..., Opened]
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key or address of the machine reaches a test."""
     for name in list(os.environ):
-        if name.endswith(("_API_KEY", "_API_BASE", "_TOKEN")) or name.startswith("REASON_"):
+        if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL", "_TOKEN")) or name.startswith("REASON_"):
             monkeypatch.delenv(name)
 
 

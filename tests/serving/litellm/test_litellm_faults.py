@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 from reason.core.errors import (
@@ -17,6 +18,7 @@ from reason.core.errors import (
 )
 from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import ProviderSettings, Settings
+from reason.serving.factory import load_model
 from reason.serving.litellm.factory import load_litellm_model
 
 PROMPT = Prompt.user("colour?")
@@ -70,6 +72,14 @@ async def test_slow_stream_does_not_time_out(opened, clock):
         assert clock.elapsed > 1
 
 
+@pytest.mark.parametrize(("fault", "requests"), [("500", 3), ("429", 3), ("wrong json", 3), ("502", 7), ("503", 7)])
+async def test_what_may_be_permanent_is_retried_twice(opened, fault, requests):
+    async with opened(fault=lambda n: fault) as (server, model):
+        with pytest.raises(BackendError):
+            await model.generate([ask()])
+        assert server.count == requests
+
+
 @pytest.mark.parametrize("fault", ["500", "429", "truncated", "wrong json", "disconnect", "cut"])
 async def test_transient_fault_is_retried(opened, fault):
     async with opened(fault={0: fault}.get) as (server, model):
@@ -111,12 +121,50 @@ async def test_the_variable_of_a_wrong_or_unset_key_is_named(opened, options, va
 
 @pytest.mark.parametrize(
     ("base", "error", "says"),
-    [(None, UserError, "api_base"), ("http://127.0.0.1:9/v1", BackendUnavailable, r"127\.0\.0\.1:9")],
+    [
+        (None, UserError, "api_base"),
+        ("http://127.0.0.1:9/v1", BackendUnavailable, r"1:9/v1 cannot be reached"),
+    ],
 )
-async def test_a_vllm_server_needs_an_address_where_it_answers(base, error, says):
-    settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base=base, max_retries=0)})
-    with pytest.raises(error, match=says):
+async def test_a_vllm_server_needs_an_address_where_it_answers(base, error, says, clock):
+    settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base=base)})
+    with pytest.raises(error, match=says):  # at once: with a wait, the held clock would never let this end
         await load_litellm_model("hosted_vllm/small", settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "found"),
+    [
+        ("small@{url}", {}, "small@{url}"),
+        ("openai/small@{url}/", {}, "openai/small@{url}/"),
+        ("{url}", {}, "hosted_vllm/small@{url}"),
+        ("small", {"OPENAI_BASE_URL": "{url}"}, "small"),
+        ("openai/small", {"OPENAI_BASE_URL": "{url}"}, "openai/small"),
+        ("openai/small", {"OPENAI_BASE_URL": "{url}", "OPENAI_API_KEY": "any"}, "openai/small"),
+    ],
+)
+async def test_a_model_is_found_at_an_address_without_settings(opened, monkeypatch, name, environment, found):
+    monkeypatch.setitem(sys.modules, "litellm", None)  # none of this needs it
+    async with opened() as (_, model):
+        url = model.target.api_base
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value.format(url=url))
+        made = await load_model(name.format(url=url), Settings())
+        try:
+            assert made.name == found.format(url=url)
+            assert (made.target.served, made.target.is_own_server) == ("small", True)
+            [[completion]] = await made.generate([ask()])
+            assert completion.ok
+        finally:
+            await made.aclose()
+
+
+async def test_an_address_that_lists_no_models_is_named_with_a_remedy(opened):
+    async with opened() as (_, model):
+        url = model.target.api_base.removesuffix("/v1")
+        with pytest.raises(UserError, match="does not list its models") as refused:
+            await load_model(url, Settings())
+        assert refused.value.hint == f"try {url}/v1"
 
 
 async def test_a_model_that_is_not_served_is_named_with_those_that_are(opened):

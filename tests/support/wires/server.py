@@ -134,7 +134,7 @@ class WireServer(HttpServer):
             entry: Body = {"id": self.kind.served, "object": "model"}
             if self.kind.vllm:
                 root = self.kind.root or f"scripts/{self.kind.served}"
-                entry |= {"max_model_len": CONTEXT_TOKENS, "root": root}
+                entry |= {"owned_by": "vllm", "max_model_len": CONTEXT_TOKENS, "root": root}
             await reply.json(200, {"object": "list", "data": [entry]})
         elif self.kind.vllm and path in VLLM_PAGES:
             await reply.json(200, self._vllm_page(path, body))
