@@ -41,6 +41,8 @@ TAKES_ALL: dict[str, Any] = {"is_known": True, "refuses": [], "refuses_while_thi
         ("Logprobs is not enabled for models/gemini-4", None, "logprobs"),
         ("The thinking budget 0 is invalid. Please choose a value between 128 and 32768.", None, "effort"),
         ("Thinking level is not supported for this model.", None, "effort"),
+        ("Budget 0 is invalid. This model only works in thinking mode.", None, "effort"),
+        ("thinking cannot be disabled for this model", None, "effort"),
         ("Model grok-6 does not support parameter stop.", None, "stop"),
         ("xai does not support parameters: ['reasoning_effort'], for model=grok-6.", None, "effort"),
         ("deepseek-reasoner does not support the parameter `logprobs`", None, "logprobs"),
