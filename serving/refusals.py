@@ -70,7 +70,8 @@ _REFUSALS: Final = (
     # 1 when thinking is enabled"; and Mistral, mistralai/platform-docs-public#7: "Extra inputs are not permitted"
     r"may only|may not|must be unset|cannot both|deprecated|extra inputs|not permitted",
     # Gemini, googleapis/python-genai#1921: "Logprobs is not enabled", and "The thinking budget 0 is invalid"
-    r"not enabled|(thinking )?(budget|level) \S+ is invalid|only works in thinking mode|cannot be (disabled|turned off)",
+    r"not enabled|(thinking )?(budget|level) \S+ is invalid|only works in thinking mode",
+    r"cannot be (disabled|turned off)",
     # xAI, https://docs.x.ai/developers/model-capabilities/text/reasoning: "Invalid reasoning effort none"
     r"invalid reasoning effort",
     # DeepSeek, https://api-docs.deepseek.com/guides/json_mode: "This response_format type is unavailable now"
