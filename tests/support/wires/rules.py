@@ -266,13 +266,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _CLAUDE_5,
         (("thinking.type", "is", "enabled"),),
-        "thinking.type: this model takes adaptive or disabled",
+        "thinking.type.enabled is not supported for this model. Use adaptive.",
         _ADAPTIVE,
     ),
     Rule(
         "anthropic/claude-*-5-5",
         (("thinking.type", "is", "disabled"),),
-        "thinking.type: this model always thinks",
+        "thinking.type.disabled is not supported for this model.",
         _ADAPTIVE,
     ),
     Rule(
@@ -386,10 +386,7 @@ RULES: tuple[Rule, ...] = (
         "https://ai.google.dev/gemini-api/docs/thought-signatures",
     ),
     # -- xAI
-    *(
-        Rule("xai/*", ((name, "set"), THINKS), f"Model does not support parameter {name}.", _GROK)
-        for name in ("stop", "presence_penalty", "frequency_penalty")
-    ),
+    Rule("xai/*", (("stop", "set"), THINKS), "Model does not support parameter stop.", _GROK),
     Rule(
         "xai/grok-4.[6-9]* xai/grok-[5-9]*",
         (("reasoning_effort", "not in", ("low", "medium", "high", "xhigh")),),
