@@ -90,7 +90,7 @@ def responses_body(body: Mapping[str, Any], served: str) -> dict[str, Any]:
     if form := body.get("response_format"):
         sent["text"] = {"format": {"type": form["type"], **form.get("json_schema", {})}}
     if tools := body.get("tools"):
-        # a function is strict unless the request says otherwise, and strict mode takes few schemas
+        # without the field, the API makes a function strict, and its optional parameters required
         sent["tools"] = [{"type": "function", "strict": False, **tool["function"]} for tool in tools]
     if choice := body.get("tool_choice"):
         sent["tool_choice"] = {"type": "function", **choice["function"]} if isinstance(choice, Mapping) else choice

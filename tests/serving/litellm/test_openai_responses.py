@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,8 +26,10 @@ from reason.core.messages import (
 )
 from reason.serving.litellm.errors import ContextExceeded, ErrorResponse, classify_error
 from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.litellm.requests import messages_of
 from reason.serving.litellm.responses import SampleCollector, split_usage, to_completion
 from reason.serving.openai_responses import EventTranslator, responses_body
+from reason.serving.openai_responses import ResponsesStream as ResponsesClientStream
 from support.litellm_models import served
 from support.scripted_tools import WEATHER
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
@@ -97,6 +100,8 @@ async def test_only_requests_that_chat_refuses_go_there(sampling: dict[str, Any]
     async with opened() as (server, model):
         await model.generate([ask(tools=tools, **sampling)])
         assert ([g.path for g in server.generations], server.refusals) == ([path], [])
+        if path == RESPONSES:
+            assert server.generations[0].body.get("reasoning") == ({"effort": "low"} if sampling else None)
 
 
 async def test_a_model_that_chat_does_not_serve() -> None:
@@ -291,6 +296,54 @@ async def test_errors_in_the_stream(form: str, code: str | None, error: type[Exc
 async def test_a_comment_and_the_answer_are_paragraphs() -> None:
     async with opened() as (_, model):
         assert completed(read(*text(), *text(), ended("completed")), model).text == "Hello.\n\nHello."
+
+
+async def test_reasoning_between_calls_is_returned_between_them() -> None:
+    output: list[dict[str, Any]] = [
+        {"type": "reasoning", "id": "rs_0", "summary": [], "encrypted_content": "a"},
+        {"type": "function_call", "id": "fc_0", "call_id": "call-0", "name": "weather"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "b"},
+        {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "c"},
+        {"type": "function_call", "id": "fc_1", "call_id": "call-1", "name": "weather"},
+    ]
+    events = [
+        {"type": f"response.output_item.{state}", "output_index": i, "item": item}
+        for i, item in enumerate(output)
+        for state in ("added", "done")
+    ]
+    async with opened() as (_, model):
+        made = completed(read(*events, ended("completed")), model)
+        request = ask(*with_results([ASK], made))
+        [sent] = [
+            m for m in messages_of(request.prompt, model.capabilities.profile, thinking=True) if "tool_calls" in m
+        ]
+    items = body_of(sent)["input"]
+    assert [item.get("encrypted_content") or item["call_id"] for item in items] == ["a", "call-0", "b", "c", "call-1"]
+
+
+class Open:
+    """The content of a response that the server does not end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = [data]
+
+    def at_eof(self) -> bool:
+        return False
+
+    async def readany(self) -> bytes:
+        return self.data.pop()  # fails if it is read again
+
+    async def read(self) -> bytes:
+        return b""
+
+
+async def test_nothing_is_awaited_after_the_last_event() -> None:
+    async with opened() as (_, model):
+        stream = ResponsesClientStream(model.wire.http, {})
+        data = f"data: {json.dumps(ended('completed'))}\n\n".encode()
+        stream._response = SimpleNamespace(content=Open(data), close=lambda: None)
+        batches = [batch async for batch in stream]
+    assert [chunk["choices"][0]["finish_reason"] for batch in batches for chunk in batch] == ["stop"]
 
 
 # -- the server that plays it
