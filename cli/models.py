@@ -1,4 +1,4 @@
-"""`reason models`: list, pull, show and remove models."""
+"""`reason models`: list, pull, show, probe and remove models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOCAL_PREFIXES = ("local/", "vllm/")
 
 models_app = typer.Typer(
-    help="List, pull, show and remove models.",
+    help="List, pull, show, probe and remove models.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -154,12 +154,38 @@ def show(
 ) -> None:
     """Load a model and show its capabilities and its profile: how it thinks, and what it accepts.
 
-    Nothing is downloaded. A server of your own is measured with a few short requests, as always when it is loaded.
+    Nothing is downloaded. A server of your own is measured with a few short requests, once a week.
     """
-    from ..core.errors import Cancelled
     from ..core.settings import load_settings
 
+    _show(name, load_settings(), as_json=as_json)
+
+
+@models_app.command()
+def probe(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A model at a server of your own.", autocompletion=complete_model),
+    ],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is remembered.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what the server of a model supports, and show it.
+
+    What was measured is remembered for a week in the data directory, and measured again if the server has changed.
+    """
+    from ..core.settings import load_settings
+    from ..serving.servers.measurements import forget_measurements
+
     settings = load_settings()
+    if fresh:
+        forget_measurements(settings.data_dir, name)
+    _show(name, settings, as_json=as_json)
+
+
+def _show(name: str, settings: Settings, *, as_json: bool) -> None:
+    from ..core.errors import Cancelled
+
     try:
         with StatusLine(f"loading {name}"):
             facts = run_interruptible(_inspect(name, settings))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import JsonValue
 
-from ...core.errors import BackendError, UnknownName, UserError
+from ...core.errors import BackendError, ReasonError, UnknownName, UserError
+from ...core.messages import Usage
 from ...core.settings import Settings
 from ..litellm.errors import classify_error
 from ..litellm.factory import priced
@@ -17,44 +22,98 @@ from ..litellm.requests import RequestTraits
 from ..litellm.transport import HttpClient
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile
+from .measurements import (
+    Measurement,
+    ServedModel,
+    declared_digest,
+    forget_measurement,
+    read_measurement,
+    write_measurement,
+)
 from .model import ServerModel
 from .pages import version
-from .probing import find_served_model, list_served_models, probe_capabilities
+from .probing import MeasuredModel, find_served_model, list_served_models, probe_capabilities
 
 
 async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_probed: bool) -> ServerModel:
-    """Measure what a model's server supports.
+    """A model with what its server supports: as remembered, or measured and then remembered.
+
+    Where it is remembered, nothing is requested before the model's first request; at the same time as that, the server
+    is asked whether it still serves the same, and if not, the next start measures again.
 
     Args:
         declared: The model as documented, whose connection is used.
         settings: Has the user's profiles.
         is_probed: Whether anything is measured; otherwise the capabilities stay as declared.
     """
-    target = declared.target
-    identity, context, root = target.identity, declared.capabilities.context_tokens, None
+    target, can = declared.target, declared.capabilities
+    directory, digest = target.data_dir, declared_digest(can.profile)
+    listing = ServerModel(target, declared.wire, can, declared.traits, declared.prices, declared.limiter, "")
 
-    def build(can: Capabilities, traits: RequestTraits) -> ServerModel:
+    def profile_of(served: ServedModel, measured: Mapping[str, JsonValue]) -> ModelProfile:
+        return provider_profile(target, settings, measured=measured, root=served.root or None)
+
+    def model(served: ServedModel, can: Capabilities, traits: RequestTraits) -> ServerModel:
         can = priced(can, traits, declared.prices)
-        own = identity + can.profile.digest
-        return ServerModel(target, declared.wire, can, traits, declared.prices, declared.limiter, own)
+        identity = f"{target.name}={served.root}" if served.root else target.identity
+        identity += served.version and f"+vllm{served.version}"
+        identity += can.profile.digest
+        return ServerModel(target, declared.wire, can, traits, declared.prices, declared.limiter, identity)
 
-    plain = build(declared.capabilities, declared.traits)
+    async def confirm(found: Measurement) -> None:
+        with suppress(ReasonError):
+            if await _find_served(listing) != found.served:
+                await asyncio.to_thread(forget_measurement, directory, target.name, target.endpoint)
+
     if not is_probed:
-        return plain
-    if listed := await list_served_models(plain):
-        entry = find_served_model(listed, target)
-        length = entry.get("max_model_len")
-        context = length if isinstance(length, int) else context
-        if entry.get("root"):  # vLLM reports which weights it serves under the name
-            root = str(entry["root"])
-            identity = f"{target.name}={root}"
-    if target.vllm:
-        identity += await _version(plain)
+        return model(ServedModel(), can, declared.traits)
+    found = await asyncio.to_thread(read_measurement, directory, target.name, target.endpoint, digest)
+    if found is not None:
+        profile = await asyncio.to_thread(profile_of, found.served, found.fields)
+        remembered = model(found.served, found.capabilities.model_copy(update={"profile": profile}), found.traits)
+        remembered.on_first_request = lambda: confirm(found)
+        return remembered
+    served = await _find_served(listing)
+    spent: list[Usage] = []
 
-    def with_measured(measured: Mapping[str, JsonValue]) -> ModelProfile:
-        return provider_profile(target, settings, measured=measured, root=root)
+    def build(can: Capabilities, traits: RequestTraits) -> MeasuredModel:
+        can = priced(can, traits, declared.prices)
+        return MeasuredModel(target, declared.wire, can, traits, declared.prices, declared.limiter, spent)
 
-    return build(*await probe_capabilities(build, with_measured, context, target.vllm))
+    context = served.context_tokens or can.context_tokens
+    can, traits, fields = await probe_capabilities(
+        build, lambda measured: profile_of(served, measured), context, target.vllm
+    )
+    measurement = Measurement(
+        model=target.name,
+        endpoint=target.endpoint,
+        declared=digest,
+        date=datetime.now(UTC),
+        served=served,
+        capabilities=can,
+        traits=traits,
+        fields=dict(fields),
+    )
+    await asyncio.to_thread(write_measurement, directory, measurement)
+    measured = model(served, can, traits)
+    measured.probe_usage = Usage.total(spent)
+    return measured
+
+
+async def _find_served(model: ServerModel) -> ServedModel:
+    """What the server tells of a model.
+
+    Raises:
+        UnknownName: It does not serve the model.
+    """
+    listed, vllm_version = await model.gather([partial(list_served_models, model), partial(_version, model)])
+    entry = find_served_model(listed, model.target) if listed else {}
+    length = entry.get("max_model_len")
+    return ServedModel(
+        context_tokens=length if isinstance(length, int) else None,
+        root=str(entry.get("root") or ""),  # vLLM reports which weights it serves under the name
+        version=vllm_version,
+    )
 
 
 async def first_listed_model(address: str, settings: Settings) -> str:
@@ -84,8 +143,10 @@ async def first_listed_model(address: str, settings: Settings) -> str:
 
 
 async def _version(model: ServerModel) -> str:
+    if not model.target.vllm:
+        return ""
     try:
         reported, _ = await model.retried(lambda: version(model.wire.http))
     except BackendError:
         return ""
-    return f"+vllm{reported}"
+    return reported

@@ -7,17 +7,19 @@ is refused before it is sent.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse
-from ...core.messages import Completion, Failure, Prompt, Request, SamplingParams, ScoredContinuation, Usage
+from ...core.messages import Chunk, Completion, Failure, Prompt, Request, SamplingParams, ScoredContinuation, Usage
 from ..litellm.errors import readable_response
-from ..litellm.model import LiteLLMModel, SampleBatch
+from ..litellm.model import AttemptResult, LiteLLMModel, SampleBatch
 from ..litellm.requests import by_tokens, max_response_tokens, measuring_params, sample_seed, thinking_of
 from ..litellm.responses import HIDDEN, SampleCollector, StreamedSample, token_id
+from ..model import Listener
 from .pages import detokenize, prompt_ids, take_processor_report, tokenize_text
 from .requests import (
     completion_body,
@@ -31,7 +33,28 @@ from .requests import (
 
 
 class ServerModel(LiteLLMModel):
-    """A language model at a server of one's own."""
+    """A language model at a server of one's own.
+
+    Attributes:
+        probe_usage: What the requests used that measured the server; charged to the first sample that is generated.
+        on_first_request: Runs at the same time as the first request; None runs nothing.
+    """
+
+    probe_usage: Usage | None = None
+    on_first_request: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    async def attempt(
+        self, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
+    ) -> AttemptResult:
+        if self.on_first_request is not None:
+            task = asyncio.create_task(self.on_first_request())
+            self.on_first_request = None
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if self.probe_usage is not None and listener is not None:
+            listener(Chunk(request=part.position, sample_index=run[0], lost=self.probe_usage))
+            self.probe_usage = None
+        return await super().attempt(part, run, waited, listener)
 
     def _is_continuable(self, request: Request, sample: StreamedSample) -> bool:
         """Whether a sample whose response broke off can be continued exactly.

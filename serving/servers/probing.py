@@ -1,24 +1,39 @@
 """Capabilities of a server, measured by requests with a visible effect.
 
 Servers ignore fields that they do not know, so an accepted request proves nothing; each probe checks the response.
+Probes are short, and those that do not depend on one another are sent at the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
 from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UnknownName, UserError
-from ...core.messages import EFFORTS, Completion, Effort, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from ...core.messages import (
+    EFFORTS,
+    Completion,
+    Effort,
+    LogitsProcessorSpec,
+    Prompt,
+    Request,
+    SamplingParams,
+    ScoredContinuation,
+    Usage,
+)
 from ...core.registry import nearest
 from ..litellm.factory import MAX_TOP_LOGPROBS
+from ..litellm.limiter import ConcurrencyLimiter
 from ..litellm.model import LiteLLMModel
 from ..litellm.profiles import MAP_SOURCE
-from ..litellm.providers import Target
+from ..litellm.providers import Prices, Target
 from ..litellm.requests import RequestTraits, measuring_params
+from ..litellm.responses import StreamedSample, split_usage
+from ..litellm.transport import Transport
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, Parameter, quick_sampling
@@ -33,9 +48,11 @@ T = TypeVar("T")
 
 TOKENS = 6
 SEED = 20
+MAX_RETRIES = 2
+"""Maximum retries of one probe."""
 
 
-async def _working_processors(model: ServerModel, prompt: Prompt, listed: frozenset[str]) -> frozenset[str]:
+async def _working_processors(model: MeasuredModel, prompt: Prompt, listed: frozenset[str]) -> frozenset[str]:
     """The logits processors that both sides have, if a request with one of ours shows its effect."""
     known = logits_processor_names() & listed
     if "only_tokens" not in known:
@@ -52,7 +69,44 @@ PROMPT = Prompt.user("Write a word.", prefix="The word is")
 HARMONY_STARTS = ("<|channel|>analysis", "analysis")
 """Beginnings of a text in harmony's channels, with and without special tokens."""
 
-Build = Callable[[Capabilities, RequestTraits], ServerModel]
+
+class MeasuredModel(ServerModel):
+    """A model that is measured.
+
+    Args:
+        spent: Gets the usage of each response.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        wire: Transport,
+        capabilities: Capabilities,
+        traits: RequestTraits,
+        prices: Prices,
+        limiter: ConcurrencyLimiter,
+        spent: list[Usage],
+    ) -> None:
+        super().__init__(target, wire, capabilities, traits, prices, limiter, target.identity)
+        self._retrying = replace(self._retrying, max_retries=min(self._retrying.max_retries, MAX_RETRIES))
+        self._spent = spent
+
+    async def _completed(self, sample: StreamedSample, usage: Usage, request: Request) -> Completion:
+        self._spent.append(usage)
+        return await super()._completed(sample, usage, request)
+
+    async def raw_sample(self, request: Request) -> tuple[StreamedSample, Any]:
+        sample, usage = await super().raw_sample(request)
+        self._spent += split_usage(usage, [sample], self.prices, self.target, 0.0)
+        return sample, usage
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
+        scored = await super().score(prompt, continuations)
+        self._spent += [one.usage for one in scored]
+        return scored
+
+
+Build = Callable[[Capabilities, RequestTraits], MeasuredModel]
 WithMeasured = Callable[[Mapping[str, JsonValue]], ModelProfile]
 
 
@@ -78,8 +132,8 @@ def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str,
 
 async def probe_capabilities(
     build: Build, with_measured: WithMeasured, context_tokens: int | None, vllm: bool
-) -> tuple[Capabilities, RequestTraits]:
-    """Capabilities of the model at a server, and its profile.
+) -> tuple[Capabilities, RequestTraits, Mapping[str, JsonValue]]:
+    """Capabilities of the model at a server, how it takes requests, and the measured fields of its profile.
 
     Args:
         build: Makes the model with given capabilities; its connection is shared.
@@ -92,75 +146,101 @@ async def probe_capabilities(
     profile = with_measured(measured)
     prompt = PROMPT if traits.tokenizer or (vllm and not profile.can_think) else PROMPT.with_prefix("")
     can = Capabilities(
-        logprobs=True,
-        top_logprobs=MAX_TOP_LOGPROBS,
         prefix=bool(prompt.prefix),
         context_tokens=context_tokens,
         logits_processors=frozenset(),
         inputs=profile.inputs,
         profile=profile,
     )
-    refused = profile.refused("logprobs", thinking=not profile.can_skip_thinking)
-    attempts = [(top, 2) for top in (() if refused else (MAX_TOP_LOGPROBS, 5))] + [(0, 2), (0, 1)]
-    completions: list[Completion] = []
-    top, several = 0, False
+    model = build(can, traits)
+    (
+        (can, traits, pair),
+        [[zeroth, second]],
+        has_schemas,
+        has_tools,
+        has_priorities,
+        scores,
+        listed,
+        counted,
+    ) = await model.gather(
+        [
+            partial(_sampled_pair, build, can, traits, prompt),
+            lambda: model.generate([_request(prompt, profile, top=0, n=2)]),
+            partial(_constrains_json, build, can, traits),
+            partial(_shows_tools, model),
+            partial(_takes_priorities, build, can, traits, prompt),
+            partial(_scores, build, can, traits),
+            partial(_listed, model),
+            partial(_counted, model, prompt),
+        ]
+    )
+    first, is_seeded = pair[0], _same(pair[0], zeroth)
+    can = can.model_copy(update={"seed": is_seeded, "json_schema": has_schemas, "tools": has_tools})
+    if not vllm:
+        return can, traits, measured
+    # with seeds that follow one another, the second sample of one request is the sample of the next seed
+    many = traits.multi_sample and is_seeded and _same(pair[1], second)
+    traits = traits.model_copy(
+        update={
+            "multi_sample": many,
+            "reports": listed is not None,
+            "frame_tokens": counted or 0,
+            "priorities": has_priorities,
+        }
+    )
+    working: frozenset[str] = frozenset()
+    if traits.tokenizer and listed is not None:
+        able = build(can.model_copy(update={"logits_processors": logits_processor_names()}), traits)
+        working = await _working_processors(able, prompt, listed)
+    is_exact = counted is not None and counted == first.usage.prompt_tokens
+    if not is_exact and profile.prefix != "none":
+        measured |= {"prefix": "none"}
+        profile = with_measured(measured)
+    has_prefix = is_exact and profile.prefix != "none"
+    can = can.model_copy(
+        update={
+            "prefix": has_prefix,
+            "scoring": scores and profile.prefix != "none",
+            "logits_processors": working,
+            "full_vocabulary": "entropy_probe" in working and can.top_logprobs > 0,
+            "profile": profile,
+        }
+    )
+    return can, traits, measured
+
+
+async def _sampled_pair(
+    build: Build, can: Capabilities, traits: RequestTraits, prompt: Prompt
+) -> tuple[Capabilities, RequestTraits, list[Completion]]:
+    """Two samples with log-probabilities of one request, and what the server has shown with them."""
+    profile = can.profile
+    is_refused = profile.refused("logprobs", thinking=not profile.can_skip_thinking)
+    attempts = [(top, 2) for top in (() if is_refused else (MAX_TOP_LOGPROBS, 5))] + [(0, 2), (0, 1)]
     for top, n in attempts:
-        can = can.model_copy(update={"logprobs": top > 0})
-        several = n > 1
+        able = can.model_copy(update={"logprobs": top > 0, "top_logprobs": MAX_TOP_LOGPROBS})
+        model = build(able, traits.model_copy(update={"multi_sample": n > 1}))
         try:
-            asker = build(can, traits.model_copy(update={"multi_sample": several}))
-            [completions] = await asker.generate([_request(prompt, profile, top=top, n=2)])
-            several = asker.traits.multi_sample
-            break
+            [pair] = await model.generate([_request(prompt, profile, top=top, n=2)])
         except (BackendError, CapabilityMissing):
             if (top, n) == attempts[-1]:
                 raise
-    first = completions[0]
-    shown = first.logprobs is not None
-    top = (top if first.top_logprobs and any(first.top_logprobs) else 0) if shown else 0
-    many = several and all(r.ok for r in completions)
-    can = can.model_copy(update={"logprobs": shown, "top_logprobs": top})
-    single = build(can, traits)
-    [[zeroth, second]] = await single.generate([_request(prompt, profile, top=0, n=2)])
-    seeded = _same(first, zeroth)
-    can = can.model_copy(update={"seed": seeded, "json_schema": await _constrains_json(build, can, traits)})
-    can = can.model_copy(update={"tools": await _shows_tools(build, can, traits)})
-    if vllm:
-        # with seeds that follow one another, the second sample of one request is the sample of the next seed
-        many = many and seeded and _same(completions[1], second)
-        counted = len(await single.ids_of(prompt)) if traits.tokenizer else None
-        listed = await _listed(single)
-        traits = traits.model_copy(
-            update={
-                "reports": listed is not None,
-                "frame_tokens": counted or 0,
-                "priorities": await _takes_priorities(build, can, traits, prompt),
-            }
-        )
-        working: frozenset[str] = frozenset()
-        if traits.tokenizer and listed is not None:
-            able = build(can.model_copy(update={"logits_processors": logits_processor_names()}), traits)
-            working = await _working_processors(able, prompt, listed)
-        exact = counted is not None and counted == first.usage.prompt_tokens
-        if not exact and profile.prefix != "none":
-            profile = with_measured({**measured, "prefix": "none"})
-        can = can.model_copy(
-            update={
-                "prefix": exact and profile.prefix != "none",
-                "scoring": traits.tokenizer and profile.prefix != "none" and await _scores(build, can, traits),
-                "logits_processors": working,
-                "full_vocabulary": "entropy_probe" in working and top > 0,
-                "profile": profile,
-            }
-        )
-    return can, traits.model_copy(update={"multi_sample": many})
+            continue
+        break
+    has_logprobs = pair[0].logprobs is not None
+    has_top = has_logprobs and pair[0].top_logprobs and any(pair[0].top_logprobs)
+    many = model.traits.multi_sample and all(completion.ok for completion in pair)
+    return (
+        can.model_copy(update={"logprobs": has_logprobs, "top_logprobs": top if has_top else 0}),
+        traits.model_copy(update={"multi_sample": many}),
+        pair,
+    )
 
 
 async def measure_profile(build: Build, with_measured: WithMeasured, traits: RequestTraits) -> dict[str, JsonValue]:
     """The fields of a profile that a server shows: how its template treats thoughts, and how a response shows them."""
     measured: dict[str, JsonValue] = {}
 
-    def model() -> ServerModel:
+    def model() -> MeasuredModel:
         return build(Capabilities(profile=with_measured(measured)), traits)
 
     if traits.tokenizer:
@@ -179,7 +259,7 @@ async def measure_profile(build: Build, with_measured: WithMeasured, traits: Req
     return measured
 
 
-async def _template_fields(model: ServerModel) -> dict[str, JsonValue]:
+async def _template_fields(model: MeasuredModel) -> dict[str, JsonValue]:
     """What the chat template shows, rendered by the server with and without the usual arguments."""
     client, served = model.wire.http, model.target.served
     messages = [{"role": "user", "content": PROMPT.messages[0].content}]
@@ -197,7 +277,7 @@ async def _template_fields(model: ServerModel) -> dict[str, JsonValue]:
     return profile_of_renders(renders) if "default" in renders else {}
 
 
-async def _shown_fields(model: ServerModel) -> dict[str, JsonValue]:
+async def _shown_fields(model: MeasuredModel) -> dict[str, JsonValue]:
     """How a response shows a thought, and when, as far as the profile so far does not say."""
     profile = model.capabilities.profile
     shown = await _shown_thought(model, None)
@@ -219,7 +299,7 @@ async def _shown_fields(model: ServerModel) -> dict[str, JsonValue]:
     return shown or {}
 
 
-async def _shown_thought(model: ServerModel, effort: Effort | None) -> dict[str, JsonValue] | None:
+async def _shown_thought(model: MeasuredModel, effort: Effort | None) -> dict[str, JsonValue] | None:
     """How the beginning of a response shows a thought; None if it does not."""
     profile = model.capabilities.profile
     sampling = SamplingParams(max_tokens=TOKENS, seed=SEED, effort=effort, thinking_tokens=0)
@@ -240,14 +320,14 @@ async def _shown_thought(model: ServerModel, effort: Effort | None) -> dict[str,
     return None
 
 
-async def _is_one_token(model: ServerModel, tag: str) -> bool:
+async def _is_one_token(model: MeasuredModel, tag: str) -> bool:
     """Whether the server's tokenizer has a token for a tag, so that the model writes it."""
     text = tag.strip()
     ids, _ = await model.retried(partial(tokenize_text, model.wire.http, model.target.served, text, special=False))
     return len(ids) == 1
 
 
-async def _refusals(model: ServerModel) -> dict[str, JsonValue]:
+async def _refusals(model: MeasuredModel) -> dict[str, JsonValue]:
     """The sampling parameters that a server refuses, with a thought and without."""
     profile = model.capabilities.profile
     trials: dict[Parameter, dict[str, Any]] = {
@@ -275,7 +355,7 @@ async def _refusals(model: ServerModel) -> dict[str, JsonValue]:
     }
 
 
-async def _accepts(model: ServerModel, params: Mapping[str, Any], effort: Effort | None) -> bool:
+async def _accepts(model: MeasuredModel, params: Mapping[str, Any], effort: Effort | None) -> bool:
     sampling = SamplingParams(**params, max_tokens=1, effort=effort, thinking_tokens=0)
     try:
         await model.raw_sample(Request(prompt=PROMPT.with_prefix(""), sampling=sampling))
@@ -312,31 +392,53 @@ async def _tried(work: Awaitable[T]) -> T | None:
         return None
 
 
-async def _completion(model: ServerModel, request: Request) -> Completion | None:
+async def _completion(model: MeasuredModel, request: Request) -> Completion | None:
     """One sample; None if the server refuses the request."""
     made = await _tried(model.generate([request]))
     return made[0][0] if made is not None and made[0][0].ok else None
 
 
-async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
-    """Whether tools become part of the prompt: it has more tokens with them."""
-    able = build(can.model_copy(update={"tools": True}), traits)
-    prompt = PROMPT.with_prefix("")
-    sampling = SamplingParams(max_tokens=1, seed=SEED, thinking_tokens=0)
-    without = await _completion(able, Request(prompt=prompt, sampling=sampling))
-    prompt = prompt.model_copy(update={"tools": (TRIAL_TOOL,)})
-    with_tools = await _completion(able, Request(prompt=prompt, sampling=sampling))
-    if without is None or with_tools is None:
+async def _shows_tools(model: MeasuredModel) -> bool:
+    """Whether tools become part of the prompt: it has more tokens with them.
+
+    A server that counts no tokens, or the same for every prompt, is trusted if it takes them.
+    """
+    plain = PROMPT.with_prefix("")
+    longer = Prompt.user(f"{PROMPT.messages[0].content} {' '.join(['Choose any.'] * 20)}")
+    prompts = (plain, plain.model_copy(update={"tools": (TRIAL_TOOL,)}), longer)
+    counts = await model.gather([partial(_prompt_tokens, model, prompt) for prompt in prompts])
+    if any(count is None for count in counts):
         return False
-    return with_tools.usage.prompt_tokens > without.usage.prompt_tokens > 0
+    without, with_tools, of_longer = counts
+    return bool(with_tools > without or of_longer == without)
+
+
+async def _prompt_tokens(model: MeasuredModel, prompt: Prompt) -> int | None:
+    """Tokens of a prompt as the server counts them, 0 if it does not; None if it refuses the request."""
+    sampled = await _tried(
+        model.raw_sample(
+            Request(prompt=prompt, sampling=SamplingParams(max_tokens=1, seed=SEED, thinking_tokens=0)),
+        )
+    )
+    if sampled is None:
+        return None
+    usage = sampled[1] if isinstance(sampled[1], dict) else {}
+    return int(usage.get("prompt_tokens") or 0)
 
 
 async def _constrains_json(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
-    """Whether a text satisfies a schema that the prompt does not mention."""
+    """Whether a text satisfies a schema that the prompt does not mention.
+
+    Where a long thought would come first, a server that takes schemas is trusted. One that no text satisfies is never
+    tried: servers have ended their engine over such schemas (vllm-project/vllm#4070).
+    """
     able = build(can.model_copy(update={"json_schema": True}), traits)
+    if can.profile.can_think and not can.profile.can_skip_thinking:
+        is_refused = can.profile.refused("json_schema", thinking=True)
+        return not is_refused and await _accepts(able, {"json_schema": TRIAL_SCHEMA}, None)
     # sampled blanks could fill all of the response, where a server's grammar leaves them free
     sampling = quick_sampling(can.profile, max_tokens=TRIAL_TOKENS, seed=SEED, json_schema=TRIAL_SCHEMA)
-    if can.profile.can_think and can.profile.can_skip_thinking:
+    if can.profile.can_think:
         sampling = sampling.model_copy(update={"thinking_tokens": 0})
     completion = await _completion(able, Request(prompt=PROMPT.with_prefix(""), sampling=sampling))
     return completion is not None and is_trial(completion.text)
@@ -344,6 +446,8 @@ async def _constrains_json(build: Build, can: Capabilities, traits: RequestTrait
 
 async def _takes_priorities(build: Build, can: Capabilities, traits: RequestTraits, prompt: Prompt) -> bool:
     """Whether a request with a priority is served: servers with another scheduling policy refuse it."""
+    if not traits.vllm:
+        return False
     able = build(can, traits.model_copy(update={"priorities": True}))
     sampling = measuring_params(can.profile, max_tokens=1, seed=SEED)
     return await _completion(able, Request(prompt=prompt, sampling=sampling, priority=1)) is not None
@@ -356,12 +460,21 @@ async def _has_tokenizer(build: Build) -> bool:
 
 
 async def _scores(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
+    if not traits.tokenizer or can.profile.prefix == "none":
+        return False
     able = build(can.model_copy(update={"scoring": True}), traits)
     scored = await _tried(able.score(PROMPT, [" a"]))
     return bool(scored and scored[0].logprobs)
 
 
-async def _listed(model: ServerModel) -> frozenset[str] | None:
+async def _listed(model: MeasuredModel) -> frozenset[str] | None:
     """The logits processors that the server lists; None if it does not have our pages."""
+    if not model.traits.vllm:
+        return None
     listed = await _tried(model.retried(lambda: list_server_processors(model.wire.http)))
     return None if listed is None else listed[0]
+
+
+async def _counted(model: MeasuredModel, prompt: Prompt) -> int | None:
+    """Tokens of a prompt by the server's tokenizer; None without one."""
+    return len(await model.ids_of(prompt)) if model.traits.tokenizer else None

@@ -1,4 +1,4 @@
-"""`reason models show`: the profile of a model, where each field comes from, and how it is kept."""
+"""`reason models show` and `probe`: the profile of a model, where each field comes from, and how it is kept."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ def test_show_prints_the_profile_with_its_sources(cli, server):
     status, out, _ = cli("models", "show", MODEL)
     assert status == 0
     assert '"<think>\\n"' in out
+
+
+def test_probe_measures_again_only_if_it_is_told_to(cli, server):
+    status, out, err = cli("models", "probe", MODEL, "--json")
+    assert status == 0, err
+    server.reset()
+    status, again, _ = cli("models", "probe", MODEL, "--json")
+    assert (status, again, server.requests) == (0, out, [])
+    status, again, _ = cli("models", "probe", MODEL, "--fresh", "--json")
+    assert (status, again) == (0, out)
+    assert server.generations
 
 
 def test_unknown_field_of_a_profile_is_an_error_with_its_name(cli, server, home):

@@ -136,6 +136,8 @@ class KindSession:
         await self._reasoner.load()
         with suppress(ReasonError):  # opens the small model
             await self._reasoner.arun(self._plan("cascade", {"small_model": self.kind.small}))
+        with suppress(ReasonError):  # is charged for the probes of the model
+            await self._reasoner.arun(self._plan("cot", {}))
 
     def _plan(self, strategy: str, options: Mapping[str, Any]) -> RunConfig:
         return self._reasoner.plan(Question(text=QUESTION, kind="number"), strategy=strategy, seed=7, **options)

@@ -313,7 +313,7 @@ class WireServer(HttpServer):
             rows.append({str(token_id(text)): {"logprob": -0.1 if likely else -3.0, "rank": 1 if likely else 5}})
         choice = {"index": 0, "text": "", "finish_reason": "length", "logprobs": None, "prompt_logprobs": rows}
         usage = {"prompt_tokens": len(tokens), "completion_tokens": 1, "total_tokens": len(tokens) + 1}
-        made.choices = [Choice(tokens=1, finish="length")]
+        made.choices, made.prompt_tokens = [Choice(tokens=1, finish="length")], len(tokens)
         frame = {"id": "r", "object": "text_completion", "created": 1, "model": self.kind.served}
         await reply.json(200, {**frame, "choices": [choice], "usage": usage})
 

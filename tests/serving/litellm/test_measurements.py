@@ -1,0 +1,146 @@
+"""What one's own server was measured to support is remembered, and its probes are short and paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.agents.reasoner import Reasoner
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.core.settings import Settings
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.servers.measurements import forget_measurements
+from reason.serving.structured_output import TRIAL_TOKENS
+from support.wires.kinds import KINDS
+from support.wires.server import WireServer
+from support.wires.stream import SHAPES
+
+KNOWN = {kind.name: kind for kind in KINDS}
+PLAIN = KNOWN["plain"]
+OWN = [kind for kind in KINDS if kind.vllm]
+GO = Request(prompt=Prompt.user("What is 5 + 7?"), sampling=SamplingParams(max_tokens=40, seed=1))
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[LiteLLMModel]:
+    """The model of a process that starts."""
+    model = await load_litellm_model(settings.model, settings)
+    try:
+        yield model
+    finally:
+        await model.aclose()
+
+
+@asynccontextmanager
+async def serving(server: WireServer) -> AsyncIterator[Settings]:
+    """Settings of a model at a server that runs."""
+    model = server.kind.model
+    async with server.run() as address:
+        base = server.kind.api_base(address)
+        yield Settings(model=model, providers={model.partition("/")[0]: {"api_base": base, "max_retries": 0}})
+
+
+def entry(settings: Settings) -> Path:
+    [file] = (settings.data_dir / "servers").glob("*.json")
+    return file
+
+
+async def test_warm_start_requests_nothing_before_the_first_request():
+    server = WireServer(KNOWN["Qwen3, parser"])
+    async with serving(server) as settings:
+        async with started(settings) as model:
+            measured = (model.capabilities, model.traits, model.identity)
+        server.reset()
+        async with started(settings) as model:
+            assert server.requests == []
+            assert (model.capabilities, model.traits, model.identity) == measured
+            await model.generate([GO])
+            assert sum(path.endswith("/completions") for path, _ in server.requests) == 1
+
+
+async def confirmed(server: WireServer, settings: Settings) -> None:
+    """A start with a request, after which the server was asked what it serves."""
+    async with started(settings) as model:
+        await model.generate([GO])
+        await asyncio.gather(*model._tasks)
+
+
+async def test_other_weights_under_the_name_are_measured_at_the_next_start():
+    server = WireServer(PLAIN)
+    async with serving(server) as settings:
+        await confirmed(server, settings)
+        await confirmed(server, settings)
+        assert entry(settings).exists()
+        server.kind = replace(PLAIN, root="scripts/other")
+        await confirmed(server, settings)
+        async with started(settings) as model:
+            assert model.identity.startswith("hosted_vllm/plain=scripts/other+vllm")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"date": (datetime.now(UTC) - timedelta(days=8)).isoformat()}, {"package": "0"}, {"declared": ""}, {"traits": 1}],
+    ids=["a week old", "another version", "another profile", "damaged"],
+)
+async def test_measurement_that_does_not_hold_any_more_is_made_again(changed: dict[str, Any]):
+    server = WireServer(PLAIN)
+    async with serving(server) as settings:
+        async with started(settings):
+            pass
+        file = entry(settings)
+        kept = json.loads(file.read_bytes())
+        file.write_text(json.dumps(kept | changed))
+        server.reset()
+        async with started(settings):
+            assert server.generations
+        again = json.loads(file.read_bytes())
+        assert {**again, "date": ""} == {**kept, "date": ""}
+
+
+async def test_forgetting_a_model_leaves_the_others():
+    server = WireServer(PLAIN)
+    async with serving(server) as settings:
+        async with started(settings):
+            pass
+        forget_measurements(settings.data_dir, "hosted_vllm/other")
+        assert entry(settings).exists()
+        forget_measurements(settings.data_dir, settings.model)
+        assert not list((settings.data_dir / "servers").iterdir())
+
+
+@pytest.mark.parametrize("kind", OWN, ids=[kind.name for kind in OWN])
+async def test_no_probe_is_long(kind):
+    server = WireServer(kind)
+    async with serving(server) as settings, started(settings):
+        assert server.generations
+        assert all(
+            g.body.get("max_tokens", g.body.get("max_completion_tokens")) <= TRIAL_TOKENS for g in server.generations
+        )
+
+
+async def test_probes_are_charged_to_the_run_that_caused_them(tmp_path):
+    server = WireServer(PLAIN)
+    async with serving(server) as own:
+        settings = own.model_copy(update={"store": tmp_path / "runs.sqlite3"})
+        for _ in range(2):
+            server.reset()
+            async with Reasoner(settings=settings) as reasoner:
+                answer = await reasoner.aask("What is 5 + 7?", seed=1)
+            assert answer.usage.completion_tokens == server.tokens
+            assert answer.usage.prompt_tokens == sum(g.prompt_tokens for g in server.generations)
+
+
+@pytest.mark.parametrize("usage", ["constant", "missing"])
+async def test_gateway_that_counts_nothing_can_still_take_tools(usage):
+    shape = next(shape for shape in SHAPES if shape.usage == usage)
+    server = WireServer(PLAIN, shape=shape)
+    async with serving(server) as settings, started(settings) as model:
+        assert model.capabilities.tools
