@@ -6,7 +6,7 @@ The process exit code and the HTTP status belong to the class and are never gues
     ├── UserError                   exit 2   http 400   the caller requested something impossible
     │   ├── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
     │   │   └── ModelNotFound       exit 2   http 404   a server does not offer that model
-    │   ├── BackendMisconfigured    exit 2   http 502   address or key of a model are missing, or the key refused
+    │   ├── BackendMisconfigured    exit 2   http 424   address or key of a model are missing, or the key refused
     │   ├── DuplicateRequest        exit 2   http 409   a request with that idempotency key has created a run already
     │   └── RunConflict             exit 2   http 409   the state of a run does not allow the request
     ├── DataError                   exit 2   http 422   a file or record is invalid
@@ -17,7 +17,9 @@ The process exit code and the HTTP status belong to the class and are never gues
     │   ├── BackendTimeout          exit 3   http 504
     │   ├── RateLimited             exit 3   http 429
     │   ├── ContextTooLong          exit 3   http 400
+    │   ├── BackendRefused          exit 3   http 400   a provider refuses the request, and would again
     │   └── InvalidResponse         exit 3   http 502
+    ├── SchemaNotSatisfied          exit 3   http 422   the model wrote no JSON that satisfies the schema
     ├── BudgetExceeded              exit 4   http 402   a budget is spent; has the best answer so far
     ├── RunQuarantined              exit 3   http 422   every process that worked on a run died with it
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
@@ -121,7 +123,7 @@ class BackendMisconfigured(UserError):
     """
 
     code = "backend_misconfigured"
-    http_status = 502
+    http_status = 424
 
 
 class DuplicateRequest(UserError):
@@ -234,10 +236,25 @@ class ContextTooLong(BackendError):
         self.limit = limit
 
 
+class BackendRefused(BackendError):
+    """The engine or provider refuses the request, and would refuse it again."""
+
+    code = "backend_refused"
+    http_status = 400
+
+
 class InvalidResponse(BackendError):
     """The backend returned an invalid response."""
 
     code = "invalid_response"
+
+
+class SchemaNotSatisfied(ReasonError):
+    """The model wrote no JSON that satisfies the schema, after it was told what was wrong."""
+
+    code = "schema_not_satisfied"
+    exit_code = 3
+    http_status = 422
 
 
 class BudgetExceeded(ReasonError):

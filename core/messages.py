@@ -266,6 +266,7 @@ class Attachment(Frozen):
         detail: How closely a model looks at an image ("low", "high", "auto"); empty is the model's default.
         data: The content in base64; empty in a reference.
         url: Address from which the provider reads it, instead of the content.
+        position: Number of characters of the message's text that precede it; None is all of them.
     """
 
     kind: AttachmentKind
@@ -275,6 +276,7 @@ class Attachment(Frozen):
     detail: Annotated[str, StringConstraints(max_length=20)] = Field(default="", exclude_if=lambda value: not value)
     data: str = Field(default="", exclude_if=lambda value: not value)
     url: str = Field(default="", exclude_if=lambda value: not value)
+    position: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @classmethod
     def of(cls, content: bytes, *, name: str = "", media_type: str = "", detail: str = "") -> Attachment:

@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from ..core.errors import BudgetExceeded, InvalidResponse
+from ..core.errors import BudgetExceeded, InvalidResponse, SchemaNotSatisfied
 from ..core.json_schema import OBJECT_SCHEMA, schema_fault
 from ..core.messages import Message, Prompt, Request
 from ..core.run import Run
@@ -36,7 +36,8 @@ async def with_json_answer(
     If the budget ends before it, or a limit cuts it, there is no answer.
 
     Raises:
-        InvalidResponse: The sample failed, or the model wrote no valid JSON in `MAX_ATTEMPTS` attempts.
+        SchemaNotSatisfied: The model wrote no valid JSON in `MAX_ATTEMPTS` attempts.
+        InvalidResponse: The sample failed.
         UserError: The model, or the validation, does not support the schema.
     """
     best, schema = solution.best, question.answer_schema
@@ -90,7 +91,7 @@ async def _json_candidate(
             Message(role="assistant", content=completion.text),
             Message(role="user", content=correction),
         ]
-    raise InvalidResponse(
+    raise SchemaNotSatisfied(
         f"{model.name} wrote no JSON of the requested form in {MAX_ATTEMPTS} attempts: {fault}",
         hint="simplify the schema, or use a model that supports JSON schemas",
     )

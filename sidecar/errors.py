@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from ..core.errors import (
     BackendError,
     BackendMisconfigured,
+    BackendRefused,
     BackendTimeout,
     BackendUnavailable,
     ContextTooLong,
@@ -78,6 +79,7 @@ HIDDEN = {
     DataError.code: "a file of the server is missing or invalid",
     BackendError.code: _BACKEND_FAILED,
     BackendMisconfigured.code: "the model backend cannot be used; the server's operator must check its address and key",
+    BackendRefused.code: "the model backend refused the request",
     BackendUnavailable.code: "the model backend is not available",
     BackendTimeout.code: "the model backend did not respond in time",
     RateLimited.code: "the rate limit of the model backend is reached",
@@ -97,7 +99,7 @@ def public_error(error: ReasonError, *, run_id: str = "", request_id: str = "") 
 
     Returns:
         The error itself if its text may be shown, else one of the same class with the same attributes. A model that
-        its provider does not know becomes a `BackendError`: the caller requested one that the server offers.
+        its provider does not know becomes a `BackendMisconfigured`: the caller requested one that the server offers.
     """
     # the `DataError` of a request without a run is about what the caller named
     if not _is_hidden(error) or (isinstance(error, DataError) and not run_id):
@@ -162,7 +164,7 @@ def _is_missing_model(error: ReasonError) -> bool:
 def _replaced(error: ReasonError, name: str) -> ReasonError:
     """The error with the text for callers."""
     if _is_missing_model(error):
-        public: ReasonError = BackendError("")
+        public: ReasonError = BackendMisconfigured("")
         text = _MODEL_MISSING
     else:
         public = type(error).__new__(type(error))
@@ -272,6 +274,10 @@ def _tree(root: type[ReasonError]) -> Iterator[type[ReasonError]]:
 
 RETRY_AFTER_S = 1
 """`Retry-After` in seconds for errors without an estimate."""
+NO_RETRY = {"x-should-retry": "false"}
+"""Tells OpenAI's and Anthropic's clients not to repeat a request, as they do after 409 and from 500 on."""
+PERMANENT = frozenset({409, 424, 501})
+"""Statuses of errors that the same request gets again."""
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -285,7 +291,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def error_response(error: ReasonError, scope: Scope) -> JSONResponse:
     """The response for an error of a request, with `Retry-After` for the statuses 429 and 503."""
     status = error.http_status
-    headers: dict[str, str] = {}
+    headers = dict(NO_RETRY) if status in PERMANENT else {}
     if status in (429, 503):
         wait = getattr(error, "retry_after_s", None)
         headers["Retry-After"] = str(RETRY_AFTER_S if wait is None else max(1, math.ceil(wait)))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...core.errors import (
     BackendError,
     BackendMisconfigured,
+    BackendRefused,
     BackendTimeout,
     BackendUnavailable,
     CapabilityMissing,
@@ -239,7 +240,7 @@ def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
         return FailedAttempt(failed, retryable=True, max_retries=MANY_RETRIES if passes else FEW_RETRIES)
     refused = refused_parameter(str(error), _error_field(error, "param")) if status in (400, 422) else None
     return FailedAttempt(
-        BackendError(f"{target.endpoint} refused the request with status {status}: {message}"), refused=refused
+        BackendRefused(f"{target.endpoint} refused the request with status {status}: {message}"), refused=refused
     )
 
 

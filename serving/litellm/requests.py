@@ -237,8 +237,7 @@ def _is_tool_turn(messages: Sequence[Message], index: int) -> bool:
 def _message(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.attachments:
-        text = [{"type": "text", "text": message.content}] if message.content else []
-        fields["content"] = [*text, *(attachment.as_openai() for attachment in message.attachments)]
+        fields["content"] = _parts(message)
     if message.tool_calls:
         fields["content"] = message.content or None
         fields["tool_calls"] = [call.as_openai() for call in message.tool_calls]
@@ -247,6 +246,21 @@ def _message(message: Message) -> dict[str, Any]:
     if message.name:
         fields["name"] = message.name
     return fields
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    """The texts and attachments of a message in order, without the line break that separates texts around one."""
+    parts: list[dict[str, Any]] = []
+    start = 0
+    for attachment in (*message.attachments, None):
+        position = None if attachment is None else attachment.position
+        text = message.content[start:position].removeprefix("\n" if start else "")
+        if text.strip():
+            parts.append({"type": "text", "text": text})
+        if attachment is not None:
+            parts.append(attachment.as_openai())
+            start = len(message.content) if position is None else max(start, position)
+    return parts
 
 
 def chat_body(

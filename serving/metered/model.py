@@ -756,8 +756,12 @@ def with_attachments(prompt: Prompt, question: Question) -> Prompt:
     if not users:
         return prompt
     at = next((i for i in reversed(users) if question.text in prompt.messages[i].content), users[0])
-    own = prompt.messages[at].attachments
-    added = tuple(attachment for attachment in question.attachments if attachment not in own)
+    own, start = prompt.messages[at].attachments, prompt.messages[at].content.find(question.text)
+    placed = [
+        a if a.position is None else a.model_copy(update={"position": a.position + start if start >= 0 else None})
+        for a in question.attachments
+    ]
+    added = tuple(attachment for attachment in placed if attachment not in own)
     return _with_message(prompt, at, (*own, *added)) if added else prompt
 
 
@@ -765,7 +769,8 @@ def with_contents(prompt: Prompt, attachments: Mapping[str, Attachment]) -> Prom
     """The prompt with the contents of its attachments, by their digests."""
     for i, message in enumerate(prompt.messages):
         if message.attachments:
-            prompt = _with_message(prompt, i, tuple(attachments.get(a.sha256, a) for a in message.attachments))
+            filled = (a.model_copy(update={"data": attachments.get(a.sha256, a).data}) for a in message.attachments)
+            prompt = _with_message(prompt, i, tuple(filled))
     return prompt
 
 

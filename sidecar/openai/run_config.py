@@ -143,7 +143,7 @@ def _read_attachment(part: ContentPart, location: str) -> Attachment:
 
 
 def _content_of(message: ChatMessage, location: str) -> tuple[str, tuple[Attachment, ...]]:
-    """The texts of a message, joined with newlines, and its images and files."""
+    """The texts of a message, joined with newlines, and its images and files with their positions in it."""
     if message.content is None or isinstance(message.content, str):
         return message.content or "", ()
     texts: list[str] = []
@@ -157,7 +157,8 @@ def _content_of(message: ChatMessage, location: str) -> tuple[str, tuple[Attachm
                     hint="only messages of the role user can have images and files",
                     param=at,
                 )
-            attachments.append(_read_attachment(part, at))
+            position = len("\n".join(texts))
+            attachments.append(_read_attachment(part, at).model_copy(update={"position": position}))
             continue
         text = part.refusal if part.type == "refusal" else part.text
         if part.type not in ("text", "refusal", "input_text", "output_text") or text is None:
@@ -167,7 +168,10 @@ def _content_of(message: ChatMessage, location: str) -> tuple[str, tuple[Attachm
                 param=at,
             )
         texts.append(text)
-    return "\n".join(texts), tuple(attachments)
+    content = "\n".join(texts)
+    return content, tuple(
+        a if a.position != len(content) else a.model_copy(update={"position": None}) for a in attachments
+    )
 
 
 def _message(message: ChatMessage, location: str) -> Message:

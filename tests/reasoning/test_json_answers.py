@@ -6,7 +6,7 @@ import json
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import InvalidResponse, UserError
+from reason.core.errors import SchemaNotSatisfied, UserError
 from reason.core.json_schema import OBJECT_SCHEMA
 from reason.core.types import Question
 from reason.reasoning.json_answers import JSON_INSTRUCTION, MAX_ATTEMPTS, unfenced, with_json_answer
@@ -95,7 +95,7 @@ async def test_invalid_json_is_corrected(store, invalid):
 
 async def test_json_that_stays_invalid_is_an_error(store):
     model = ScriptedModel(writing('{"answer": "42"}'))
-    with pytest.raises(InvalidResponse, match=r"no JSON of the requested form .*\['answer'\]: '42' is not of type"):
+    with pytest.raises(SchemaNotSatisfied, match=r"no JSON of the requested form .*\['answer'\]: '42' is not of type"):
         await solve(store, model)
     assert len(model.generate_calls) == 1 + MAX_ATTEMPTS
 

@@ -123,13 +123,14 @@ async def every_route(s):
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"),
+    ("fault", "status", "code"),
     [
-        ("401", "backend_misconfigured"), ("500", "backend_error"), ("error event", "backend_error"),
-        ("401 at opening", "backend_misconfigured"), ("404 at opening", "backend_error"),
+        ("401", 424, "backend_misconfigured"), ("500", 502, "backend_error"), ("error event", 502, "backend_error"),
+        ("401 at opening", 424, "backend_misconfigured"), ("404 at opening", 424, "backend_misconfigured"),
+        ("400", 400, "backend_refused"),
     ],
 )  # fmt: skip
-async def test_callers_get_a_class_and_an_id_and_the_operator_the_text(tmp_path, hidden, fault, code):
+async def test_callers_get_a_class_and_an_id_and_the_operator_the_text(tmp_path, hidden, fault, status, code):
     async with served(tmp_path) as s:
         if at_opening := {"401 at opening": "key", "404 at opening": "served"}.get(fault):
             setattr(s.upstream, at_opening, "other")
@@ -139,7 +140,8 @@ async def test_callers_get_a_class_and_an_id_and_the_operator_the_text(tmp_path,
         told, run_id = await every_route(s)
         s.check(*told)
         plain, streamed = told[:6:2], told[1:6:2]
-        assert [reply.status_code for reply in plain] == [502] * 3
+        assert [reply.status_code for reply in plain] == [status] * 3
+        assert [reply.headers.get("x-should-retry") for reply in plain] == ["false" if status == 424 else None] * 3
         assert {reply.json()["error"]["code"] for reply in plain} == {code}
         for reply in streamed:
             error = reply.json()["error"] if reply.status_code != 200 else json.loads(last_data(reply.text))
@@ -207,10 +209,10 @@ SECRET_TEXT = "https://host/sk-key failed"
     ("error", "status", "message"),
     [
         (BackendTimeout(SECRET_TEXT, hint="raise timeout_s"), 504, "the model backend did not respond in time"),
-        (BackendMisconfigured(SECRET_TEXT), 502, "the model backend cannot be used"),
+        (BackendMisconfigured(SECRET_TEXT), 424, "the model backend cannot be used"),
         (Refused(SECRET_TEXT), 502, "the model backend failed"),
         (Quota(SECRET_TEXT), 502, "the model backend failed"),
-        (UnknownName("model", "x", hint=SECRET_TEXT), 502, "the model backend does not serve the model"),
+        (UnknownName("model", "x", hint=SECRET_TEXT), 424, "the model backend does not serve the model"),
         (ContextTooLong(SECRET_TEXT, tokens=900, limit=512), 400, "it needs 900 tokens of 512"),
         (StoreError(SECRET_TEXT), 500, "the server's run store failed"),
         (DataError(SECRET_TEXT), 422, "a file of the server is missing or invalid"),

@@ -99,6 +99,29 @@ def test_parts_in_openais_form() -> None:
     assert message["content"] == [{"type": "text", "text": "Look"}, IMAGE_PART, {"type": "file", "file": file}]
 
 
+@pytest.mark.parametrize(
+    ("text", "positions", "parts"),
+    [
+        ("Before:\nAfter:", (7, None), ["Before:", "image", "After:\n\nThink.", "image"]),
+        ("After:", (0,), ["image", "After:\n\nThink."]),
+        ("One\nTwo", (3, 3), ["One", "image", "image", "Two\n\nThink."]),
+        ("\nBefore:\n\nAfter:", (9,), ["Q: \nBefore:\n", "image", "After:\n\nThink."]),
+        ("Before:", (None, None), ["Before:\n\nThink.", "image", "image"]),
+    ],
+)
+def test_images_keep_their_positions_in_whatever_prompt_has_the_question(text, positions, parts) -> None:
+    images = tuple(IMAGE.model_copy(update={"position": position}) for position in positions)
+    question = Question(text=text, attachments=images).with_references
+    before = "Q: " if text.startswith("\n") else ""
+    attached = with_attachments(Prompt.user(f"{before}{text}\n\nThink."), question)
+    assert with_attachments(attached, question) is attached
+    (message,) = messages_of(with_contents(attached, {IMAGE.sha256: IMAGE}), ModelProfile())
+    assert [part["text"] if part["type"] == "text" else "image" for part in message["content"]] == parts
+    assert [part for part in message["content"] if part["type"] != "text"] == [IMAGE_PART] * len(positions)
+    judged = with_attachments(Prompt.user("Rate it."), question)
+    assert {a.position for a in judged.messages[0].attachments} == {None}
+
+
 def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
     messages = messages_of(look_at(PDF), ModelProfile())
     with_marks(messages, [1])

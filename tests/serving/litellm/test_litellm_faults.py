@@ -8,6 +8,7 @@ import sys
 import pytest
 from reason.core.errors import (
     BackendError,
+    BackendRefused,
     BackendTimeout,
     BackendUnavailable,
     CapabilityMissing,
@@ -42,7 +43,7 @@ def ask(prompt: Prompt = PROMPT, **sampling) -> Request:
         ("disconnect", BackendUnavailable),
         ("cut", BackendUnavailable),
         ("error event", BackendError),
-        ("400", BackendError),
+        ("400", BackendRefused),
     ],
 )
 async def test_each_fault_has_its_error(opened, fault, error, clock):

@@ -51,6 +51,13 @@ def test_images_and_documents_reach_the_model(send, models):
     ]
 
 
+def test_blocks_keep_their_order(send, models):
+    send("reason/cot:seeing", IMAGE, TEXT, DOCUMENT, NOTE)
+    (message,) = models["seeing"].last_request.prompt.messages
+    assert message.content.startswith("What is the sum?\nIt is in euros.")
+    assert [(a.kind, a.position) for a in message.attachments] == [("image", 0), ("file", len("What is the sum?"))]
+
+
 def test_a_model_that_takes_none_is_named(send):
     with pytest.raises(anthropic.BadRequestError, match="plain"):
         send("reason/cot", TEXT, IMAGE)

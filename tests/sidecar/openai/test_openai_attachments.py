@@ -61,6 +61,16 @@ def test_images_and_files_reach_the_model_with_their_contents(ask, models, serve
     assert message.attachments[0].sha256 in str(events)
 
 
+def test_parts_keep_their_order(ask, models, server):
+    parts = [text_part("Before:"), IMAGE, text_part("After:"), IMAGE]
+    made = ask([user(parts)])
+    (message,) = sent_to(models["seeing"]).messages
+    assert message.content.startswith("Before:\nAfter:")
+    assert [a.position for a in message.attachments] == [len("Before:"), None]
+    record = server.call(server.run_manager.store.get_run(made.reason["run_id"]))
+    assert [a.get("position") for a in record.config["question"]["attachments"]] == [len("Before:"), None]
+
+
 def test_every_call_of_a_strategy_has_them(ask, models):
     models["seeing"].generate_calls.clear()
     parameters = {"n": 3, "stopping": "agreement", "mode": "race"}
