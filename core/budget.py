@@ -311,14 +311,6 @@ class BudgetView:
         if kind is not None:
             raise self._ledger.exceeded(kind)
 
-    def max_samples(self, samples: int, max_tokens: int) -> int:
-        """Number of samples of up to `max_tokens` that fit, between 1 and `samples`.
-
-        A batch of this many cannot overspend, and no sample in it is cut short unless it is the only one.
-        """
-        left = self.remaining("tokens")
-        return samples if left == math.inf else max(1, min(samples, int(left // max_tokens)))
-
     def tokens_per_sample(self, samples: int) -> float:
         """Equal share of the remaining tokens; infinite without a limit."""
         return self.remaining("tokens") / samples

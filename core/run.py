@@ -63,6 +63,7 @@ class RunConfig(EncodedOnce):
         tenant: The tenant that owns the run on a server: responses and prefix caches are shared within one tenant.
         effort: How much models that think do so before they answer; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
+        sample_tokens: Maximum tokens of each attempt at the question, its thought included; None is no limit.
     """
 
     question: Question
@@ -85,6 +86,7 @@ class RunConfig(EncodedOnce):
     # unset fields are in no dump: digests of configurations without them do not depend on them
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    sample_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class ErrorFilter(Protocol):

@@ -167,8 +167,6 @@ class Adaptive:
         num_requested = 0
         while num_requested < config.n and samples.stopped == "done":
             size = min(config.n - num_requested, max(1, num_requested))  # 1, 1, 2, 4, 8
-            tokens = model.max_sample_tokens(prompt, self._sampling(1))
-            size = samples.run.ledger.view().max_samples(size, tokens)
             requests = [
                 Request(
                     prompt=prompt,
@@ -193,11 +191,9 @@ class Adaptive:
         if config.keep < 1 and (reason := self._no_pruning_reason()):
             samples.run.degrade(f"adaptive: no sample was ended early: {reason}")
             ends = [config.max_tokens]
-        first = self._sampling(None, ends[0])
-        size = samples.run.ledger.view().max_samples(config.n, model.max_sample_tokens(prompt, first))
-        live = [_PrunableSample(index) for index in range(size)]
+        live = [_PrunableSample(index) for index in range(config.n)]
         pruned: list[JsonValue] = []
-        samples.notes["samples"], samples.notes["pruned"] = size, pruned
+        samples.notes["samples"], samples.notes["pruned"] = config.n, pruned
         position = 0
         try:
             for checkpoint in ends:

@@ -14,8 +14,9 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from ..core.budget import LimitKind
 from ..core.errors import BackendError, BudgetExceeded, StoreError, UserError
-from ..core.messages import Completion, Message, Prompt, Request, SamplingParams, Thought, Usage
+from ..core.messages import Completion, Message, Prompt, Request, Thought, Usage
 from ..core.run import Run
 from ..core.types import Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
@@ -36,30 +37,39 @@ _NOTES = (
 _NO_NOTES = "There is no time left. Give the final answer now, on one line, by completing this sentence.\n\n{trigger}"
 
 
-def with_room_to_conclude(
-    model: MeteredModel, prompt: Prompt, sampling: SamplingParams, run: Run
-) -> SamplingParams | None:
-    """Parameters of a run's first chain that leave room in the budget for the request of its answer.
+def narrowed_to_budget(
+    model: MeteredModel, request: Request, chains: int, run: Run
+) -> tuple[Request, LimitKind | None]:
+    """A request for the first of `chains` chains, each with its share of the budget, and the limit that narrows them.
 
-    Returns:
-        None if the budget covers the chain, if it thinks (then its thought is cut, and the answer requested anyway), or
-        if the answer is written as JSON.
+    The first chains leave room for the request of the answer, unless they think (then a thought is cut, and the answer
+    requested anyway) or the answer is written as JSON.
+
+    Raises:
+        BudgetExceeded: The budget does not cover a chain.
     """
-    left = run.ledger.remaining("tokens")
-    is_first = not run.ledger.used("tokens")
-    if not is_first or run.question.answer_schema is not None or not 2 <= left < sampling.max_tokens:
-        return None
-    if not left < model.max_sample_tokens(prompt, sampling) <= sampling.max_tokens:  # it is shorter, or thinks
-        return None
-    return sampling.model_copy(update={"max_tokens": int(left) - min(CONCLUSION_TOKENS, max(1, int(left) // 4))})
+    tokens, left = model.max_sample_tokens(request.prompt, request.sampling), run.ledger.remaining("tokens")
+    is_plain = tokens == request.sampling.max_tokens and run.question.answer_schema is None
+    kept = 0
+    if is_plain and 2 <= left < chains * tokens and not run.ledger.used("tokens"):
+        kept = min(CONCLUSION_TOKENS, max(1, int(left) // 4))
+    narrowed, limit = model.narrowed(request, chains, kept)
+    if chains > 1 and (limit is not None or len(narrowed.indices) < len(request.indices)):
+        run.degrade(
+            f"the budget covers {len(narrowed.indices)} of {chains} chains of {model.name} at once, with up to "
+            f"{narrowed.sampling.total_tokens} tokens each instead of {tokens}"
+        )
+    return narrowed, limit
 
 
-def as_cut_by_budget(completion: Completion, prompt: Prompt, run: Run) -> Completion:
-    """A chain that was shortened by `with_room_to_conclude`; one that met its limit was cut by the budget."""
-    if completion.finish_reason != "length":
+def as_cut_by_budget(completion: Completion, prompt: Prompt, run: Run, limit: LimitKind) -> Completion:
+    """A chain that was narrowed by a limit; one that met it was cut by the budget."""
+    if completion.finish_reason not in ("length", "thinking"):
         return completion
     if run.ledger.exhausted is None:
-        run.record_limit(run.ledger.exceeded("tokens"))
+        run.record_limit(run.ledger.exceeded(limit))
+    if completion.finish_reason == "thinking":
+        return completion
     cut = completion.model_copy(update={"finish_reason": "budget"})
     run.partial_completions.append((prompt, cut))
     return cut

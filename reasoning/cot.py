@@ -16,7 +16,7 @@ from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.model import Feature
 from .answers.extraction import read_candidate
-from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
+from .conclude import as_cut_by_budget, conclude, narrowed_to_budget
 from .prompts import question_prompt, step_by_step_instruction
 from .strategy import MAX_TOKENS, Models, Parameters, Stability
 
@@ -109,10 +109,10 @@ class ChainOfThought:
             top_logprobs=config.top_logprobs,
         )
         try:
-            shorter = with_room_to_conclude(model, prompt, sampling, run)
-            ((chain,),) = await model.generate([Request(prompt=prompt, sampling=shorter or sampling)])
-            if shorter is not None:
-                chain = as_cut_by_budget(chain, prompt, run)
+            request, limit = narrowed_to_budget(model, Request(prompt=prompt, sampling=sampling), 1, run)
+            ((chain,),) = await model.generate([request])
+            if limit is not None:
+                chain = as_cut_by_budget(chain, prompt, run, limit)
         except BudgetExceeded as e:
             run.record_limit(e)
             return Solution(chosen=None, stopped="budget")

@@ -6,7 +6,6 @@ Every sampling strategy samples here, so that budgets, failures, cancelled sampl
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +23,7 @@ from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel, load_decision, sampled_json, save_decision
 from .answers.equivalence import AnswerLabels, Equivalence
 from .answers.extraction import read_candidate
-from .conclude import as_cut_by_budget, conclude, with_room_to_conclude
+from .conclude import as_cut_by_budget, conclude, narrowed_to_budget
 from .prompts import question_prompt, step_by_step_instruction
 from .stopping import NoStop, SamplingMode, Stopping, StoppingRule, Tally
 from .strategy import MAX_CHAINS, MAX_TOKENS, Models, Parameters
@@ -171,8 +170,8 @@ async def sample_chains(
 ) -> SampleSet:
     """Take up to `sampling.n` samples of a prompt.
 
-    A token budget that does not cover all of them is spent on as many as it covers at a time: samples are usually
-    shorter than their limit, so later calls spend what earlier ones left.
+    A budget that does not cover all of them narrows each to an equal share, down to a minimum, below which fewer are
+    taken at a time (`MeteredModel.narrowed`).
 
     The answers of samples that were cut while the model thought are requested after their thoughts (`conclude`).
 
@@ -195,12 +194,12 @@ async def sample_chains(
         while samples.num_requested < sampling.n and samples.stopped == "done" and not samples.stopped_early:
             remaining = sampling.n - samples.num_requested
             size = remaining if samples.mode == "race" else rule.round_size(counter.tally, remaining)
-            size, cut_by = _affordable(model, prompt, sampling, size, run)
-            shorter = with_room_to_conclude(model, prompt, sampling, run)
+            size = model.max_samples_of(prompt, size)
             indices = tuple(range(samples.num_requested, samples.num_requested + size))
-            request = Request(prompt=prompt, sampling=shorter or sampling, sample_indices=indices)
-            batch = _Batch(request, question, run, samples, on_candidate, is_shortened=shorter is not None)
+            request = Request(prompt=prompt, sampling=sampling, sample_indices=indices)
             try:
+                request, limit = narrowed_to_budget(model, request, remaining, run)
+                batch = _Batch(request, question, run, samples, on_candidate, limit)
                 if can_stop and samples.mode == "race":
                     samples.stopped_early = await _race(model, batch, counter, rule, width)
                 else:
@@ -209,8 +208,8 @@ async def sample_chains(
                 run.record_limit(e)
                 samples.stopped = "budget"
                 break
-            if cut_by is not None and batch.was_cut and samples.stopped == "done":
-                run.record_limit(run.ledger.exceeded(cut_by))
+            if limit is not None and batch.was_cut and samples.stopped == "done":
+                run.record_limit(run.ledger.exceeded(limit))
                 samples.stopped = "budget"
             if can_stop:
                 await counter.add(batch.take_uncounted(rule))
@@ -226,22 +225,6 @@ async def sample_chains(
         data = samples.notes(rule)
         run.emit(StrategyNote(strategy=run.config.strategy, name="sampling.stopped", data=data))
     return samples
-
-
-def _affordable(
-    model: MeteredModel, prompt: Prompt, sampling: SamplingParams, count: int, run: Run
-) -> tuple[int, LimitKind | None]:
-    """How many samples the budget covers, one or more; and the limit that would cut a thought of a single one short."""
-    tokens = model.max_sample_tokens(prompt, sampling)
-    thinking = tokens - sampling.max_tokens
-    count = model.max_samples_of(prompt, run.ledger.view().max_samples(count, tokens))
-    if not thinking:
-        return count, None
-    left = run.ledger.remaining("thinking_tokens")
-    if left < math.inf:
-        count = max(1, min(count, int(left // thinking)))
-    cut_by: LimitKind | None = "thinking_tokens" if left < thinking else None
-    return count, "tokens" if run.ledger.remaining("tokens") < tokens else cut_by
 
 
 async def _race(
@@ -305,11 +288,11 @@ class _Batch:
         run: Run,
         samples: SampleSet,
         on_candidate: Callable[[list[Candidate]], None] | None,
-        *,
-        is_shortened: bool,
+        limit: LimitKind | None,
     ) -> None:
         self.run = run
-        self._is_shortened = is_shortened
+        self._limit = limit
+        """The limit of the budget that narrows the samples; None if none does."""
         self.sample_finished = asyncio.Event()
         self._finished: dict[int, Sample] = {}
         """Finished samples that are not in the tally yet, by index, in order of completion."""
@@ -461,8 +444,8 @@ class _Batch:
 
     async def _add(self, completions: Sequence[Completion], earlier: list[Candidate]) -> None:
         samples = self._samples
-        if self._is_shortened:
-            completions = [as_cut_by_budget(one, self.request.prompt, self.run) for one in completions]
+        if (limit := self._limit) is not None:
+            completions = [as_cut_by_budget(one, self.request.prompt, self.run, limit) for one in completions]
         self._started = [completion.sample_index for completion in completions]
         samples.num_requested += len(completions)
         # by sample index, not in order of completion, so that the same seed gives the same list
@@ -477,7 +460,9 @@ class _Batch:
             else:
                 samples.completions.append(completion)
                 candidate = self._candidates.get(completion.sample_index) or read_candidate(completion, self._question)
-                if self._is_shortened:  # while it was generated it was not known whether the budget had set its limit
+                if (
+                    self._limit is not None
+                ):  # while it was generated it was not known whether the budget had set its limit
                     candidate = candidate.model_copy(update={"finish_reason": completion.finish_reason})
                 samples.candidates.append(candidate)
         if any(completion.finish_reason == "budget" for completion in completions):

@@ -20,7 +20,6 @@ from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...core.types import Step as CandidateStep
 from ...serving.metered.model import MeteredModel
-from ...serving.metered.workers import MeteredWorkers
 from ...serving.model import Feature
 from ...serving.quick_calls import quick_params
 from ...serving.worker_group import MAX_WORKERS, GroupStep, Layout, WorkerGroupConfig, WorkerInput, WorkerToken
@@ -29,6 +28,7 @@ from ..answers.extraction import extract_answer
 from ..conclude import conclusion_request, with_conclusion
 from ..prompts import question_prompt
 from ..strategy import MAX_TOKENS, Models, Parameters, Stability, Thinking
+from .metered_workers import MeteredWorkers, open_workers
 from .prompts import (
     BOX,
     CHECK,
@@ -487,7 +487,7 @@ class Hogwild:
             seed=run.seed,
             banned_texts=(close_tag,) if close_tag else (),
         )
-        workers = model.workers(group)
+        workers = open_workers(model, group)
         loop = SharedCacheLoop(
             workers,
             team,

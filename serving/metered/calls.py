@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
-from ...core.budget import CostBound
+from ...core.budget import CostBound, LimitKind
 from ...core.clock import monotonic
 from ...core.concurrency import paced
 from ...core.errors import BudgetExceeded, ReasonError
@@ -226,8 +226,11 @@ class RecordedCalls:
         self.run.emit(event, parent=call.number)
 
     def emit_charged(self, call: CallInFlight, *, tokens: int, calls: int) -> None:
-        """Emit `budget.charged`: what was charged for the call, and the totals of all models of the run."""
-        total = self.run.ledger.usage()
+        """Emit `budget.charged`: what was charged for the call, and the totals of all models of the run.
+
+        More than the budget, which a server that ignores the limit of a request costs, is reported.
+        """
+        budget, total = self.run.config.budget, self.run.ledger.usage()
         event = BudgetCharged(
             role=self.role,
             model=self.model,
@@ -240,9 +243,19 @@ class RecordedCalls:
             total_calls=total.model_calls,
             total_usd=total.cost_usd,
             total_reward_calls=total.reward_calls,
-            limits=self.run.config.budget.model_dump(exclude_none=True),
+            limits=budget.model_dump(exclude_none=True),
         )
         self.run.emit(event, parent=call.number)
+        limits: tuple[tuple[LimitKind, float | None, float | None], ...] = (
+            ("tokens", budget.tokens, total.completion_tokens),
+            ("usd", budget.usd, total.cost_usd),
+        )
+        for kind, limit, spent in limits:
+            if limit is not None and spent is not None and spent > limit * (1 + 1e-9):
+                self.run.record_limit(self.run.ledger.exceeded(kind))
+                self.run.degrade(
+                    f"{self.model} exceeded the limit of its request: {spent:g} of {limit:g} {kind} are spent"
+                )
 
     @asynccontextmanager
     async def time_limit(self) -> AsyncIterator[None]:

@@ -42,9 +42,7 @@ from ..model import UNCOUNTED, Capabilities, ExplainsTokens, LanguageModel, List
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..refusals import left_out_notes
 from ..streaming import stream_of
-from ..worker_group import SupportsWorkers, WorkerGroupConfig
 from .calls import CallInFlight, JsonObject, RecordedCalls, ResponseCodec
-from .workers import MeteredWorkers
 
 ResultT = TypeVar("ResultT")
 MeasurementT = TypeVar("MeasurementT", ScoredContinuation, NextTokenDistribution, Relevance)
@@ -56,6 +54,11 @@ _ANY_PROMPT: Final = Prompt.user("")
 
 JUDGING_ROLES: Final = frozenset({"judge", "reward"})
 """Roles whose samples are no attempts at the question."""
+
+MIN_THOUGHT_TOKENS: Final = 64
+"""A thought with less room by the budget of tokens or dollars is not begun. The answer after it has as much."""
+MIN_CHAIN_TOKENS: Final = 16
+"""Minimum tokens of each of several chains that share the budget, if they do not think."""
 
 MAX_PRIORITY: Final = 32
 """Priority of a run's first requests. A later call's is lower, and so comes first; none is below 0, the default of
@@ -137,27 +140,31 @@ class MeteredModel:
         role: Its role: "main", "small", "judge", …
         run: The run that pays.
 
+    Attributes:
+        backend: The model, whose own calls nothing pays for.
+        calls: What its calls go through.
+
     Raises:
         BudgetExceeded: By every method, if the call does not fit the budget at all.
     """
 
     def __init__(self, model: LanguageModel, role: str, run: Run, *, is_concluding: bool = False) -> None:
-        self._model = model
+        self.backend = model
         self._run = run
         self._is_concluding = is_concluding
-        self._calls = RecordedCalls(run, role, model.name, model.identity)
+        self.calls = RecordedCalls(run, role, model.name, model.identity)
         self.role, self.name, self.identity = role, model.name, model.identity
 
     @property
     def capabilities(self) -> Capabilities:
         """What it can do in a call with the run's effort, in which it may think first."""
-        capabilities = self._model.capabilities
+        capabilities = self.backend.capabilities
         return capabilities.accepted(thinking=capabilities.profile.can_think and self.thinks)
 
     @property
     def quick_capabilities(self) -> Capabilities:
         """What it can do in a quick call (`quick`)."""
-        return self._model.capabilities.accepted(thinking=not self.profile.can_skip_thinking)
+        return self.backend.capabilities.accepted(thinking=not self.profile.can_skip_thinking)
 
     @property
     def run(self) -> Run:
@@ -167,7 +174,7 @@ class MeteredModel:
     @property
     def profile(self) -> ModelProfile:
         """What it accepts, and how it thinks."""
-        return self._model.capabilities.profile
+        return self.backend.capabilities.profile
 
     @property
     def _effort(self) -> Effort | None:
@@ -185,7 +192,7 @@ class MeteredModel:
     @property
     def concluding(self) -> MeteredModel:
         """The same model for the call that concludes the run after the user wanted the answer."""
-        return MeteredModel(self._model, self.role, self._run, is_concluding=True)
+        return MeteredModel(self.backend, self.role, self._run, is_concluding=True)
 
     def quick(self, *, max_tokens: int, **params: Any) -> SamplingParams:
         """Parameters of a quick call: a verdict, a digit, a query, a choice; as deterministic as the model allows.
@@ -211,17 +218,6 @@ class MeteredModel:
             )
         return quick_sampling(profile, max_tokens=max_tokens, **params)
 
-    def workers(self, config: WorkerGroupConfig) -> MeteredWorkers:
-        """Workers that read one another's cache; they start with their first step.
-
-        Raises:
-            CapabilityMissing: The model's workers cannot share a cache.
-        """
-        if not self.capabilities.kv_sharing or not isinstance(self._model, SupportsWorkers):
-            raise CapabilityMissing("kv_sharing", self.name)
-        prompt_tokens = self._prompt_tokens(config.prompt) if self._limits_prompts else 0
-        return MeteredWorkers(self._model, config, self._calls, prompt_tokens)
-
     def max_sample_tokens(self, prompt: Prompt, sampling: SamplingParams) -> int:
         """Maximum tokens of a sample, its thought included, as far as the budget does not bound it.
 
@@ -238,11 +234,11 @@ class MeteredModel:
         if not self._limits_prompts or not self.capabilities.prompt_per_sample:
             return samples
         left = self._run.ledger.remaining("prompt_tokens")
-        return max(1, min(samples, int(left // max(1, self._prompt_tokens(prompt)))))
+        return max(1, min(samples, int(left // max(1, self.max_prompt_tokens(prompt)))))
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt; None if unknown."""
-        return self._model.count_tokens(prompt)
+        return self.backend.count_tokens(prompt)
 
     async def aclose(self) -> None:
         """Do nothing: the model belongs to its owner."""
@@ -252,7 +248,7 @@ class MeteredModel:
 
         For work on finished samples that decides whether the others are cancelled.
         """
-        model = self._model
+        model = self.backend
         return model.hold_replay(requests) if replays_samples(model) else nullcontext()
 
     @property
@@ -308,7 +304,7 @@ class MeteredModel:
             if len(done) < len(keys) and not self._is_concluding:
                 self._run.require_open()
             replayed = frozenset(done)
-            async with self._calls.call(
+            async with self.calls.call(
                 "generate",
                 release,
                 requests=len(fitted),
@@ -381,13 +377,13 @@ class MeteredModel:
                     "seed": requests[slot[0]].sampling.seed,
                     "index": completion.sample_index,
                 }
-                run.writer.add_calls([self._calls.record(keys[slot], sample, completion, truncated=truncated)])
+                run.writer.add_calls([self.calls.record(keys[slot], sample, completion, truncated=truncated)])
 
         def on_chunk(chunk: Chunk) -> bool:
             i = missing[chunk.request][0]
             slot = (i, chunk.sample_index)
             if chunk.completion is not None and not chunk.completion.ok:
-                chunk = chunk.model_copy(update={"completion": self._calls.shown(chunk.completion)})
+                chunk = chunk.model_copy(update={"completion": self.calls.shown(chunk.completion)})
             if chunk.lost is not None:
                 call.usage += chunk.lost
             if chunk.restarts:
@@ -420,7 +416,7 @@ class MeteredModel:
                 samples: list[list[Completion]] | None = None
                 with nullcontext() if self._is_concluding else run.on_conclude(lambda: timeout.reschedule(loop.time())):
                     if self._is_concluding or not now.is_set():
-                        samples = await _unless(enough, self._model.generate(sent, on_chunk))
+                        samples = await _unless(enough, self.backend.generate(sent, on_chunk))
                 if not timeout.expired():
                     timeout.reschedule(None)  # what was generated counts
                 generated = (
@@ -430,7 +426,7 @@ class MeteredModel:
                 )
                 async for slot, completion in paced(generated):
                     if slot not in done:  # the backend did not stream it
-                        shown = self._calls.shown(completion)
+                        shown = self.calls.shown(completion)
                         finish(slot, shown)
                         self._emit_sample(call, slot, shown, listener)
             if samples is None:
@@ -479,10 +475,10 @@ class MeteredModel:
         ]
 
         async def compute(missing: list[int]) -> list[ScoredContinuation]:
-            return await self._model.score(self._salted(prompt), [continuations[i] for i in missing])
+            return await self.backend.score(self._salted(prompt), [continuations[i] for i in missing])
 
         sizes = [len(c.encode()) if isinstance(c, str) else len(c) for c in continuations]
-        prompt_tokens = sum(sizes) + len(sizes) * self._prompt_tokens(prompt) if self._limits_prompts else 0
+        prompt_tokens = sum(sizes) + len(sizes) * self.max_prompt_tokens(prompt) if self._limits_prompts else 0
         cost = CostBound(calls=1, prompt_tokens=prompt_tokens)
         return await self._measure("score", ScoredContinuation, requests, compute, cost)
 
@@ -494,16 +490,16 @@ class MeteredModel:
         ]
 
         async def compute(missing: list[int]) -> list[NextTokenDistribution]:
-            return await self._model.next_token([self._salted(prompts[i]) for i in missing], top)
+            return await self.backend.next_token([self._salted(prompts[i]) for i in missing], top)
 
         distinct = {json.dumps(r, sort_keys=True): p async for r, p in paced(zip(requests, prompts, strict=True))}
-        prompt_tokens = sum(map(self._prompt_tokens, distinct.values())) if self._limits_prompts else 0
+        prompt_tokens = sum(map(self.max_prompt_tokens, distinct.values())) if self._limits_prompts else 0
         cost = CostBound(calls=len(distinct), prompt_tokens=prompt_tokens)
         return await self._measure("next_token", NextTokenDistribution, requests, compute, cost)
 
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
         """See `ExplainsTokens.relevance`."""
-        model = self._model
+        model = self.backend
         if not isinstance(model, ExplainsTokens):
             raise CapabilityMissing("relevance", self.name)
         shown = prompt.model_dump(mode="json")
@@ -514,7 +510,7 @@ class MeteredModel:
 
         cost = CostBound(
             calls=1,
-            prompt_tokens=self._prompt_tokens(prompt) + len(continuation.encode()) if self._limits_prompts else 0,
+            prompt_tokens=self.max_prompt_tokens(prompt) + len(continuation.encode()) if self._limits_prompts else 0,
         )
         return (await self._measure("relevance", Relevance, requests, compute, cost))[0]
 
@@ -532,7 +528,7 @@ class MeteredModel:
             usage=lambda result: result.usage,
         )
         described: list[JsonObject] = [{"request": request} for request in requests]
-        return await self._calls.answer(operation, described, compute, codec, cost=cost)
+        return await self.calls.answer(operation, described, compute, codec, cost=cost)
 
     # -- budget
 
@@ -565,49 +561,107 @@ class MeteredModel:
             changes["logprobs"] = True
         if changes:
             request = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
+        if (limit := self._run.config.sample_tokens) is not None and self._is_attempt(request):
+            bounded, least = self._with_room(request, limit)
+            if least and limit <= (profile.min_thinking_tokens if profile.thinking_budget else 0):
+                raise UserError(
+                    f"max_tokens {limit}: {self.name} always thinks, with {least} tokens or more",
+                    hint="raise max_tokens, which includes the thought",
+                    param="max_tokens",
+                )
+            request = bounded.request
         check_sampling(profile, self.name, request.sampling, thinking=thinking)
         return request
 
-    def _fit(self, requests: list[Request]) -> list[_BoundedRequest]:
+    def narrowed(self, request: Request, samples: int, kept_tokens: int = 0) -> tuple[Request, LimitKind | None]:
+        """A request for the first of `samples` samples, bounded so that the budget covers all of them.
+
+        If a share would have less than `MIN_CHAIN_TOKENS`, or a thought less than `MIN_THOUGHT_TOKENS`, it is a request
+        for fewer samples, one or more.
+
+        Args:
+            kept_tokens: Tokens of the budget that are left for what follows.
+
+        Returns:
+            The request, and the limit that narrows the samples; None if none does.
+
+        Raises:
+            BudgetExceeded: The budget does not cover a sample.
+        """
+        resolved = self._resolved(request)
+        thought = min(MIN_THOUGHT_TOKENS, resolved.sampling.thinking_tokens or 0)
+        least = thought + min(thought or MIN_CHAIN_TOKENS, resolved.sampling.max_tokens)
+        one = resolved.model_copy(update={"sample_indices": (0,)})
+        fitting = self._room([one], kept_tokens)[0] / least
+        fitting = min(samples, fitting, self._run.ledger.remaining("thinking_tokens") / max(1, thought))
+        chains = resolved.model_copy(update={"sample_indices": tuple(range(max(1, int(fitting))))})
+        (bounded,) = self._fit([chains], kept_tokens)
+        indices = request.indices[: len(chains.indices)]
+        narrowed = bounded.request.model_copy(update={"sample_indices": indices})
+        return narrowed, bounded.answer_limit or bounded.thinking_limit
+
+    def _room(self, requests: Sequence[Request], kept_tokens: int = 0) -> tuple[float, LimitKind]:
+        """Tokens that the budget has for the samples of requests, infinite without a limit, and the limit."""
+        ledger = self._run.ledger
+        room = ledger.remaining("tokens") - kept_tokens
+        if ledger.budget.usd is None:
+            return room, "tokens"
+        prompt_price, price = self._prices()
+        usd = ledger.remaining("usd") - prompt_price * sum(map(self._charged_prompt_tokens, requests))
+        if usd < 0:
+            raise ledger.exceeded("usd")
+        return (usd / price, "usd") if price > 0 and usd / price < room else (room, "tokens")
+
+    def _fit(self, requests: list[Request], kept_tokens: int = 0) -> list[_BoundedRequest]:
         """The requests with the tokens of each sample bounded by an equal share of the remaining budget."""
         ledger = self._run.ledger
         samples = sum(len(r.indices) for r in requests)
-        share, kind = ledger.remaining("tokens") / samples, "tokens"  # infinite without a limit
-        if ledger.budget.usd is not None:
-            prompt_price, price = self._prices()
-            usd = ledger.remaining("usd") - prompt_price * sum(map(self._charged_prompt_tokens, requests))
-            if usd < 0:
-                raise ledger.exceeded("usd")
-            if price > 0 and usd / price / samples < share:
-                share, kind = usd / price / samples, "usd"
+        room, kind = self._room(requests, kept_tokens)
+        share = room / samples
         thinking = sum(len(r.indices) for r in requests if r.sampling.thinking_tokens)
         if share < (2 if thinking else 1):
-            raise ledger.exceeded("usd" if kind == "usd" else "tokens")
+            raise ledger.exceeded(kind)
         thinking_share = ledger.remaining("thinking_tokens") / max(1, thinking)
         if thinking and thinking_share < 1:
             raise ledger.exceeded("thinking_tokens")
-        return [self._with_room(self._bounded(r, share, thinking_share), share) for r in requests]
+        fitted = []
+        for request in requests:
+            bounded, least = self._with_room(request, share, thinking_share, kind)
+            if least:
+                limit = bounded.thinking_limit or kind
+                amount = getattr(ledger.budget, limit)
+                needed = least + min(least, request.sampling.max_tokens)
+                missing = (needed - share) * samples * (self._prices()[1] if limit == "usd" else 1)
+                self._run.degrade(
+                    f"the budget of {amount:g} {limit} has {int(share)} tokens for a sample of {self.name}, which "
+                    f"always thinks and needs at least {needed}: raise it to {amount + missing:.4g}"
+                )
+                raise ledger.exceeded(limit)
+            fitted.append(bounded)
+        return fitted
 
-    def _with_room(self, bounded: _BoundedRequest, share: float) -> _BoundedRequest:
-        """The request without a thought, if the budget leaves less for it than the model takes as a limit."""
-        profile, sampling = self.profile, bounded.request.sampling
-        limit = bounded.thinking_limit
-        if (
-            limit is None
-            or not profile.thinking_budget
-            or (sampling.thinking_tokens or 0) >= profile.min_thinking_tokens
-        ):
-            return bounded
-        if not profile.can_skip_thinking or bounded.request.prompt.thought is not None:
-            raise self._run.ledger.exceeded(limit)
+    def _with_room(
+        self, request: Request, share: float, thinking_share: float = math.inf, kind: LimitKind = "tokens"
+    ) -> tuple[_BoundedRequest, int]:
+        """The request as it is bounded, without a thought that would have too little room.
+
+        Returns:
+            Also how much room a thought needs that the model cannot leave out; 0 if it has enough.
+        """
+        bounded, profile = self._bounded(request, share, thinking_share, kind), self.profile
+        room, limit = bounded.request.sampling.thinking_tokens or 0, bounded.thinking_limit
+        least = profile.min_thinking_tokens if profile.thinking_budget else 0
+        if limit != "thinking_tokens" and request.prompt.thought is None:
+            least = max(least, min(MIN_THOUGHT_TOKENS, request.sampling.thinking_tokens or 0))
+        if limit is None or room >= least:
+            return bounded, 0
+        if not profile.can_skip_thinking or request.prompt.thought is not None:
+            return bounded, least
         self._run.degrade(
-            f"{self.name} answered without thinking: the budget has {sampling.thinking_tokens} tokens left for a "
-            f"thought, and its least limit is {profile.min_thinking_tokens}"
+            f"{self.name} answered without thinking: {room} tokens are left for a thought, which needs at least {least}"
         )
-        changes = {"effort": "none", "thinking_tokens": 0}
-        return self._bounded(
-            bounded.request.model_copy(update={"sampling": sampling.model_copy(update=changes)}), share
-        )
+        sampling = request.sampling.model_copy(update={"effort": "none", "thinking_tokens": 0})
+        return self._bounded(request.model_copy(update={"sampling": sampling}), share, kind=kind), 0
 
     def within(self, request: Request, tokens: float, thinking_tokens: float = math.inf) -> Request:
         """A request whose samples have at most `tokens` tokens, `thinking_tokens` of them thoughts.
@@ -616,7 +670,9 @@ class MeteredModel:
         """
         return self._bounded(self._resolved(request), tokens, thinking_tokens).request
 
-    def _bounded(self, request: Request, share: float, thinking_share: float = math.inf) -> _BoundedRequest:
+    def _bounded(
+        self, request: Request, share: float, thinking_share: float = math.inf, kind: LimitKind = "tokens"
+    ) -> _BoundedRequest:
         sampling = request.sampling
         wanted, answer = sampling.thinking_tokens or 0, sampling.max_tokens
         allowed = thought = int(min(wanted, thinking_share))
@@ -628,8 +684,8 @@ class MeteredModel:
         changes = {"max_tokens": answer} | ({"thinking_tokens": thought} if wanted else {})
         return _BoundedRequest(
             request.model_copy(update={"sampling": sampling.model_copy(update=changes)}),
-            answer_limit="tokens" if answer < sampling.max_tokens else None,
-            thinking_limit=None if thought == wanted else "tokens" if thought < allowed else "thinking_tokens",
+            answer_limit=kind if answer < sampling.max_tokens else None,
+            thinking_limit=None if thought == wanted else kind if thought < allowed else "thinking_tokens",
         )
 
     def _max_cost(self, requests: Sequence[Request]) -> CostBound:
@@ -667,11 +723,11 @@ class MeteredModel:
             or bool(request.prompt.tools and self.capabilities.profile.responses_api != "never")
             or request.sample_indices is not None
         )
-        return self._prompt_tokens(request.prompt) * (len(request.indices) if per_sample else 1)
+        return self.max_prompt_tokens(request.prompt) * (len(request.indices) if per_sample else 1)
 
-    def _prompt_tokens(self, prompt: Prompt) -> int:
+    def max_prompt_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt; where they are unknown its bytes, since no tokenizer makes more tokens than bytes."""
-        counted = self._model.count_tokens(prompt)
+        counted = self.backend.count_tokens(prompt)
         if counted is not None:
             return counted
         prefix = len(prompt.prefix) if isinstance(prompt.prefix, tuple) else len(prompt.prefix.encode())

@@ -138,7 +138,6 @@ def test_without_limits_everything_remains():
     ledger = Ledger(Budget())
     assert ledger.remaining("tokens") == math.inf
     assert ledger.remaining_seconds() is None
-    assert ledger.view().max_samples(8, 512) == 8
 
 
 def test_a_failed_step_releases_its_reservation():
@@ -213,14 +212,6 @@ def test_spending_never_exceeds_the_limit(limit, steps):
             assert most > ledger.remaining("tokens")
         assert 0 <= ledger.used("tokens") <= limit
         assert ledger.remaining("tokens") == limit - ledger.used("tokens")
-
-
-@given(limit=st.integers(1, 5000), wanted=st.integers(1, 64), each=st.integers(1, 600))
-def test_max_samples_fit_the_budget_unless_there_is_only_one(limit, wanted, each):
-    n = Ledger(Budget(tokens=limit)).view().max_samples(wanted, each)
-    assert 1 <= n <= wanted
-    assert n == 1 or n * each <= limit
-    assert n == wanted or (n + 1) * each > limit
 
 
 def test_a_view_keeps_its_reserve():

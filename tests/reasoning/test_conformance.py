@@ -86,7 +86,7 @@ class Mute(Own):
 
 class Cheater(Own):
     async def solve(self, question, models, run):
-        await models.main._model.generate([Request(prompt=Prompt.user("psst"), sampling=SamplingParams(max_tokens=5))])
+        await models.main.backend.generate([Request(prompt=Prompt.user("psst"), sampling=SamplingParams(max_tokens=5))])
         return await self.work(question, models, run)
 
 

@@ -287,6 +287,24 @@ async def test_fewer_samples_are_made_where_each_pays_for_its_prompt(harness, mo
     await metered.generate([request(n=3)])
 
 
+async def test_a_server_that_ignores_the_limit_is_reported_and_ends_the_run(harness, monkeypatch):
+    ignores = harness.model.generate
+
+    async def generate(requests, listener=None):
+        sampling = requests[0].sampling.model_copy(update={"max_tokens": 100})
+        return await ignores([requests[0].model_copy(update={"sampling": sampling})], listener)
+
+    monkeypatch.setattr(harness.model, "generate", generate)
+    metered = await harness.begin(budget={"tokens": 1})
+    await metered.generate([request()])
+    spent = harness.spent.completion_tokens
+    assert spent > 1
+    assert harness.run.degraded == [f"scripted exceeded the limit of its request: {spent} of 1 tokens are spent"]
+    assert [(e.kind, e.used) for e in harness.sink.of_type("budget.exhausted")] == [("tokens", spent)]
+    with pytest.raises(BudgetExceeded):
+        await metered.generate([request(text="more")])
+
+
 async def test_call_budget_rejects_the_next_call(harness):
     metered = await harness.begin(budget={"calls": 2})
     await metered.generate([request(text="a"), request(text="b")])

@@ -192,7 +192,8 @@ def test_a_share_is_never_exceeded_and_both_parts_keep_something(share, thinking
 
 
 @pytest.mark.parametrize(
-    ("tokens", "cap", "answer"), [(1000, 500, 500), (10_000, 8192, 500), (600, 300, 300), (2, 1, 1), (60, 30, 30)]
+    ("tokens", "cap", "answer"),
+    [(1000, 500, 500), (10_000, 8192, 500), (600, 300, 300), (128, 64, 64), (126, 0, 126), (2, 0, 2)],
 )
 async def test_tokens_of_a_budget_are_shared_by_thought_and_answer(harness, tokens, cap, answer):
     sent = await params(harness, asked=request(max_tokens=500), budget={"tokens": tokens})
@@ -200,9 +201,15 @@ async def test_tokens_of_a_budget_are_shared_by_thought_and_answer(harness, toke
 
 
 async def test_a_thought_that_the_budget_cuts_leaves_tokens_for_the_answer_or_is_not_begun(harness):
-    completion, _ = await sample(harness, budget={"tokens": 20})
-    assert (completion.finish_reason, completion.usage.completion_tokens) == ("thinking", 10)
-    assert (harness.run.ledger.exhausted, harness.run.ledger.remaining("tokens")) == ("tokens", 10)
+    long = thinking("two " * 40, ANSWER)
+    completion, _ = await sample(harness, script=long, asked=request(max_tokens=100), budget={"tokens": 128})
+    assert (completion.finish_reason, completion.usage.completion_tokens) == ("thinking", 64)
+    assert (harness.run.ledger.exhausted, harness.run.ledger.remaining("tokens")) == ("tokens", 64)
+    completion, _ = await sample(harness, name="without a thought", budget={"tokens": 100})
+    assert (completion.thought, completion.text) == (None, ANSWER)
+    assert harness.run.degraded == [
+        "scripted answered without thinking: 50 tokens are left for a thought, which needs at least 64"
+    ]
     with pytest.raises(BudgetExceeded, match="tokens"):
         await sample(harness, name="without room", budget={"tokens": 1})
 
@@ -250,11 +257,47 @@ async def test_thoughts_are_left_out_if_the_budget_has_less_than_the_models_leas
     assert (completion.text, completion.thought) == (ANSWER, None)
     assert model.generate_calls[0][0].sampling.effort == "none"
     assert harness.run.degraded == [
-        "scripted answered without thinking: the budget has 950 tokens left for a thought, and its least limit is 1024"
+        "scripted answered without thinking: 950 tokens are left for a thought, which needs at least 1024"
     ]
     always = least.model_copy(update={"thinks": "always", "prefix": "none", "efforts": {"low": {}}})
     with pytest.raises(BudgetExceeded, match="tokens"):
         await sample(harness, always, name="always", budget=budget)
+
+
+async def test_a_model_that_always_thinks_refuses_a_budget_without_room_before_it_spends(harness):
+    model = ScriptedModel(SCRIPT, profile=ALWAYS_THINKS, price=0.001)
+    prompt = model.count_tokens(request().prompt)
+    with pytest.raises(BudgetExceeded):
+        await harness.generate(request(), model=model, budget={"usd": (prompt + 30.5) / 1000})
+    assert (model.generate_calls, harness.spent.cost_usd) == ([], 0)
+    assert harness.run.degraded == [
+        f"the budget of {(prompt + 30.5) / 1000:g} usd has 30 tokens for a sample of scripted, which always thinks and "
+        f"needs at least 114: raise it to {(prompt + 114) / 1000:g}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "limit", "expected"),
+    [(THINKS, 6000, (5950, 50)), (THINKS, 40, (0, 40)), (ALWAYS_THINKS, 1, (0, 1)), (THINKS, 20_000, (8192, 50))],
+)
+async def test_the_limit_of_a_sample_includes_its_thought(harness, profile, limit, expected):
+    sent = await params(harness, profile=profile, sample_tokens=limit)
+    assert (sent.thinking_tokens, sent.max_tokens) == expected
+    sent = await params(
+        harness,
+        name="verdict",
+        asked=request().model_copy(update={"is_attempt": False}),
+        profile=profile,
+        sample_tokens=limit,
+    )
+    assert (sent.thinking_tokens, sent.max_tokens) == (8192, 50)
+
+
+async def test_a_limit_below_the_least_thought_is_refused(harness):
+    bound = {"thinking_budget": {"budget": "$tokens"}, "min_thinking_tokens": 1024}
+    always = ALWAYS_THINKS.model_copy(update=bound)
+    with pytest.raises(UserError, match="max_tokens 1024: scripted always thinks, with 1024 tokens or more"):
+        await sample(harness, always, sample_tokens=1024)
 
 
 async def test_the_time_limit_leaves_time_for_the_answer_after_a_thought(harness, clock):

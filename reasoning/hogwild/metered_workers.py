@@ -10,12 +10,13 @@ from pydantic import JsonValue
 from ...core.budget import CostBound
 from ...core.clock import monotonic
 from ...core.concurrency import shielded
-from ...core.errors import UserError
+from ...core.errors import CapabilityMissing, UserError
 from ...core.events import TextDelta
 from ...core.messages import Frozen, Usage
 from ...core.store.records import call_key
-from ..worker_group import GroupStep, SupportsWorkers, WorkerGroup, WorkerGroupConfig, WorkerToken
-from .calls import CallInFlight, RecordedCalls
+from ...serving.metered.calls import CallInFlight, RecordedCalls
+from ...serving.metered.model import MeteredModel
+from ...serving.worker_group import GroupStep, SupportsWorkers, WorkerGroup, WorkerGroupConfig, WorkerToken
 
 STEPS_PER_RECORD = 32
 """Steps of one stored record. Up to this many are repeated if the process is killed, none if it is cancelled."""
@@ -33,6 +34,19 @@ class _StepBatch(Frozen):
 
     steps: tuple[_RecordedStep, ...]
     prompt_tokens: int = 0
+
+
+def open_workers(model: MeteredModel, config: WorkerGroupConfig) -> MeteredWorkers:
+    """Workers of a run's model that read one another's cache; they start with their first step.
+
+    Raises:
+        CapabilityMissing: The model's workers cannot share a cache.
+    """
+    if not model.capabilities.kv_sharing or not isinstance(model.backend, SupportsWorkers):
+        raise CapabilityMissing("kv_sharing", model.name)
+    limits_prompts = model.run.ledger.budget.prompt_tokens is not None
+    prompt_tokens = model.max_prompt_tokens(config.prompt) if limits_prompts else 0
+    return MeteredWorkers(model.backend, config, model.calls, prompt_tokens)
 
 
 class MeteredWorkers:

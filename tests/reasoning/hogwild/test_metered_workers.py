@@ -11,8 +11,8 @@ from reason.core.events import BudgetCharged, CallFinished, CallStarted, TextDel
 from reason.core.messages import Prompt
 from reason.core.run import Conclusion
 from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.hogwild.metered_workers import STEPS_PER_RECORD, MeteredWorkers, open_workers
 from reason.serving.metered.replay import ReplayModel
-from reason.serving.metered.workers import STEPS_PER_RECORD, MeteredWorkers
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
 from support.fake_clock import FakeClock
 from support.scripted_model import ScriptedModel, replies
@@ -33,7 +33,7 @@ A, B, Z = (WorkerInput(text=text) for text in "abz")
 
 async def start(harness: RunHarness, name: str = "r", **options: Any) -> MeteredWorkers:
     """The workers of a run that is begun or resumed."""
-    return (await harness.begin(name, strategy="hogwild", **options)).workers(OPENING)
+    return open_workers(await harness.begin(name, strategy="hogwild", **options), OPENING)
 
 
 async def write(group: MeteredWorkers, passes: int) -> str:
