@@ -62,6 +62,7 @@ class RunConfig(EncodedOnce):
         memory: Name of the memory that is recalled, and that `coat` extends; empty is none.
         tenant: The tenant that owns the run on a server: responses and prefix caches are shared within one tenant.
         effort: How much models that think do so before they answer; None is each model's default.
+        adaptive_thinking: Whether models that think only if they are asked to are asked.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         sample_tokens: Maximum tokens of each attempt at the question, its thought included; None is no limit.
     """
@@ -85,6 +86,7 @@ class RunConfig(EncodedOnce):
     tenant: str = Field(default="", exclude_if=lambda value: not value)
     # unset fields are in no dump: digests of configurations without them do not depend on them
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
+    adaptive_thinking: bool = Field(default=False, exclude_if=lambda value: not value)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     sample_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
 

@@ -415,6 +415,8 @@ def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str)
         seed=options.seed,
         reasoner=reasoner,
         tenant=tenant,
+        adaptive_thinking=body.thinking is not None and body.thinking.type == "adaptive",
+        response_tokens=body.max_tokens,
     )
     return RunRequest(
         model=body.model,
@@ -429,7 +431,7 @@ def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str)
 
 
 def _effort(body: Conversation) -> tuple[ReasoningEffort | None, str]:
-    """The effort of a request, and the field that sets it. "adaptive" leaves it to the model."""
+    """The effort of a request, and the field that sets it. "adaptive" alone is the model's own."""
     if body.thinking is not None and body.thinking.type == "disabled":
         return "none", "thinking"
     if body.output_config is not None and body.output_config.effort is not None:

@@ -179,9 +179,10 @@ class MeteredModel:
     @property
     def _effort(self) -> Effort | None:
         """The run's effort as the model can have it."""
-        profile, effort = self.profile, self._run.effort
-        if effort is None and profile.thinks == "opt-in" and self._run.config.thinking_tokens is not None:
-            effort = "medium"  # a limit asks for a thought
+        profile, effort, config = self.profile, self._run.effort, self._run.config
+        is_asked = config.adaptive_thinking or config.thinking_tokens is not None  # a limit asks for a thought
+        if effort is None and profile.thinks == "opt-in" and is_asked:
+            effort = "medium"
         return nearest_effort(profile, effort)
 
     @property

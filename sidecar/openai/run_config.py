@@ -417,6 +417,8 @@ def plan_run(
     seed: int | None,
     reasoner: Reasoner,
     tenant: str,
+    adaptive_thinking: bool = False,
+    response_tokens: int | None = None,
 ) -> RunConfig:
     """Build the configuration of one run.
 
@@ -432,6 +434,8 @@ def plan_run(
         seed: Seed of the run; None uses the one in the settings, else a new one.
         reasoner: Reasoner that resolves the configuration.
         tenant: Tenant that owns the run.
+        adaptive_thinking: Whether a model that thinks only if it is asked to is asked.
+        response_tokens: Maximum tokens of a complete response, thought included; None is `max_tokens` of `given`.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.
@@ -466,7 +470,8 @@ def plan_run(
         raise UserError(e.message, hint=e.hint, param=_param_of(e, options)) from e
     check_samples(config, param="reason.parameters")
     check_code_execution(config, settings.serve)
-    return config
+    limit = response_tokens or given.get("max_tokens")
+    return config.model_copy(update={"adaptive_thinking": adaptive_thinking, "sample_tokens": limit})
 
 
 def _param_of(error: UserError, options: ReasonOptions) -> str | None:

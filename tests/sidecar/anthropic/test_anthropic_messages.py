@@ -100,7 +100,7 @@ def test_thoughts_are_signed_blocks_before_the_text(stream, ask, models, thinkin
     assert [block.to_dict() for block in final.content] == [block.to_dict() for block in made.content]
     sampling = models["thinking"].last_request.sampling
     if thinking == ADAPTIVE:
-        assert (sampling.effort, sampling.max_tokens) == (None, 2000)
+        assert (sampling.effort, sampling.thinking_tokens, sampling.max_tokens) == (None, 1000, 1000)
     else:
         assert (sampling.effort, sampling.thinking_tokens, sampling.max_tokens) == ("low", 1024, 976)
 
@@ -125,6 +125,16 @@ def test_efforts(ask, models):
     ):
         ask(model="reason/cot:thinking", **fields)
         assert models["thinking"].last_request.sampling.effort == effort
+
+
+def test_adaptive_thinking_asks_a_model_that_thinks_only_if_it_is_asked(ask, models):
+    ask(model="reason/cot:asked", thinking=ADAPTIVE, max_tokens=6000)
+    sampling = models["asked"].last_request.sampling
+    assert (sampling.effort, sampling.total_tokens) == ("medium", 6000)
+    ask(model="reason/cot:asked", max_tokens=6000)
+    sampling = models["asked"].last_request.sampling
+    assert (sampling.effort, sampling.total_tokens) == (None, 6000)
+    assert ask(thinking=ADAPTIVE).content[-1].text == SAID  # a model that never thinks
 
 
 def test_a_stop_sequence(stream, ask):

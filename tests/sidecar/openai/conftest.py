@@ -91,6 +91,9 @@ def models():
         "plain": ScriptedModel(replies(SAID), name="plain"),
         "thinking": ScriptedModel(thinking(THOUGHTS, SAID), name="thinking", profile=THINKS),
         "opened": ScriptedModel(thinking(THOUGHTS, SAID), name="opened", profile=opened),
+        "asked": ScriptedModel(
+            thinking(THOUGHTS, SAID), name="asked", profile=THINKS.model_copy(update={"thinks": "opt-in"})
+        ),
         "torn": ScriptedModel(replies(SAID, "The answer is 43.", weights=[2, 1]), name="torn"),
         "lengthy": ScriptedModel(thinking("on and on " * 20, SAID), name="lengthy", profile=THINKS),
         "concluding": ScriptedModel(thinking("on and on " * 20, CONCLUSION), name="concluding", profile=THINKS),
