@@ -460,9 +460,8 @@ class _Batch:
             else:
                 samples.completions.append(completion)
                 candidate = self._candidates.get(completion.sample_index) or read_candidate(completion, self._question)
-                if (
-                    self._limit is not None
-                ):  # while it was generated it was not known whether the budget had set its limit
+                if self._limit is not None:
+                    # while it was generated it was not known whether the budget had set its limit
                     candidate = candidate.model_copy(update={"finish_reason": completion.finish_reason})
                 samples.candidates.append(candidate)
         if any(completion.finish_reason == "budget" for completion in completions):
