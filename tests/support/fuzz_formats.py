@@ -40,7 +40,7 @@ from support.fuzz_texts import Target, text_of
 
 PLACE = Provider(
     name="openai/m", provider="openai", served="m", api_base="http://127.0.0.1:1", api_key="", key_env="KEY",
-    settings=ProviderSettings(), parameters=frozenset(),
+    settings=ProviderSettings(), parameters=frozenset(), data_dir=Path("unused"),
 )  # fmt: skip
 
 
