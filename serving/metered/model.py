@@ -562,11 +562,11 @@ class MeteredModel:
             changes["logprobs"] = True
         if changes:
             request = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
-        if (limit := self._run.config.sample_tokens) is not None and self._is_attempt(request):
-            bounded, least = self._with_room(request, limit)
-            if least and limit <= (profile.min_thinking_tokens if profile.thinking_budget else 0):
+        if (total := self._run.config.sample_tokens) is not None and self._is_attempt(request):
+            bounded, least = self._with_room(request, total)
+            if least and total <= (profile.min_thinking_tokens if profile.thinking_budget else 0):
                 raise UserError(
-                    f"max_tokens {limit}: {self.name} always thinks, with {least} tokens or more",
+                    f"max_tokens {total}: {self.name} always thinks, with {least} tokens or more",
                     hint="raise max_tokens, which includes the thought",
                     param="max_tokens",
                 )
