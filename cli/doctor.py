@@ -9,7 +9,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -99,6 +99,9 @@ async def run_checks(
     report("calling endpoints")
     for check in await check_endpoints(settings):
         yield check
+    report("looking for servers on this machine")
+    for check in await check_local_servers():
+        yield check
     if not settings.model.startswith(IN_PROCESS):
         yield await _attempt("model", _find_provider(settings))
     if quick:
@@ -187,6 +190,8 @@ async def check_endpoints(settings: Settings) -> list[Check]:
         for name, base in os.environ.items()
         if name.endswith(suffix) and base
     }
+    if base := os.environ.get("OPENAI_BASE_URL"):
+        bases["openai"] = base, ProviderSettings()
     bases |= {name: (s.api_base, s) for name, s in settings.providers.items() if s.api_base}
     requests = [_check_endpoint(name, base, provider) for name, (base, provider) in sorted(bases.items())]
     return [Check("API keys", "ok", named or "none"), *await asyncio.gather(*requests)]
@@ -195,11 +200,14 @@ async def check_endpoints(settings: Settings) -> list[Check]:
 async def _check_endpoint(name: str, base: str, settings: ProviderSettings) -> Check:
     import httpx
 
+    from ..serving.ollama import ollama_address
+
     variable = settings.api_key_env or f"{name.partition('/')[0].upper()}_API_KEY"
     key = os.environ.get(variable)
     headers = ({"Authorization": f"Bearer {key}"} if key else {}) | settings.headers
     title = f"{name} at {base}"
     try:
+        base = ollama_address(base) if name.startswith("ollama") else base
         async with httpx.AsyncClient(timeout=ENDPOINT_TIMEOUT_S, headers=headers, follow_redirects=True) as client:
             response = await client.get(base.rstrip("/") + "/models")
     except (httpx.HTTPError, httpx.InvalidURL) as e:
@@ -213,8 +221,25 @@ async def _check_endpoint(name: str, base: str, settings: ProviderSettings) -> C
         served = [str(model["id"]) for model in response.json()["data"]]
     except (ValueError, KeyError, TypeError):
         return Check("endpoint", "note", f"{title} responds, but does not list its models")
-    more = f" and {len(served) - 5} more" if len(served) > 5 else ""
-    return Check("endpoint", "ok", f"{title} serves {', '.join(served[:5]) or 'nothing'}{more}")
+    return Check("endpoint", "ok", f"{title} serves {_shortened(served)}")
+
+
+def _shortened(models: Sequence[str]) -> str:
+    more = f" and {len(models) - 5} more" if len(models) > 5 else ""
+    return (", ".join(models[:5]) or "nothing") + more
+
+
+async def check_local_servers() -> list[Check]:
+    """The servers of one's own that run on this machine, with the command that asks each."""
+    from ..serving.litellm.providers import split_address
+    from ..serving.servers.discovery import default_addresses, find_local_servers
+
+    checks = []
+    for server in await find_local_servers(default_addresses()):
+        served = [split_address(model)[0].partition("/")[2] for model in server.models]
+        hint = f'reason ask "What is 17 * 23?" -m {server.models[0]}' if server.models else "load a model there"
+        checks.append(Check("server", "ok", f"{server.name} at {server.address} serves {_shortened(served)}", hint))
+    return checks
 
 
 async def _find_provider(settings: Settings) -> str:

@@ -23,8 +23,9 @@ from ...core.errors import BackendMisconfigured, UnknownName, UserError
 from ...core.extras import missing_package
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
+from ..ollama import ollama_address
 
-OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
+OPENAI_WIRE = frozenset({"openai", "hosted_vllm", "ollama", "ollama_chat"})
 """Providers that speak OpenAI's own format: requests are written and streams are read here, without LiteLLM."""
 OPENAI_PARAMETERS = frozenset({"logprobs", "n", "response_format", "seed", "tool_choice", "tools", "top_logprobs"})
 """Parameters of OpenAI's format; a model's profile says which of them it refuses."""
@@ -197,6 +198,7 @@ def find_target(name: str, settings: Settings) -> Target:
     """
     bare, address = split_address(name)
     provider, _, served = bare.partition("/")
+    provider = "ollama" if provider == "ollama_chat" else provider
     key = base = None
     provider_settings = find_settings(name, settings)
     if provider not in OPENAI_WIRE and (address or (not served and os.environ.get("OPENAI_BASE_URL"))):
@@ -208,26 +210,24 @@ def find_target(name: str, settings: Settings) -> Target:
         served, provider, key, base = _find_provider(name)
         provider_settings = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
     key_env = provider_settings.api_key_env or f"{provider.upper()}_API_KEY"
-    if provider_settings.api_key_env is not None:
-        key = os.environ.get(provider_settings.api_key_env)
-        if not key:
-            raise _missing_key(name, key_env)
+    if provider_settings.api_key_env is not None and not os.environ.get(key_env):
+        raise _missing_key(name, key_env)
     base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
     if provider == "openai":
         base = base or os.environ.get("OPENAI_BASE_URL") or None
+    elif provider == "ollama":
+        base = ollama_address(base)
     if provider != "hosted_vllm" and provider_settings.cache_salt is not None:
         raise UserError(f"setting cache_salt of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
     if provider == "hosted_vllm" and base is None:
         raise BackendMisconfigured(
             f"model {name!r}: the server's address is not set",
-            hint="set api_base under [providers.hosted_vllm] in reason.toml, or HOSTED_VLLM_API_BASE, "
-            "as in http://127.0.0.1:8000/v1",
+            hint=f"write {name}@http://127.0.0.1:8000/v1, or set its api_base or HOSTED_VLLM_API_BASE",
         )
-    if key is None and provider_settings.api_key_env is None:
+    if key is None or provider_settings.api_key_env is not None:
         key = _usual_key(name, provider, base, key_env)
-    if provider in OPENAI_WIRE:
-        parameters = OPENAI_PARAMETERS
-    else:
+    parameters = OPENAI_PARAMETERS
+    if provider not in OPENAI_WIRE:
         parameters = frozenset(load_litellm().get_supported_openai_params(served, provider) or ())
     target = Target(
         name=name,
@@ -239,7 +239,7 @@ def find_target(name: str, settings: Settings) -> Target:
         settings=provider_settings,
         parameters=parameters,
         data_dir=settings.data_dir,
-        is_own_server=provider == "hosted_vllm" or (provider == "openai" and _is_own(served, provider_settings, base)),
+        is_own_server=provider in OPENAI_WIRE and (provider != "openai" or _is_own(served, provider_settings, base)),
     )
     if base is None and not is_litellm_installed():  # its map has a service's limits, efforts and prices
         raise missing_package(f"model {name!r}", "litellm", PROVIDERS_EXTRA)

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from ...core.errors import BackendError, ReasonError, UnknownName, UserError
 from ...core.messages import Usage
 from ...core.settings import Settings
-from ..litellm.errors import classify_error
+from ..litellm.errors import classify_error, readable_response
 from ..litellm.factory import priced
 from ..litellm.model import LiteLLMModel
 from ..litellm.profiles import provider_profile
@@ -22,6 +22,7 @@ from ..litellm.requests import RequestTraits
 from ..litellm.transport import HttpClient
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile
+from .discovery import as_server
 from .measurements import (
     Measurement,
     ServedModel,
@@ -138,8 +139,8 @@ async def first_listed_model(address: str, settings: Settings) -> str:
     listed = page.get("data") if isinstance(page, dict) else None
     if not listed:
         raise UserError(f"{client.base_url} lists no models", hint=f"name one, as in -m NAME@{client.base_url}")
-    provider = "hosted_vllm/" if listed[0].get("owned_by") == "vllm" else "openai/"
-    return f"{provider}{listed[0]['id']}@{client.base_url}"
+    with readable_response(client.base_url):
+        return as_server(listed, client.base_url).models[0]
 
 
 async def _version(model: ServerModel) -> str:

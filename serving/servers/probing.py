@@ -122,6 +122,8 @@ async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
 def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
     """The entry of the target's model."""
     names = [str(m.get("id")) for m in listed]
+    if target.provider == "ollama" and f"{target.served}:latest" in names:  # Ollama's default tag
+        return listed[names.index(f"{target.served}:latest")]
     if target.served not in names:
         prefix = target.name.removesuffix(target.served)
         near = tuple(prefix + n for n in nearest(target.served, names))

@@ -85,6 +85,22 @@ async def test_endpoints_list_their_models(
     assert "secret-value" not in keys.detail + results.detail + results.hint
 
 
+def test_servers_on_this_machine_are_named_with_the_command_that_asks_them(
+    cli: Cli, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{endpoint.server_port}/v1"
+    addresses = {address: "LM Studio", "http://127.0.0.1:9/v1": "vLLM"}
+    monkeypatch.setattr("reason.serving.servers.discovery.default_addresses", lambda: addresses)
+    monkeypatch.setattr("reason.serving.servers.discovery.LOOK_S", 600.0)
+    endpoint.reply = 200, b'{"data": [{"id": "text-embedding-a"}, {"id": "qwen/qwen3-8b"}]}'
+    server = checks_of(cli, "--quick")[1]["server"]
+    assert (server["state"], server["hint"]) == (
+        "ok",
+        f'reason ask "What is 17 * 23?" -m openai/qwen/qwen3-8b@{address}',
+    )
+    assert server["detail"] == f"LM Studio at {address} serves qwen/qwen3-8b, text-embedding-a"
+
+
 async def test_unreachable_endpoint_is_a_failure(home: Path) -> None:
     _, results = await check_endpoints(settings_of(9))
     assert results.state == "fail"

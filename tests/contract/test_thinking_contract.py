@@ -41,8 +41,6 @@ def _cells() -> Iterator[ParameterSet]:
     settings = list(SETTINGS)
     for i, kind in enumerate(ALL):
         for name, setting in contract_cells():
-            if kind.wire == "ollama" and setting in ("tight", "cut"):
-                continue  # its server has a thread, and runs ahead of a client that ends its sample
             at = i + names.index(name)
             is_tested = name in CUT_NAMES or at % 3 == 0 if kind in KINDS else name in CUT_NAMES and at % 2 == 0
             in_ci = (at + settings.index(setting)) % len(settings) == 0 and is_tested
@@ -78,7 +76,7 @@ def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kin
             assert sessions.run(kind, name, "low").outcome != "refused"
 
 
-THINKING = [kind for kind in ALL if kind.shows != "never" and kind.wire != "ollama"]
+THINKING = [kind for kind in ALL if kind.shows != "never"]
 
 
 @pytest.mark.parametrize(

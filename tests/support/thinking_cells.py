@@ -118,13 +118,7 @@ class KindSession:
         """Start the servers and open the model."""
         providers: dict[str, Any] = {}
         for name, server in ((self.kind.model, self.server), (self.kind.small, self.small_server)):
-            # after each response, LiteLLM asks Ollama for the model's price, and the loop waits meanwhile
-            runner = self._stack.enter_context(start_blocking_portal()) if self.kind.wire == "ollama" else None
-            address = (
-                self._stack.enter_context(runner.wrap_async_context_manager(server.run()))
-                if runner
-                else await self._stack.enter_async_context(server.run())
-            )
+            address = await self._stack.enter_async_context(server.run())
             providers[name] = {"api_base": server.kind.api_base(address), "max_retries": 0}
         settings = Settings(
             model=self.kind.model,

@@ -113,7 +113,6 @@ UNKNOWN = {
     "deepseek/deepseek-next": "default",
     "groq/qwen/qwen9": "default",
     "mistral/new-model": "opt-in",
-    "ollama_chat/new-model": "opt-in",
     "azure/my-deployment": "opt-in",
     "openai/new-model": "opt-in",
 }

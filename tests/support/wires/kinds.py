@@ -70,6 +70,11 @@ class Kind:
         return self.provider == "hosted_vllm"
 
     @property
+    def owner(self) -> str:
+        """`owned_by` of its entry in the list of models."""
+        return "vllm" if self.vllm else _OWNERS.get(self.name, "organization_owner")
+
+    @property
     def is_harmony(self) -> bool:
         """Whether its text has harmony's channels."""
         return self.tags == HARMONY
@@ -95,6 +100,8 @@ class Kind:
             return self.thinks == "always"
         return bool(matching(self.switch, body)) == (self.thinks == "opt-in")
 
+
+_OWNERS = {"SGLang": "sglang", "llama.cpp": "llamacpp", "Ollama": "library"}
 
 HARMONY = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")
 _QWEN: Condition = ("chat_template_kwargs.enable_thinking", "is", False)
@@ -238,13 +245,13 @@ OTHER_KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "Ollama",
-        "ollama_chat/qwen3:8b",
+        "ollama/qwen3:8b",
         "default",
-        ("think", "is", False),
+        _NO_EFFORT,
         "reasoning",
         wire="ollama",
-        has_logprobs=False,
         many=False,
+        stop_ends_thoughts=True,
         small="ollama_chat/qwen3:0.6b",
     ),
     # models that neither LiteLLM nor the profiles know, which behave as the latest of their family do

@@ -116,6 +116,7 @@ _MESSAGES = "https://docs.claude.com/en/api/messages"
 _DEEPSEEK = "https://api-docs.deepseek.com/guides/thinking_mode"
 _CONFIG = "generationConfig.thinkingConfig"
 _GEMINI_THINKING = "https://ai.google.dev/gemini-api/docs/thinking"
+_OLLAMA = "ollama/* ollama_chat/*"
 _GROK = "https://docs.x.ai/developers/model-capabilities/text/reasoning"
 _NOT_IN_SCHEMAS = (
     *("$ref", "$defs", "$schema", "const", "oneOf", "allOf", "exclusiveMinimum", "exclusiveMaximum"),
@@ -421,10 +422,22 @@ RULES: tuple[Rule, ...] = (
         "Only one completion choice is allowed",
         "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
     ),
-    Rule(
-        "ollama_chat/* ! ollama_chat/qwen3*",
-        (("think", "set"),),
-        "the model does not support thinking",
-        "https://docs.ollama.com/capabilities/thinking",
+    *(
+        Rule(models, (condition,), message, f"https://github.com/ollama/ollama/blob/main/{source}")
+        for models, condition, message, source in (
+            (
+                f"{_OLLAMA} ! *qwen3*",
+                ("reasoning_effort", "is not", "none"),
+                '"the model" does not support thinking',
+                "server/routes.go",
+            ),
+            (
+                _OLLAMA,
+                ("reasoning_effort", "not in", ("minimal", "low", "medium", "high", "xhigh", "ultra", "max", "none")),
+                "invalid reasoning value: {value!r}",
+                "openai/openai.go",
+            ),
+            (_OLLAMA, ("top_logprobs", ">", 20), "top_logprobs must be between 0 and 20", "server/routes.go"),
+        )
     ),
 )

@@ -41,7 +41,6 @@ WIRES: tuple[tuple[str, type[Stream]], ...] = (
     (r"/v1/responses", ResponsesStream),
     (r"/v1/messages", MessagesStream),
     (r"/v1/models/.*:streamGenerateContent", GeminiStream),
-    (r"(/v1)?/api/chat", OllamaStream),
 )
 """The wires by the path of their requests."""
 VLLM_PAGES = ("/version", "/tokenize", "/detokenize")
@@ -131,15 +130,13 @@ class WireServer(HttpServer):
         self.requests.append((path, body))
         path = "/v1" + path if path == "/chat/completions" else path
         if path == "/v1/models":
-            entry: Body = {"id": self.kind.served, "object": "model"}
+            entry: Body = {"id": self.kind.served, "object": "model", "owned_by": self.kind.owner}
             if self.kind.vllm:
                 root = self.kind.root or f"scripts/{self.kind.served}"
-                entry |= {"owned_by": "vllm", "max_model_len": CONTEXT_TOKENS, "root": root}
+                entry |= {"max_model_len": CONTEXT_TOKENS, "root": root}
             await reply.json(200, {"object": "list", "data": [entry]})
         elif self.kind.vllm and path in VLLM_PAGES:
             await reply.json(200, self._vllm_page(path, body))
-        elif path == "/api/show" and self.kind.wire == "ollama":
-            await reply.json(200, {"capabilities": ["completion", "tools", "thinking"], "model_info": {}})
         elif any(re.fullmatch(pattern, path) for pattern, _ in WIRES):
             await self._write(reply, path, body)
         else:
@@ -158,6 +155,7 @@ class WireServer(HttpServer):
 
     async def _text(self, reply: Reply, path: str, body: Any, number: int) -> None:
         wire = next(one for pattern, one in WIRES if re.fullmatch(pattern, path))
+        wire = OllamaStream if self.kind.wire == "ollama" else wire
         made = Generation(path, body, cache=self._cache)
         self.generations.append(made)
         body = wire.normal(body, path)
@@ -165,7 +163,7 @@ class WireServer(HttpServer):
         if self.faults:
             await self._fail(reply, self.faults.pop(0))
             return
-        if body.get("model") != self.kind.served:
+        if body.get("model") not in (self.kind.served, self.kind.served.removesuffix(":latest")):
             await reply.json(404, error_body(self.kind, 404, f"the model {body.get('model')} does not exist"))
             return
         if body.get("prompt_logprobs") is not None:

@@ -169,8 +169,6 @@ def error_body(kind: Kind, status: int, message: str) -> Body:
     if kind.wire == "gemini":
         states = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
         return {"error": {"code": status, "message": message, "status": states.get(status, "INTERNAL")}}
-    if kind.wire == "ollama":
-        return {"error": message}
     if kind.provider == "mistral":
         return {"object": "error", "message": message, "type": name, "param": None, "code": None}
     if kind.provider == "openrouter":
