@@ -22,6 +22,7 @@ from pydantic_core import from_json, to_json
 
 from ...core.concurrency import PerLoop
 from ...core.errors import InvalidResponse
+from ..gemini_streams import finish_watcher
 from .errors import ErrorResponse, readable_response
 from .providers import Target, load_litellm
 from .requests import openai_body
@@ -331,6 +332,7 @@ class Transport:
 async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
     """LiteLLM's stream without the finish that it invents where the provider's stream broke off."""
     held: Any = None
+    is_finished = finish_watcher(stream) or (lambda: getattr(stream, "received_finish_reason", None) is not None)
     async for chunk in stream:
         renew()
         if held is not None:
@@ -339,9 +341,7 @@ async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
         event = chunk.model_dump(warnings=False)
         if any(choice.finish_reason is not None for choice in chunk.choices):
             held = event
-            # LiteLLM keeps that of Gemini's chunks as intermittent
-            finish = getattr(stream, "received_finish_reason", None)
-            if (finish or getattr(stream, "intermittent_finish_reason", None)) is None:
+            if not is_finished():
                 return
         else:
             yield [event]
