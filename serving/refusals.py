@@ -78,6 +78,8 @@ _REFUSALS: Final = (
     r"unavailable",
     # llama.cpp's server, tools/server/README.md: "Only one completion choice is allowed"
     r"only one",
+    # OpenAI, thisisartium/continuous-alignment-testing#25: "Invalid 'n': integer above maximum value"
+    r"invalid 'n'",
 )
 _REFUSED = re.compile("|".join(_REFUSALS), re.IGNORECASE)
 _OWN_FAULT = re.compile(r"(invalid|unsupported)[ _](json[ _])?schema|cannot find field|in context=", re.IGNORECASE)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -172,6 +173,27 @@ def with_call_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tu
         return f"call_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
     return tuple(call if call.id else call.model_copy(update={"id": name(i, call)}) for i, call in enumerate(calls))
+
+
+_SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
+
+
+def shorten_call_ids(messages: Sequence[dict[str, Any]]) -> None:
+    """Put ids in Mistral's form, of nine letters and digits, in place of others: those of an earlier model's calls.
+
+    Args:
+        messages: Messages in OpenAI's form, which are changed.
+    """
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            call["id"] = _short_id(call["id"])
+        if "tool_call_id" in message:
+            message["tool_call_id"] = _short_id(message["tool_call_id"])
+
+
+def _short_id(call_id: str) -> str:
+    digest = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return call_id if _SHORT_ID.fullmatch(call_id) else digest[:9]
 
 
 def with_tool_calls(completion: Completion, request: Request, *, whole_response: bool = False) -> Completion:

@@ -174,8 +174,10 @@ def _longest_thought(known: Mapping[str, Any]) -> dict[str, JsonValue]:
 def _takes_effort(effort: str, mapped: dict[str, Any] | None, known: Mapping[str, Any]) -> bool:
     levels = known.get("reasoning_effort_levels")
     flag = known.get(f"supports_{effort}_reasoning_effort")
-    if mapped is None or flag is False or (isinstance(levels, list) and effort not in levels):
+    if mapped is None or flag is False:
         return False
+    if isinstance(levels, list):
+        return effort in levels
     if effort == "none" and str(mapped.get("thinking")) == "{'type': 'disabled'}":
         return True
     # what LiteLLM translates is checked by it; what it passes on unchanged is not

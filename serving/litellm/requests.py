@@ -25,8 +25,12 @@ from ..logits_processors import make_logits_processors
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, check_sampling
 from ..refusals import without_refused
+from ..tool_calls import shorten_call_ids
 from .prompt_cache import KEY_CHARS, prompt_start_key, with_marks
 from .providers import Target, reasoning_series
+
+MAX_STOPS = 4
+"""Maximum stop strings of OpenAI's service; LiteLLM leaves out all further ones, whatever the provider."""
 
 
 def sample_seed(seed: int, index: int) -> int:
@@ -131,7 +135,8 @@ def applied_stops(request: Request, profile: ModelProfile, thinking: ThinkingMod
     if not stop or (thinking.is_on and request.prompt.thought is not None):
         return ()
     is_blank = profile.refused("blank_stop", thinking=False) and not all(map(str.strip, stop))
-    return stop if thinking.is_on or is_blank or profile.refused("stop", thinking=False) else ()
+    is_refused = is_blank or len(stop) > MAX_STOPS or profile.refused("stop", thinking=False)
+    return stop if thinking.is_on or is_refused else ()
 
 
 def check_request(request: Request, target: Target, can: Capabilities, traits: RequestTraits) -> None:
@@ -280,6 +285,8 @@ def chat_body(
     thinking = thinking_of(request, profile)
     messages = messages_of(prompt, profile, thinking=thinking.is_on, own_server=target.is_own_server)
     with_marks(messages, marks)
+    if target.provider == "mistral":
+        shorten_call_ids(messages)
     body: dict[str, Any] = {"messages": messages, **sampling_fields(request, indices, target, profile, traits)}
     if profile.prompt_cache == "key" and target.provider == "openai" and not target.is_own_server:
         body["prompt_cache_key"] = prompt_start_key(prompt)[:KEY_CHARS]

@@ -452,11 +452,13 @@ def _take_blocks(sample: StreamedSample, delta: Mapping[str, Any]) -> None:
         last = sample.blocks[-1] if sample.blocks else None
         same = last is not None and last.get("type") == kind and last.get("index") == index
         if index is None and last is not None and (last.get("signature") or kind == "redacted_thinking"):
-            same = False
+            same = bool(one.get("signature")) and one.get("signature") == last.get("signature")
         if not same or last is None:
             sample.blocks.append({str(k): v for k, v in one.items() if v is not None})
             continue
         for name, value in one.items():
+            if name == "signature" and value == last.get(name):
+                continue  # LiteLLM signs every piece of Mistral's
             if name in ("thinking", "text", "summary", "data", "signature") and isinstance(value, str):
                 last[name] = str(last.get(name) or "") + value
             elif value is not None:

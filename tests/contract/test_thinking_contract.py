@@ -60,7 +60,7 @@ def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions: KindSes
     assert result.outcome == "ok", result.why
     assert result.answer is not None
     assert result.answer.answer == RIGHT
-    assert (result.answer.usage.thinking_tokens > 0) == (kind.shows != "never" and kind.name != "Claude 4.5")
+    assert (result.answer.usage.thinking_tokens > 0) == (kind.thinks in ("default", "always"))
 
 
 @each(ALL)

@@ -145,6 +145,13 @@ async def test_a_stop_string_of_white_space_is_applied_here_where_the_provider_r
         assert "stop_sequences" not in server.requests[-1][1]
 
 
+async def test_more_stop_strings_than_litellm_sends_are_applied_here() -> None:
+    async with opened(BY_NAME["Gemini 2.5"]) as (server, model):
+        made = await one(model, stop=("a!", "b!", "c!", "d!", "\n\n"), effort="none")
+        assert (made.finish_reason, made.stop_reason, server.refusals) == ("stop", "\n\n", [])
+        assert "stop_sequences" not in server.requests[-1][1]["generationConfig"]
+
+
 @each([k for k in THINKING if k.shows != "hidden" and k.name not in LIMITED])
 async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kind) -> None:
     async with opened(kind) as (server, model):

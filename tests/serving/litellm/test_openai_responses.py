@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
-from reason.core.errors import BackendError, BackendUnavailable, InvalidResponse, RateLimited, ReasonError
+from reason.core.errors import (
+    BackendError,
+    BackendRefused,
+    BackendUnavailable,
+    InvalidResponse,
+    RateLimited,
+    ReasonError,
+)
 from reason.core.messages import (
     Attachment,
     Completion,
@@ -271,8 +278,8 @@ async def test_usage_has_what_was_read_from_the_cache_and_written_to_it() -> Non
         ("rate_limit_exceeded", RateLimited, True),
         ("server_is_overloaded", BackendUnavailable, True),
         (None, BackendError, True),
-        ("invalid_prompt", BackendError, False),
-        ("insufficient_quota", BackendError, False),
+        ("invalid_prompt", BackendRefused, False),
+        ("insufficient_quota", BackendRefused, False),
         ("context_length_exceeded", ContextExceeded, False),
     ],
 )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from support.wires.script import Body, Token, token_id
+from support.wires.script import Body, Sample, Token, signature_of, token_id
 from support.wires.stream import Stream, by_part, event
 
 
@@ -14,6 +14,18 @@ class ChatStream(Stream):
     """Chunks of `/v1/chat/completions`."""
 
     SHAPE = "chat.completion.chunk"
+
+    @staticmethod
+    def normal(body: Body, path: str) -> Body:
+        """See `Stream`."""
+        found: dict[str, list[str]] = {"altered": [], "bare_calls": []}
+        for message in body.get("messages") or ():
+            details = message.get("reasoning_details") or ()
+            texts = [one for one in details if one["type"] == "reasoning.text"]
+            found["altered"] += [t.get("text", "") for t in texts if t.get("signature") != signature_of(t["text"])]
+            is_sealed = any(one["type"] == "reasoning.encrypted" for one in details)
+            found["bare_calls"] += [] if is_sealed else [call["id"] for call in message.get("tool_calls") or ()]
+        return body | {name: values for name, values in found.items() if values}
 
     def piece(self, index: int, tokens: Sequence[Token], *, is_first: bool, finish: str | None) -> bytes:
         """See `Stream`. Nothing for tokens that are not shown."""
@@ -63,23 +75,44 @@ class ChatStream(Stream):
         fields = {"answer": shows if continued and thinks else "content"}
         if shows in ("tags", "channel"):
             fields |= {"thought": "content", "mark": "content"}
-        elif in_field:
+        elif in_field or shows == "chunks":
             fields["thought"] = shows
         delta: Body = {"role": "assistant"} if is_first else {}
         for part, call, text in by_part(tokens):
             if part == "call":
                 name = self.samples[choice["index"]].tools[call]
                 opens = next(t for t in self.samples[choice["index"]].tokens if t.call == call and t.part == part)
-                head = {"id": f"call_{call}", "type": "function"} if any(t is opens for t in tokens) else {}
+                head = {"id": self._call_id(call), "type": "function"} if any(t is opens for t in tokens) else {}
                 function = {**({"name": name} if head else {}), "arguments": text}
                 delta.setdefault("tool_calls", []).append({"index": call, **head, "function": function})
+            elif part == "thought" and shows == "chunks":
+                delta.setdefault("content", []).append({"type": "thinking", "thinking": [_text_chunk(text)]})
+            elif part == "answer" and isinstance(delta.get("content"), list):
+                delta["content"].append(_text_chunk(text))
             elif part in fields:
                 delta[fields[part]] = delta.get(fields[part], "") + text
+        if self.kind.details and (details := self._details(self.samples[choice["index"]], tokens)):
+            delta["reasoning_details"] = details
         choice["delta"] = delta
         shown = [t for t in tokens if t.part in fields or t.part == "call" or (with_ids and in_field)]
         if not by_part(shown) and any(t.part == "answer" for t in shown):
             delta.setdefault(fields["answer"], "")
         return shown
+
+    def _call_id(self, call: int) -> str:
+        return f"call{call:05}" if self.kind.provider == "mistral" else f"call_{call}"
+
+    def _details(self, sample: Sample, tokens: Sequence[Token]) -> list[Body]:
+        """OpenRouter's form of the thought in some tokens, and its signature with the first token after it."""
+        is_text = self.kind.details == "text"
+        name = "text" if is_text else "summary"
+        kind = {"type": f"reasoning.{name}", "format": f"{self.kind.served.partition('/')[0]}-v1", "index": 0}
+        made = [{**kind, name: text} for part, _, text in by_part(tokens) if part == "thought"]
+        first = next((t for t in sample.tokens if t.part in ("answer", "call")), None)
+        if sample.thinks and any(t is first for t in tokens):
+            sealed = {"type": "reasoning.encrypted", "data": sample.signature, "index": 1}
+            made.append(kind | ({"signature": sample.signature} if is_text else sealed))
+        return made
 
     @property
     def _wants_logprobs(self) -> bool:
@@ -99,6 +132,10 @@ class ChatStream(Stream):
         top = [{"token": t, "logprob": lp, "bytes": None} for t, lp in shown]
         entry = {"token": name, "logprob": logprob, "bytes": list(token.text.encode()), "top_logprobs": top}
         return {"content": entry}
+
+
+def _text_chunk(text: str) -> Body:
+    return {"type": "text", "text": text}
 
 
 class TextStream(ChatStream):

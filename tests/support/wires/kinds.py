@@ -19,7 +19,9 @@ class Kind:
         thinks: Whether it thinks: never, always, by default, or if it is asked to.
         switch: A condition on the request that turns thinking off, or on where it must be asked to.
         shows: Where thoughts are shown: not at all, in a field of the message, in the content between tags or as
-            harmony's channels, as signed blocks (Anthropic), or as parts that a request includes (Gemini).
+            harmony's channels, as signed blocks (Anthropic), as parts that a request includes (Gemini), or as chunks of
+            the content (Mistral).
+        details: How OpenRouter shows them besides: not, as a signed "text", or "encrypted".
         wire: The format that it speaks.
         root: The weights, as vLLM reports them.
         tags: Open and close tag.
@@ -36,13 +38,16 @@ class Kind:
     model: str
     thinks: Literal["never", "always", "default", "opt-in"] = "never"
     switch: Condition = ("", "absent")
-    shows: Literal["never", "hidden", "reasoning", "reasoning_content", "tags", "channel", "blocks", "parts"] = "never"
+    shows: Literal[
+        "never", "hidden", "reasoning", "reasoning_content", "tags", "channel", "blocks", "parts", "chunks"
+    ] = "never"
     wire: Literal["chat", "messages", "gemini", "ollama"] = "chat"
     root: str = ""
     tags: tuple[str, str] = ("<think>", "</think>")
     template_opens: bool = False
     inserts_empty_thought: bool = False
     stop_ends_thoughts: bool = False
+    details: Literal["", "text", "encrypted"] = ""
     has_logprobs: bool = True
     many: bool = True
     reports_thinking_tokens: bool = False
@@ -83,7 +88,7 @@ class Kind:
     def is_visible(self) -> bool:
         """Whether a client sees every token, so that its own count can be exact."""
         hides_tags = self.shows in ("reasoning", "reasoning_content") and not self.vllm
-        return self.shows not in ("hidden", "blocks", "parts") and not (hides_tags and self.many)
+        return self.shows not in ("hidden", "blocks", "parts", "chunks") and not (hides_tags and self.many)
 
     @property
     def chunk_tokens(self) -> int:
@@ -107,6 +112,7 @@ HARMONY = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel
 _QWEN: Condition = ("chat_template_kwargs.enable_thinking", "is", False)
 _OFF: Condition = ("thinking.type", "is", "disabled")
 _NO_BUDGET: Condition = ("generationConfig.thinkingConfig.thinkingBudget", "is", 0)
+_EFFORT: Condition = ("reasoning_effort", "in", ("minimal", "low", "medium", "high", "xhigh"))
 _NO_EFFORT: Condition = ("reasoning_effort", "is", "none")
 
 _OPENAI: dict[str, Any] = {"shows": "hidden", "reports_thinking_tokens": True}
@@ -114,6 +120,7 @@ _VLLM_QWEN: dict[str, Any] = {"root": "Qwen/Qwen3-8B", "inserts_empty_thought": 
 _GPT_OSS: dict[str, Any] = {"tags": HARMONY, "stop_ends_thoughts": True}
 _DEEPSEEK: dict[str, Any] = {"shows": "reasoning_content", "many": False, "reports_thinking_tokens": True}
 _GEMINI: dict[str, Any] = {"shows": "parts", "has_logprobs": False, "wire": "gemini", "reports_thinking_tokens": True}
+_OPENROUTER: dict[str, Any] = {"many": False, "reports_thinking_tokens": True}
 _CLAUDE: dict[str, Any] = {"shows": "blocks", "has_logprobs": False, "many": False, "wire": "messages"}
 
 KINDS: tuple[Kind, ...] = (
@@ -206,6 +213,7 @@ KINDS: tuple[Kind, ...] = (
 )
 
 OTHER_KINDS: tuple[Kind, ...] = (
+    Kind("gpt-4o", "openai/gpt-4o", small="openai/gpt-4o-mini"),
     Kind(
         "Gemini 2.5", "gemini/gemini-2.5-flash", "default", _NO_BUDGET, small="gemini/gemini-2.5-flash-lite", **_GEMINI
     ),
@@ -216,13 +224,40 @@ OTHER_KINDS: tuple[Kind, ...] = (
         "OpenRouter",
         "openrouter/qwen/qwen3-30b-a3b",
         "default",
-        ("reasoning.effort", "is", "none"),
+        _NO_EFFORT,
         "reasoning",
-        many=False,
-        reports_thinking_tokens=True,
         small="openrouter/qwen/qwen3-8b",
+        **_OPENROUTER,
     ),
-    Kind("Mistral", "mistral/mistral-medium-latest", small="mistral/mistral-small-latest", has_logprobs=False),
+    Kind(
+        "OpenRouter, Claude",
+        "openrouter/anthropic/claude-sonnet-4.5",
+        "opt-in",
+        _EFFORT,
+        "reasoning",
+        details="text",
+        small="openrouter/anthropic/claude-haiku-4.5",
+        **_OPENROUTER,
+    ),
+    Kind(
+        "OpenRouter, Gemini",
+        "openrouter/google/gemini-3-pro-preview",
+        "always",
+        shows="reasoning",
+        details="encrypted",
+        small="openrouter/google/gemini-3-flash-preview",
+        **_OPENROUTER,
+    ),
+    Kind(
+        "Mistral",
+        "mistral/mistral-medium-latest",
+        "opt-in",
+        ("reasoning_effort", "is", "high"),
+        "chunks",
+        small="mistral/mistral-small-latest",
+        has_logprobs=False,
+        many=False,
+    ),
     Kind(
         "SGLang",
         "openai/qwen3-8b",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from support.wires.script import Body, Token, tokens_of
+from support.wires.script import Body, Token, signature_of, tokens_of
 from support.wires.stream import Stream, by_part, event
 
 _BLOCKS = {"thought": ("thinking", "thinking"), "answer": ("text", "text"), "call": ("input_json", "partial_json")}
@@ -30,6 +30,14 @@ class MessagesStream(Stream):
     COMMENT = event({"type": "ping"}, "ping")
     _open: tuple[str, int] | None = None
     _index = -1
+
+    @staticmethod
+    def normal(body: Body, path: str) -> Body:
+        """See `Stream`."""
+        blocks = [block for message in body["messages"] for block in _blocks(message["content"])]
+        thoughts = [block for block in blocks if block["type"] == "thinking"]
+        altered = [block["thinking"] for block in thoughts if block["signature"] != signature_of(block["thinking"])]
+        return {**body, "altered": altered}
 
     @staticmethod
     def chat_request(body: Body) -> Body:
@@ -106,7 +114,7 @@ class MessagesStream(Stream):
     def _close(self) -> bytes:
         if self._open is None:
             return b""
-        signature = {"type": "signature_delta", "signature": "signed"}
+        signature = {"type": "signature_delta", "signature": self.samples[0].signature}
         signed = _event("content_block_delta", index=self._index, delta=signature)
         return (signed if self._open[0] == "thought" else b"") + _event("content_block_stop", index=self._index)
 

@@ -5,6 +5,7 @@ The vocabulary is that of words, digits and marks; ids are given in the order of
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import string
@@ -53,6 +54,11 @@ def token_id(text: str) -> int:
 def tokens_of(text: str) -> list[str]:
     """A text as tokens: words, digits, marks; their concatenation is the text."""
     return _TOKEN.findall(text)
+
+
+def signature_of(thought: str) -> str:
+    """The signature of a thought, with which a provider knows it again."""
+    return "signed" + hashlib.sha256(thought.encode()).hexdigest()[:8]
 
 
 def text_of(ids: Sequence[int]) -> str:
@@ -195,6 +201,16 @@ class Sample:
     finish: str
     stop: str | None = None
     tools: tuple[str, ...] = ()
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it has a thought."""
+        return any(token.part == "thought" for token in self.tokens)
+
+    @property
+    def signature(self) -> str:
+        """The signature of its thought."""
+        return signature_of("".join(token.text for token in self.tokens if token.part == "thought"))
 
 
 def batched(tokens: Sequence[T], size: int = 4) -> list[Sequence[T]]:

@@ -215,7 +215,7 @@ class WireServer(HttpServer):
         calls = self._calls(messages, body)
         answer = "" if calls else rest_of_answer(script_answer(messages, schema, seed), start.answer)
         opens, closes = kind.tags
-        in_blocks = kind.shows in ("blocks", "parts")  # which have no tags
+        in_blocks = kind.shows in ("blocks", "parts", "chunks")  # which have no tags
         tokens: list[Token] = []
         begins_thought = thinking and start.thought is None and not start.answer
         if begins_thought or start.is_open:

@@ -1,0 +1,113 @@
+"""Thoughts that are returned to the model with the results of its tool calls, on every wire that has such."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from reason.core.messages import Completion, Message, Prompt, Request, SamplingParams, ToolCall
+from reason.core.settings import Settings
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model import LiteLLMModel
+from support.scripted_tools import WEATHER
+from support.wires.kinds import KINDS, OTHER_KINDS, Kind
+from support.wires.server import WireServer
+from support.wires.stream import SHAPES, Shape
+
+pytestmark = pytest.mark.usefixtures("keys")
+
+BY_NAME = {kind.name: kind for kind in (*KINDS, *OTHER_KINDS)}
+CALLS = [[("weather", {"city": "Rome"})], [("weather", {"city": "Bern"})]]
+ASK = Message(role="user", content="Is it warm?")
+
+Body = Mapping[str, Any]
+RETURNED: Mapping[str, tuple[dict[str, Any], Callable[[Body], list[Any]]]] = {
+    "Claude 4.5": (
+        {"effort": "low"},
+        lambda body: [m["content"][0]["thinking"] for m in body["messages"] if m["role"] == "assistant"],
+    ),
+    "Claude 5": ({}, lambda body: [m["content"][0]["thinking"] for m in body["messages"] if m["role"] == "assistant"]),
+    "Gemini 3": (
+        {},
+        lambda body: [p["thoughtSignature"] for c in body["contents"] for p in c["parts"] if "function_call" in p],
+    ),
+    "OpenRouter, Claude": (
+        {"effort": "low"},
+        lambda body: [m["reasoning_details"][0]["text"] for m in body["messages"] if m["role"] == "assistant"],
+    ),
+    "OpenRouter, Gemini": (
+        {},
+        lambda body: [m["reasoning_details"][-1]["data"] for m in body["messages"] if m["role"] == "assistant"],
+    ),
+    "Mistral": (
+        {"effort": "high"},
+        lambda body: [m["content"][0]["thinking"][0]["text"] for m in body["messages"] if m["role"] == "assistant"],
+    ),
+}
+"""How the model is asked to think, and what of its thoughts is in a later request."""
+
+
+@asynccontextmanager
+async def opened(kind: Kind, **options: Any) -> AsyncIterator[tuple[WireServer, LiteLLMModel]]:
+    """A server of a kind, and the model in front of it."""
+    server = WireServer(kind, **options)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as base:
+        provider = {"api_base": kind.api_base(base), "max_retries": 0, "probe": False}
+        model = await load_litellm_model(kind.model, Settings(providers={kind.model: provider}))
+        try:
+            yield server, model
+        finally:
+            await model.aclose()
+
+
+def ask(*messages: Message, **sampling: Any) -> Request:
+    prompt = Prompt(messages=messages, tools=(WEATHER,))
+    return Request(prompt=prompt, sampling=SamplingParams(**{"max_tokens": 300, "seed": 3, **sampling}))
+
+
+def with_results(messages: list[Message], made: Completion) -> list[Message]:
+    """The conversation with a turn of tool calls, and their results."""
+    called = Message(role="assistant", content=made.text, tool_calls=made.tool_calls, thought=made.thought)
+    results = [Message(role="tool", content="24 degrees", tool_call_id=call.id) for call in made.tool_calls]
+    return [*messages, called, *results]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        pytest.param(name, shape, id=f"{name}-{shape.name}", marks=() if (i + j) % 4 == 0 else pytest.mark.nightly)
+        for i, name in enumerate(RETURNED)
+        for j, shape in enumerate(SHAPES)
+    ],
+)
+async def test_a_thought_is_returned_with_the_results_of_tools(name: str, shape: Shape) -> None:
+    sampling, returned = RETURNED[name]
+    async with opened(BY_NAME[name], shape=shape, calls=CALLS) as (server, model):
+        messages, turns = [ASK], []
+        while not turns or turns[-1].tool_calls:
+            [[made]] = await model.generate([ask(*messages, **sampling)])
+            turns.append(made)
+            messages = with_results(messages, made)
+        assert server.refusals == []
+        assert [[(c.name, json.loads(c.arguments)) for c in made.tool_calls] for made in turns] == [*CALLS, []]
+        assert turns[-1].text.endswith("The answer is 12.")
+        kept = returned(server.generations[-1].body)
+        assert len(kept) == len(CALLS)
+        assert all(kept)
+        if shape.usage not in ("missing", "constant"):
+            counts = [(g.choices[0].tokens, g.prompt_tokens) for g in server.generations]
+            assert counts == [(made.usage.completion_tokens, made.usage.prompt_tokens) for made in turns]
+
+
+async def test_ids_of_another_models_calls_are_put_in_mistrals_form() -> None:
+    call = ToolCall(name="weather", arguments="{}", id="call_of_another_model")
+    called = Message(role="assistant", content="", tool_calls=(call,))
+    async with opened(BY_NAME["Mistral"]) as (server, model):
+        await model.generate([ask(ASK, called, Message(role="tool", content="24", tool_call_id=call.id))])
+        assert server.refusals == []
+        _, asked, result = server.generations[0].body["messages"]
+        assert asked["tool_calls"][0]["id"] == result["tool_call_id"]
