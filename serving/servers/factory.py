@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
 from pydantic import JsonValue
 
-from ...core.errors import BackendError, ReasonError, UnknownName, UserError
+from ...core.errors import BackendError, UnknownName, UserError
 from ...core.messages import Usage
 from ...core.settings import Settings
 from ..litellm.errors import classify_error, readable_response
@@ -27,7 +26,6 @@ from .measurements import (
     Measurement,
     ServedModel,
     declared_digest,
-    forget_measurement,
     read_measurement,
     write_measurement,
 )
@@ -39,8 +37,7 @@ from .probing import MeasuredModel, find_served_model, list_served_models, probe
 async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_probed: bool) -> ServerModel:
     """A model with what its server supports: as remembered, or measured and then remembered.
 
-    Where it is remembered, nothing is requested before the model's first request; at the same time as that, the server
-    is asked whether it still serves the same, and if not, the next start measures again.
+    The server is always asked which model it serves; what was measured of another one does not hold.
 
     Args:
         declared: The model as documented, whose connection is used.
@@ -61,20 +58,13 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
         identity += can.profile.digest
         return ServerModel(target, declared.wire, can, traits, declared.prices, declared.limiter, identity)
 
-    async def confirm(found: Measurement) -> None:
-        with suppress(ReasonError):
-            if await _find_served(listing) != found.served:
-                await asyncio.to_thread(forget_measurement, directory, target.name, target.endpoint)
-
     if not is_probed:
         return model(ServedModel(), can, declared.traits)
-    found = await asyncio.to_thread(read_measurement, directory, target.name, target.endpoint, digest)
-    if found is not None:
-        profile = await asyncio.to_thread(profile_of, found.served, found.fields)
-        remembered = model(found.served, found.capabilities.model_copy(update={"profile": profile}), found.traits)
-        remembered.on_first_request = lambda: confirm(found)
-        return remembered
     served = await _find_served(listing)
+    found = await asyncio.to_thread(read_measurement, directory, target.name, target.endpoint, digest)
+    if found is not None and found.served == served:
+        profile = await asyncio.to_thread(profile_of, served, found.fields)
+        return model(served, found.capabilities.model_copy(update={"profile": profile}), found.traits)
     spent: list[Usage] = []
 
     def build(can: Capabilities, traits: RequestTraits) -> MeasuredModel:

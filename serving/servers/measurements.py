@@ -91,12 +91,6 @@ def write_measurement(directory: Path, measurement: Measurement) -> None:
         write_file(file, content.encode())
 
 
-def forget_measurement(directory: Path, model: str, endpoint: str) -> None:
-    """Forget the measurement of a model at one server."""
-    with suppress(OSError):
-        _file(directory, model, endpoint).unlink(missing_ok=True)
-
-
 def forget_measurements(directory: Path, model: str) -> None:
     """Forget the measurements of a model at all its servers."""
     for file in (directory / "servers").glob("*.json"):

@@ -7,9 +7,8 @@ is refused before it is sent.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,20 +36,13 @@ class ServerModel(LiteLLMModel):
 
     Attributes:
         probe_usage: What the requests used that measured the server; charged to the first sample that is generated.
-        on_first_request: Runs at the same time as the first request; None runs nothing.
     """
 
     probe_usage: Usage | None = None
-    on_first_request: Callable[[], Coroutine[Any, Any, None]] | None = None
 
     async def attempt(
         self, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
     ) -> AttemptResult:
-        if self.on_first_request is not None:
-            task = asyncio.create_task(self.on_first_request())
-            self.on_first_request = None
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         if self.probe_usage is not None and listener is not None:
             listener(Chunk(request=part.position, sample_index=run[0], lost=self.probe_usage))
             self.probe_usage = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,35 +52,26 @@ def entry(settings: Settings) -> Path:
     return file
 
 
-async def test_warm_start_requests_nothing_before_the_first_request():
+async def test_warm_start_generates_nothing():
     server = WireServer(KNOWN["Qwen3, parser"])
     async with serving(server) as settings:
         async with started(settings) as model:
             measured = (model.capabilities, model.traits, model.identity)
         server.reset()
         async with started(settings) as model:
-            assert server.requests == []
+            assert server.generations == []
             assert (model.capabilities, model.traits, model.identity) == measured
-            await model.generate([GO])
-            assert sum(path.endswith("/completions") for path, _ in server.requests) == 1
 
 
-async def confirmed(server: WireServer, settings: Settings) -> None:
-    """A start with a request, after which the server was asked what it serves."""
-    async with started(settings) as model:
-        await model.generate([GO])
-        await asyncio.gather(*model._tasks)
-
-
-async def test_other_weights_under_the_name_are_measured_at_the_next_start():
+async def test_other_weights_under_the_name_are_measured():
     server = WireServer(PLAIN)
     async with serving(server) as settings:
-        await confirmed(server, settings)
-        await confirmed(server, settings)
-        assert entry(settings).exists()
+        async with started(settings):
+            pass
+        server.reset()
         server.kind = replace(PLAIN, root="scripts/other")
-        await confirmed(server, settings)
         async with started(settings) as model:
+            assert server.generations
             assert model.identity.startswith("hosted_vllm/plain=scripts/other+vllm")
 
 
