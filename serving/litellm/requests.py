@@ -20,6 +20,7 @@ from ...core.messages import (
     Prompt,
     Request,
     SamplingParams,
+    Thought,
 )
 from ..logits_processors import make_logits_processors
 from ..model import Capabilities
@@ -219,14 +220,15 @@ def messages_of(
     messages = [_message(m) for m in prompt.messages]
     when = profile.return_thoughts
     for i, message in enumerate(prompt.messages):
-        thought = message.thought
-        if message.role != "assistant" or thought is None or when == "never":
+        thought = message.thought or Thought(text="")
+        if message.role != "assistant" or when == "never":
             continue
         if when == "signed" and thinking and thought.blocks:
             is_anthropic = all(str(block.get("type", "")).endswith("thinking") for block in thought.blocks)
             messages[i]["thinking_blocks" if is_anthropic else "reasoning_details"] = [dict(b) for b in thought.blocks]
-        if when == "with-tools" and thought.text and _is_tool_turn(prompt.messages, i):
-            messages[i]["reasoning_content"] = thought.text
+        text = thought.text or (" " if thinking and not own_server else "")  # DeepSeek refuses a turn without any
+        if when == "with-tools" and text and _is_tool_turn(prompt.messages, i):
+            messages[i]["reasoning_content"] = text
             if own_server:
                 messages[i]["reasoning"] = thought.text
     return messages

@@ -30,7 +30,11 @@ RETURNED: Mapping[str, tuple[dict[str, Any], Callable[[Body], list[Any]]]] = {
         {"effort": "low"},
         lambda body: [m["content"][0]["thinking"] for m in body["messages"] if m["role"] == "assistant"],
     ),
-    "Claude 5": ({}, lambda body: [m["content"][0]["thinking"] for m in body["messages"] if m["role"] == "assistant"]),
+    "Claude 5": ({}, lambda body: [m["content"][0]["signature"] for m in body["messages"] if m["role"] == "assistant"]),
+    "DeepSeek V4": (
+        {},
+        lambda body: [m["reasoning_content"] for m in body["messages"] if m["role"] == "assistant"],
+    ),
     "Gemini 3": (
         {},
         lambda body: [p["thoughtSignature"] for c in body["contents"] for p in c["parts"] if "function_call" in p],
@@ -101,6 +105,16 @@ async def test_a_thought_is_returned_with_the_results_of_tools(name: str, shape:
         if shape.usage not in ("missing", "constant"):
             counts = [(g.choices[0].tokens, g.prompt_tokens) for g in server.generations]
             assert counts == [(made.usage.completion_tokens, made.usage.prompt_tokens) for made in turns]
+
+
+async def test_deepseek_gets_a_thought_of_a_turn_that_has_none() -> None:
+    call = ToolCall(name="weather", arguments="{}", id="call_1")
+    called = Message(role="assistant", content="", tool_calls=(call,))
+    async with opened(BY_NAME["DeepSeek V4"]) as (server, model):
+        result = Message(role="tool", content="24", tool_call_id=call.id)
+        await model.generate([ask(ASK, called, result), ask(ASK, called, result, effort="none")])
+        assert server.refusals == []
+        assert [g.body["messages"][1].get("reasoning_content") for g in server.generations] == [" ", None]
 
 
 async def test_ids_of_another_models_calls_are_put_in_mistrals_form() -> None:

@@ -109,9 +109,10 @@ class ChatStream(Stream):
         kind = {"type": f"reasoning.{name}", "format": f"{self.kind.served.partition('/')[0]}-v1", "index": 0}
         made = [{**kind, name: text} for part, _, text in by_part(tokens) if part == "thought"]
         first = next((t for t in sample.tokens if t.part in ("answer", "call")), None)
-        if sample.thinks and any(t is first for t in tokens):
-            sealed = {"type": "reasoning.encrypted", "data": sample.signature, "index": 1}
-            made.append(kind | ({"signature": sample.signature} if is_text else sealed))
+        if sample.thought and any(t is first for t in tokens):
+            signature = signature_of(sample.thought)
+            sealed = {"type": "reasoning.encrypted", "data": signature, "index": 1}
+            made.append(kind | ({"signature": signature} if is_text else sealed))
         return made
 
     @property

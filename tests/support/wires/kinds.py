@@ -21,6 +21,7 @@ class Kind:
         shows: Where thoughts are shown: not at all, in a field of the message, in the content between tags or as
             harmony's channels, as signed blocks (Anthropic), as parts that a request includes (Gemini), or as chunks of
             the content (Mistral).
+        omits: Whether the text of thoughts is shown only if a request asks for a summary (Anthropic).
         details: How OpenRouter shows them besides: not, as a signed "text", or "encrypted".
         wire: The format that it speaks.
         root: The weights, as vLLM reports them.
@@ -47,6 +48,7 @@ class Kind:
     template_opens: bool = False
     inserts_empty_thought: bool = False
     stop_ends_thoughts: bool = False
+    omits: bool = False
     details: Literal["", "text", "encrypted"] = ""
     has_logprobs: bool = True
     many: bool = True
@@ -122,6 +124,7 @@ _DEEPSEEK: dict[str, Any] = {"shows": "reasoning_content", "many": False, "repor
 _GEMINI: dict[str, Any] = {"shows": "parts", "has_logprobs": False, "wire": "gemini", "reports_thinking_tokens": True}
 _OPENROUTER: dict[str, Any] = {"many": False, "reports_thinking_tokens": True}
 _CLAUDE: dict[str, Any] = {"shows": "blocks", "has_logprobs": False, "many": False, "wire": "messages"}
+_CLAUDE_5: dict[str, Any] = {**_CLAUDE, "omits": True, "reports_thinking_tokens": True}
 
 KINDS: tuple[Kind, ...] = (
     Kind("plain", "hosted_vllm/plain", small="hosted_vllm/plain-small"),
@@ -208,8 +211,8 @@ KINDS: tuple[Kind, ...] = (
         small="anthropic/claude-haiku-4-5",
         **_CLAUDE,
     ),
-    Kind("Claude 5", "anthropic/claude-opus-5", "default", _OFF, small="anthropic/claude-sonnet-5", **_CLAUDE),
-    Kind("Claude 5.5, always", "anthropic/claude-opus-5-5", "always", small="anthropic/claude-sonnet-5-5", **_CLAUDE),
+    Kind("Claude 5", "anthropic/claude-opus-5", "default", _OFF, small="anthropic/claude-sonnet-5", **_CLAUDE_5),
+    Kind("Claude 5.5, always", "anthropic/claude-opus-5-5", "always", small="anthropic/claude-sonnet-5-5", **_CLAUDE_5),
 )
 
 OTHER_KINDS: tuple[Kind, ...] = (
@@ -290,7 +293,7 @@ OTHER_KINDS: tuple[Kind, ...] = (
         small="ollama_chat/qwen3:0.6b",
     ),
     # models that neither LiteLLM nor the profiles know, which behave as the latest of their family do
-    Kind("Claude 6", "anthropic/claude-opus-6", "default", _OFF, small="anthropic/claude-sonnet-6", **_CLAUDE),
+    Kind("Claude 6", "anthropic/claude-opus-6", "default", _OFF, small="anthropic/claude-sonnet-6", **_CLAUDE_5),
     Kind("Gemini 4", "gemini/gemini-4-pro", "always", small="gemini/gemini-4-flash", **_GEMINI),
     Kind("GPT-7", "openai/gpt-7", "default", _NO_EFFORT, small="openai/gpt-7-mini", **_OPENAI),
     Kind("Grok 6", "xai/grok-6", "always", has_logprobs=False, small="xai/grok-6-mini", **_OPENAI),

@@ -99,6 +99,8 @@ class MessagesStream(Stream):
             if self._open != (part, call):
                 data += self._close() + self._start(part, call)
             kind, field = _BLOCKS[part]
+            if part == "thought" and self._is_omitted:
+                continue
             data += _event("content_block_delta", index=self._index, delta={"type": f"{kind}_delta", field: text})
         return data + (self._finish(finish) if finish else b"")
 
@@ -114,7 +116,8 @@ class MessagesStream(Stream):
     def _close(self) -> bytes:
         if self._open is None:
             return b""
-        signature = {"type": "signature_delta", "signature": self.samples[0].signature}
+        text = "" if self._is_omitted else self.samples[0].thought
+        signature = {"type": "signature_delta", "signature": signature_of(text)}
         signed = _event("content_block_delta", index=self._index, delta=signature)
         return (signed if self._open[0] == "thought" else b"") + _event("content_block_stop", index=self._index)
 
@@ -123,7 +126,15 @@ class MessagesStream(Stream):
         named = {"length": "max_tokens", "tool_calls": "tool_use"}
         reason = named.get(finish, "end_turn" if sample.stop is None else "stop_sequence")
         delta = {"stop_reason": reason, "stop_sequence": sample.stop}
-        return self._close() + _event("message_delta", delta=delta, usage={"output_tokens": self.usage()[1]})
+        _, tokens, thinking = self.usage()
+        usage: Body = {"output_tokens": tokens}
+        if self.kind.reports_thinking_tokens:
+            usage["output_tokens_details"] = {"thinking_tokens": thinking}
+        return self._close() + _event("message_delta", delta=delta, usage=usage)
+
+    @property
+    def _is_omitted(self) -> bool:
+        return self.kind.omits and (self.body.get("thinking") or {}).get("display") != "summarized"
 
     def end(self) -> bytes:
         """See `Stream`."""

@@ -147,9 +147,10 @@ _LATEST = "https://platform.openai.com/docs/guides/latest-model"
 _CHAT_REFERENCE = "https://platform.openai.com/docs/api-reference/chat/create"
 _RESPONSES = "https://platform.openai.com/docs/api-reference/responses/create"
 _CLAUDE = "anthropic/* bedrock/*"
-_CLAUDE_5 = "anthropic/claude-opus-[5-9]* anthropic/claude-sonnet-[5-9]*"
+_CLAUDE_5 = "anthropic/claude-opus-4-[78]* anthropic/claude-opus-[5-9]* anthropic/claude-sonnet-[5-9]*"
 _THINKING = "https://docs.claude.com/en/docs/build-with-claude/extended-thinking"
 _ADAPTIVE = "https://docs.claude.com/en/docs/build-with-claude/adaptive-thinking"
+_OPUS_5_5 = "https://platform.claude.com/docs/en/models/opus-5-5/migration-guide"
 _MESSAGES = "https://docs.claude.com/en/api/messages"
 _DEEPSEEK = "https://api-docs.deepseek.com/guides/thinking_mode"
 _CONFIG = "generationConfig.thinkingConfig"
@@ -390,6 +391,13 @@ RULES: tuple[Rule, ...] = (
         "https://api-docs.deepseek.com/guides/chat_prefix_completion",
         by_profile("DeepSeek V4", "refuses", prompt="prefix"),
     ),
+    Rule(
+        "deepseek/*",
+        (("messages.*", "has without", ("tool_calls", "reasoning_content")), THINKS),
+        "The reasoning_content in the thinking mode must be passed back to the API.",
+        _DEEPSEEK,
+        by_profile("DeepSeek V4", "return_thoughts", prompt="turn"),
+    ),
     # -- Anthropic
     Rule(
         f"{_CLAUDE} ! {_CLAUDE_5}",
@@ -409,15 +417,17 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _CLAUDE_5,
         (("thinking.type", "is", "enabled"),),
-        "thinking.type.enabled is not supported for this model. Use adaptive.",
-        _ADAPTIVE,
+        '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
+        '"output_config.effort" to control thinking behavior.',
+        _OPUS_5_5,
         by_litellm("Claude 5", {"thinking": {"type": "enabled", "budget_tokens": 1024}}, effort="low"),
     ),
     Rule(
         "anthropic/claude-*-5-5",
         (("thinking.type", "is", "disabled"),),
-        "thinking.type.disabled is not supported for this model.",
-        _ADAPTIVE,
+        '"thinking.type.disabled" is not supported for this model. Use "thinking.type.adaptive" and '
+        '"output_config.effort" to control thinking behavior.',
+        _OPUS_5_5,
         by_litellm("Claude 5.5, always", {"thinking": {"type": "disabled"}}),
     ),
     Rule(

@@ -203,14 +203,9 @@ class Sample:
     tools: tuple[str, ...] = ()
 
     @property
-    def thinks(self) -> bool:
-        """Whether it has a thought."""
-        return any(token.part == "thought" for token in self.tokens)
-
-    @property
-    def signature(self) -> str:
-        """The signature of its thought."""
-        return signature_of("".join(token.text for token in self.tokens if token.part == "thought"))
+    def thought(self) -> str:
+        """Text of its thought."""
+        return "".join(token.text for token in self.tokens if token.part == "thought")
 
 
 def batched(tokens: Sequence[T], size: int = 4) -> list[Sequence[T]]:
