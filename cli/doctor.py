@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from .completion import complete_model
 from .options import Json
-from .render.console import out, write_line
+from .render.console import out, say, write_line
 
 if TYPE_CHECKING:
     from ..core.settings import ProviderSettings, Settings
@@ -29,10 +30,13 @@ IN_PROCESS = ("local/", "gguf/", "vllm/")
 
 
 class Check(NamedTuple):
-    """Result of one check: a "note" prevents nothing, "fail" is for something chosen that does not work."""
+    """Result of one check: a "note" prevents nothing, "fail" is for something chosen that does not work.
+
+    Of a live check, "absent" is what the model does not have, and "skipped" what its budget had no room for.
+    """
 
     name: str
-    state: Literal["ok", "note", "fail"]
+    state: Literal["ok", "note", "fail", "absent", "skipped"]
     detail: str
     hint: str = ""
 
@@ -40,12 +44,21 @@ class Check(NamedTuple):
 def doctor(
     pull: Annotated[bool, typer.Option("--pull", help="Download missing models.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Load no models.")] = False,
+    live: Annotated[
+        str | None,
+        typer.Option(
+            "--live",
+            metavar="MODEL",
+            help="Only try what runs need at a model's real endpoint, for less than five US cents.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check what works on this machine, and say how to mend what doesn't.
 
-    Loads the model and generates a few tokens; sends no request that could cost money. Exit status 3 if something that
-    the settings choose does not work.
+    Loads the model and generates a few tokens; without --live, sends no request that could cost money. Exit status 3 if
+    something that the settings choose does not work.
     """
     from ..core.settings import load_settings
     from .interrupts import run_interruptible
@@ -57,14 +70,46 @@ def doctor(
         with StatusLine("checking settings") as report:
             return [check async for check in run_checks(settings, pull, quick, report)]
 
-    checks = run_interruptible(run())
+    checks, facts = run_interruptible(_check_live(live, settings)) if live else (run_interruptible(run()), {})
     ok = all(check.state != "fail" for check in checks)
     if as_json:
-        write_line(json.dumps({"ok": ok, "checks": [c._asdict() for c in checks]}, indent=2, ensure_ascii=False))
+        found = {"ok": ok, **facts, "checks": [c._asdict() for c in checks]}
+        write_line(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _print(checks)
     if not ok:
         raise typer.Exit(EXIT_FAILED)
+
+
+async def _check_live(name: str, settings: Settings) -> tuple[list[Check], dict[str, Any]]:
+    """The live contract with a model as checks, and what it cost and learned; its limits are stated first."""
+    from ..evals.live_contract import open_contract
+    from .render.status import StatusLine
+
+    with StatusLine(f"loading {name}") as report:
+        async with open_contract(name, settings) as contract:
+            budget = contract.budget
+            cost = "prices unknown" if budget.usd is None else f"{budget.usd:g} USD"
+            say(f"{name} at {contract.endpoint}: at most {budget.calls} calls, {budget.tokens:,} tokens, {cost}")
+            checks = []
+            async for cell in contract.check():
+                checks.append(Check(*cell))
+                report(f"tried {cell.name}")
+            usage, learned = contract.usage, contract.learned
+    price = "" if usage.cost_usd is None else f", {usage.cost_usd:.5f} USD"
+    spent = f"{usage.model_calls} calls, {usage.prompt_tokens} + {usage.completion_tokens} tokens{price}"
+    checks.append(Check("cost", "ok", spent))
+    if learned:
+        written = [f"{parameter} ({why})" for parameter, why in learned.items()]
+        hint = f'forget it by removing {settings.data_dir / "refused"}, or override it by [profiles."{name}"] left_out'
+        checks.append(Check("learned", "note", f"later runs leave out {', '.join(written)}", hint))
+    return checks, {
+        "model": name,
+        "endpoint": contract.endpoint,
+        "limits": budget.model_dump(mode="json", exclude_none=True),
+        "usage": usage.model_dump(mode="json"),
+        "left_out": learned,
+    }
 
 
 def _print(checks: list[Check]) -> None:
@@ -74,7 +119,7 @@ def _print(checks: list[Check]) -> None:
     table = Table.grid(padding=(0, 2))
     for column in ({}, {"no_wrap": True}, {"overflow": "fold"}):
         table.add_column(**column)
-    styles = {"ok": "green", "note": "yellow", "fail": "bold red"}
+    styles = {"ok": "green", "note": "yellow", "fail": "bold red", "absent": "dim", "skipped": "yellow"}
     for check in checks:
         detail = Text(check.detail)
         if check.hint:

@@ -302,8 +302,7 @@ def _find_provider(name: str) -> tuple[str, str, str | None, str | None]:
 
 def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str | None:
     """The key in the provider's usual environment variable; None leaves the search to LiteLLM."""
-    key = os.environ.get(key_env)
-    if key:
+    if key := os.environ.get(key_env):
         return key
     if base is not None and provider in OPENAI_WIRE:
         return "none"  # self-hosted servers seldom need a key

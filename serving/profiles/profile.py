@@ -134,7 +134,8 @@ class ModelProfile(Frozen):
     @property
     def lowest_effort(self) -> Effort | None:
         """The least effort that it is known to accept; None if there is none."""
-        return next((effort for effort in EFFORTS if effort in self.efforts and self.is_known), None)
+        is_taken = self.is_known and "effort" not in self.left_out
+        return next((effort for effort in EFFORTS if effort in self.efforts and is_taken), None)
 
     @property
     def quick_thinking_tokens(self) -> int:

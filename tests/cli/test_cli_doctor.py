@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from reason.cli.doctor import check_endpoints
 from reason.core.errors import BackendUnavailable
 from reason.core.extras import install_command
 from reason.core.settings import ProviderSettings, Settings, load_settings
+from reason.evals.live_contract import CELLS
 from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
+from support.wires.kinds import Kind
+from support.wires.server import WireServer
+from support.wires.stream import Shape
 
 Cli = Callable[..., tuple[int, str, str]]
+GPT_4O = Kind("gpt-4o-mini", "openai/gpt-4o-mini")
 
 
 @pytest.fixture
@@ -195,3 +201,23 @@ def test_a_model_is_loaded_and_generates(cli: Cli, tiny_model: Path, monkeypatch
     model = checks_of(cli)[1]["model"]
     assert model["state"] == "ok"
     assert "4 tokens in" in model["detail"]
+
+
+@pytest.mark.parametrize(("shape", "status"), [(Shape(), 0), (Shape(tokens=4096), 3)])
+def test_the_doctor_prints_what_holds_and_what_it_cost(cli: Cli, shape: Shape, status: int) -> None:
+    server = WireServer(GPT_4O, pause_s=0.001, shape=shape, calls=[[("get_weather", {"city": "Oslo"})]])
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as address:
+        name = f"{GPT_4O.model}@{address}"
+        left, out, err = cli("doctor", "--live", name, "--json")
+        found = json.loads(out)
+        assert (left, found["ok"], found["model"], found["endpoint"]) == (status, not status, name, address)
+        assert [check["name"] for check in found["checks"]] == [*CELLS, "cost"]
+        assert found["limits"] == {"tokens": 16384, "calls": 24}
+        assert found["usage"]["model_calls"] == 10
+        assert "at most 24 calls, 16,384 tokens, prices unknown" in err
+        left, out, _ = cli("doctor", "--live", name)
+        assert left == status
+        assert re.search(r"^ok\s+answer ", out, re.MULTILINE)
+        assert re.search(r"^absent\s+thought ", out, re.MULTILINE)
+        assert bool(re.search(r"^FAIL\s+streaming ", out, re.MULTILINE)) == bool(status)
+        assert re.search(r"^ok\s+cost +10 calls, \d+ \+ \d+ tokens$", out, re.MULTILINE)

@@ -7,7 +7,7 @@ import math
 import pytest
 from reason.core.errors import BackendError, BudgetExceeded
 from reason.core.messages import Prompt, Thought
-from reason.serving.profiles.profile import ModelProfile
+from reason.serving.profiles.profile import QUICK_THINKING_TOKENS, ModelProfile, check_sampling, quick_sampling
 from reason.serving.quick_calls import first_tokens, quick_capabilities, quick_params, without_thought
 from support.scripted_model import ALWAYS_THINKS, CLOSE, END, OPEN, THINKS, ScriptedModel, thinking
 from support.stored_runs import RunHarness
@@ -95,3 +95,12 @@ def test_only_an_unmarked_prompt_gets_an_empty_thought():
     assert without_thought(PROMPT, HYBRID) is PROMPT
     given = PROMPT.with_thought(Thought(text="So."))
     assert without_thought(given, THINKS) is given
+
+
+def test_a_quick_call_names_no_effort_that_was_refused_or_ignored():
+    efforts = {"none": {"reasoning_effort": "none"}, "low": {"reasoning_effort": "low"}}
+    profile = ModelProfile(thinks="default", efforts=efforts)
+    assert profile.quick_fields == {"effort": "none"}
+    learned = profile.model_copy(update={"left_out": frozenset({"effort"})})
+    assert learned.quick_fields == {"effort": None, "thinking_tokens": QUICK_THINKING_TOKENS}
+    check_sampling(learned, "m", quick_sampling(learned, max_tokens=8), thinking=True)

@@ -86,6 +86,8 @@ def script_answer(messages: Sequence[Body], schema: Any, seed: int) -> str:
     if schema is not None:
         return json.dumps(instance(schema))
     last = next((content_of(m) for m in reversed(messages) if m["role"] == "user"), "")
+    if "conform to this JSON Schema:\n" in last:
+        return json.dumps(instance(json.loads(last.partition("JSON Schema:\n")[2])))
     if "There is no time left" in last:  # whatever the conversation was about before
         return f"The answer is {RIGHT}."
     if names := re.findall(r'"(\w+)": digit', last):
