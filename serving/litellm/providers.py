@@ -81,6 +81,10 @@ _FAMILIES: Final = (
 """Providers whose models are known by the beginning of their names."""
 
 
+_AWS_PROVIDERS: Final = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
+"""Providers that LiteLLM calls with AWS's SDK, which finds the credentials."""
+
+
 def provider_of_family(served: str) -> str | None:
     """The provider to which a model without one belongs by its name: `claude-…` is Anthropic's; None if unknown."""
     return next((provider for provider, pattern in _FAMILIES if pattern.match(served.lower())), None)
@@ -308,7 +312,9 @@ def _usual_key(name: str, provider: str, base: str | None, key_env: str) -> str 
         return "none"  # self-hosted servers seldom need a key
     if provider in OPENAI_WIRE:
         raise _missing_key(name, key_env)
-    if key_in_environment(provider):
+    if provider in _AWS_PROVIDERS and importlib.util.find_spec("boto3") is None:
+        raise UserError(f"model {name!r} needs AWS's SDK, which is not installed", hint="pip install boto3")
+    if provider in _AWS_PROVIDERS or key_in_environment(provider):
         return None
     missing = [m for m in load_litellm().validate_environment(name)["missing_keys"] if m.endswith(("KEY", "TOKEN"))]
     if missing:

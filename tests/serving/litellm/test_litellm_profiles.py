@@ -123,7 +123,9 @@ UNKNOWN = {
 def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(
     name: str, thinks: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key in ("AZURE_API_KEY", "GROQ_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION_NAME"):
+    if name.startswith("bedrock/"):
+        pytest.importorskip("boto3")
+    for key in ("AZURE_API_KEY", "GROQ_API_KEY"):
         monkeypatch.setenv(key, "none")
     monkeypatch.setenv("AZURE_API_BASE", "http://127.0.0.1:9")
     monkeypatch.setenv("AZURE_API_VERSION", "2026-01-01")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def test_the_keys_are_those_that_litellm_looks_for(monkeypatch):
             with monkeypatch.context() as one:
                 one.setenv(variable, "key")
                 assert key_in_environment(provider) == variable
+
+
+def test_bedrock_needs_awss_sdk_and_leaves_the_credentials_to_it(monkeypatch):
+    name = "bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0"
+    pytest.importorskip("boto3")
+    assert find_target(name, Settings()).api_key is None
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "boto3" else find_spec(name))
+    with pytest.raises(UserError, match="needs AWS's SDK, which is not installed") as raised:
+        find_target(name, Settings())
+    assert raised.value.hint == "pip install boto3"
 
 
 def test_example_models_are_in_the_map():
