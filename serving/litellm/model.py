@@ -34,6 +34,7 @@ from ...core.messages import (
 )
 from ..entropy import token_distribution
 from ..model import UNCOUNTED, Capabilities, Listener
+from ..profiles.profile import Parameter
 from ..refusals import is_sent, remember_refusal
 from ..streaming import stream_of
 from ..tool_calls import with_call_ids
@@ -268,12 +269,16 @@ class LiteLLMModel:
         if parameter is None or parameter in sent.profile.left_out or not is_sent(parameter, body, request):
             return False
         if parameter not in profile.left_out:
-            changed = profile.model_copy(update={"left_out": profile.left_out | {parameter}})
-            self._can = self._can.model_copy(update={"profile": changed})
+            self.leave_out(profile.left_out | {parameter})
             where = (self.target.data_dir, self.name, self.target.endpoint)
             await asyncio.to_thread(remember_refusal, *where, parameter, str(fault.error))
         check_request(request, self.target, self._can, self.traits)
         return True
+
+    def leave_out(self, parameters: frozenset[Parameter]) -> None:
+        """Leave these parameters out of further requests."""
+        profile = self._can.profile.model_copy(update={"left_out": parameters})
+        self._can = self._can.model_copy(update={"profile": profile})
 
     def _new_attempts(self) -> Attempts:
         return Attempts(monotonic())

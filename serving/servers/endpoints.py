@@ -194,6 +194,9 @@ class LoadBalancedModel(LiteLLMModel):
             attempts.tried.clear()  # the verdict may be one of these failures, and is not retried
             return AttemptResult((), verdict)
         assert endpoint.model is not None
+        left_out = self.capabilities.profile.left_out
+        if left_out != endpoint.model.capabilities.profile.left_out:
+            endpoint.model.leave_out(left_out)
         async with endpoint.limiter.slot() as queued:
             outcome = await endpoint.model.attempt(part, run, attempts.waited_s + queued, listener)
         attempts.waited_s = 0.0 if outcome.finished else attempts.waited_s + queued
@@ -306,7 +309,8 @@ class LoadBalancedModel(LiteLLMModel):
 def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
     """What all endpoints of a model can do: the least of each capability."""
     cans = [m.capabilities for m in models]
-    shared = {name: _least([getattr(can, name) for can in cans]) for name in Capabilities.model_fields}
+    names = Capabilities.model_fields.keys() - {"profile"}
+    shared = {name: _least([getattr(can, name) for can in cans]) for name in names}
     profiles = [can.profile for can in cans]
     shared["profile"] = profiles[0].model_copy(
         update={name: frozenset.union(*(getattr(p, name) for p in profiles)) for name in _REFUSALS}
@@ -315,7 +319,7 @@ def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
     return cans[0].model_copy(update=shared)
 
 
-_REFUSALS = ("refuses", "refuses_while_thinking")
+_REFUSALS = ("refuses", "refuses_while_thinking", "left_out")
 
 
 def _least(values: Sequence[Any]) -> Any:

@@ -239,3 +239,28 @@ async def test_a_step_search_on_a_model_that_nobody_knows_needs_an_effort_of_non
         assert not any("may always think" in note for note in answer.degraded), answer.degraded
         assert all(g.body["thinking"] == {"type": "disabled"} for g in server.generations)
         assert not server.refusals
+
+
+@pytest.mark.parametrize("process", ["one", "two"])
+async def test_what_one_of_several_endpoints_refuses_is_left_out_at_all(process: str, tmp_path: Path) -> None:
+    servers = [WireServer(KNOWN["gpt-5-mini"]) for _ in range(2)]
+    async with servers[0].run() as first, servers[1].run() as second:
+        model = servers[0].kind.model
+        endpoints = [{"api_base": first}, {"api_base": second}]
+        settings = Settings(
+            model=model,
+            providers={model: {"endpoints": endpoints, "max_retries": 0, "probe": False}},
+            profiles={model: TAKES_ALL},
+            store=tmp_path / "runs.sqlite3",
+        )
+        for _ in range(2 if process == "two" else 1):
+            answer = await ask(settings, "self-consistency", parameters={"n": 4, "temperature": 0.5})
+            assert answer.answer == RIGHT
+            assert answer.degraded == ("openai/gpt-5-mini refuses temperature: it samples at its own temperature",)
+        refused = [len(server.refusals) for server in servers]
+        assert sum(refused) <= 4  # those that were under way
+        for server in servers:
+            server.reset()
+        answer = await ask(settings, "cot", parameters={"temperature": 0.5})
+        assert answer.degraded
+        assert not any(server.refusals for server in servers)
