@@ -184,8 +184,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _OPENAI,
         (CHAT, ("max_tokens", "set")),
-        "Unsupported parameter: 'max_tokens'.",
-        _CHAT_REFERENCE,
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        _ISSUE.format("yoannchb-pro/MoodleGPT", 65),
         by_code("litellm.transport.openai_body", lambda body, target: {"model": target.served, **body}, "gpt-5-mini"),
     ),
     Rule(
@@ -205,22 +205,33 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _REASONS,
         (("temperature", "is not", 1), THINKS),
-        "Unsupported value: 'temperature' {value}.",
-        _LATEST,
+        "Unsupported value: 'temperature' does not support {value} with this model. Only the default (1) is supported.",
+        _ISSUE.format("khoj-ai/khoj", 1377),
         by_profile("gpt-5.6", "refuses_while_thinking", temperature=0.5),
     ),
     *(
-        Rule(_REASONS, ((name, "set"), THINKS), f"Unsupported parameter: {name!r}.", _LATEST, kept)
-        for name, kept in (
-            ("top_p", by_profile("gpt-5.6", "refuses_while_thinking", top_p=0.5)),
-            ("logprobs", by_profile("gpt-5.6", "refuses_while_thinking", logprobs=True)),
-            ("stop", by_code("litellm.requests.applied_stops", _no_stops, "gpt-5.6", stop=("x",))),
+        Rule(
+            _REASONS,
+            ((name, "set"), THINKS),
+            f"Unsupported parameter: {name!r} is not supported with this model.",
+            _ISSUE.format(*issue),
+            kept,
+        )
+        for name, issue, kept in (
+            ("top_p", ("vercel/ai", 10932), by_profile("gpt-5.6", "refuses_while_thinking", top_p=0.5)),
+            ("logprobs", ("vercel/ai", 10932), by_profile("gpt-5.6", "refuses_while_thinking", logprobs=True)),
+            (
+                "stop",
+                ("huggingface/smolagents", 1211),
+                by_code("litellm.requests.applied_stops", _no_stops, "gpt-5.6", stop=("x",)),
+            ),
         )
     ),
     Rule(
         "openai/gpt-5.[6-9]* openai/gpt-[6-9]*",
         (("tools", "set"), CHAT, THINKS),
-        "Function tools with reasoning_effort need /v1/responses, or reasoning_effort 'none'.",
+        "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. "
+        "To use function tools, use /v1/responses or set reasoning_effort to 'none'.",
         _ISSUE.format("BerriAI/litellm", 34569),
         by_profile("gpt-5.6", "responses_api", prompt="tools"),
     ),
@@ -241,7 +252,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "openai/gpt-5.[45]*",
         (("tools", "set"), CHAT, ("reasoning_effort", "in", ("low", "medium", "high", "xhigh"))),
-        "Function tools with reasoning_effort are not supported; use /v1/responses.",
+        "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. "
+        "Please use /v1/responses instead.",
         _ISSUE.format("openai/openai-openapi", 541),
         by_profile("gpt-5.6", "responses_api", model="gpt-5.4", prompt="tools", effort="low"),
     ),
@@ -402,8 +414,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         f"{_CLAUDE} ! {_CLAUDE_5}",
         (("temperature", "set"), ("top_p", "set")),
-        "`temperature` and `top_p` cannot both be specified for this model.",
-        "https://docs.claude.com/en/docs/about-claude/models/migrating-to-claude-4",
+        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
+        _ISSUE.format("BerriAI/litellm", 15097),
         by_profile("Claude 4.5", "refuses", temperature=0.5, top_p=0.5),
     ),
     *(
@@ -440,8 +452,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _CLAUDE,
         (("thinking.budget_tokens", "<", 1024),),
-        "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024, got {value}",
-        _THINKING,
+        "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024",
+        _ISSUE.format("themaximalist/llm.js", 30),
         by_profile("Claude 4.5", "min_thinking_tokens", effort="low", thinking_tokens=5),
     ),
     Rule(
@@ -625,8 +637,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "xai/*",
         (("stop", "set"), THINKS),
-        "Model does not support parameter stop.",
-        _GROK,
+        "Argument not supported on this model: stop",
+        _ISSUE.format("BerriAI/litellm", 12635),
         by_code("litellm.requests.applied_stops", _no_stops, "Grok 6", stop=("x",)),
     ),
     Rule(
