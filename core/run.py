@@ -343,6 +343,7 @@ class Run:
         if error.kind == "user" or error.kind in self._spent_limits:  # `conclude` records the user's wish
             return
         self._spent_limits.add(error.kind)
+        self.ledger.exhausted = self.ledger.exhausted or error.kind  # in a replay, the models' stubs raise it
         self.emit(BudgetExhausted(kind=error.kind, used=error.used, limit=error.limit))
 
 

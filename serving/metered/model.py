@@ -460,10 +460,12 @@ class MeteredModel:
         return left if self._is_concluding else max(left / 2, left - limit / 10)
 
     def _note_truncated(self, replayed: Sequence[StoredCall]) -> None:
-        """Repeat the user's wish for the answer, of which the recorded run cut these samples."""
-        is_cut = any(call.truncated and call.response.get("finish_reason") == "budget" for call in replayed)
-        if is_cut and self._run.conclusion is not None:
-            self._run.conclude()
+        """Repeat the user's wish for the answer, or the end of the time, that cut these samples of the recorded run."""
+        if any(call.truncated and call.response.get("finish_reason") == "budget" for call in replayed):
+            if self._run.conclusion is not None:
+                self._run.conclude()
+            else:
+                self._run.record_limit(self._run.ledger.exceeded("seconds"))
 
     # -- scores and distributions
 

@@ -320,7 +320,17 @@ async def test_a_run_ended_by_time_replays_unchanged(opened, settings, clock):
         assert answer.stopped == "budget"
         again = await reasoner.areplay(answer.run_id)
     assert [c.text for c in again.candidates] == [c.text for c in answer.candidates]
-    assert again.stopped == "budget"
+    assert (again.stopped, again.stopped_by) == (answer.stopped, answer.stopped_by) == ("budget", "seconds")
+
+
+@pytest.mark.parametrize("seconds", [1e-6, 0.05])
+async def test_a_run_whose_time_ended_before_its_first_sample_replays_unchanged(opened, settings, clock, seconds):
+    opened["scripted"] = ScriptedModel(PARIS, step=lambda: asyncio.sleep(0.1))
+    async with Reasoner(settings=settings, budget={"seconds": seconds}) as reasoner:
+        answer = await clock.run(reasoner.aask("Where?"))
+        again = await reasoner.areplay(answer.run_id)
+    assert (answer.stopped, answer.stopped_by) == ("budget", "seconds")
+    assert again.model_dump(exclude={"usage"}) == answer.model_dump(exclude={"usage"})
 
 
 async def test_an_interrupted_run_cannot_be_replayed_to_the_end(opened, settings):
