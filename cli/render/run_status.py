@@ -110,7 +110,8 @@ class RunStatus(ProgressView):
         spent = self._spent | {"tokens": self._tokens}
         samples = f"{self._finished:,}/{self._samples:,} samples" if self._samples > 1 else ""
         amounts = [self._amount(kind, spent.get(kind, 0), unit) for kind, unit in AMOUNTS.items()]
-        return SEPARATOR.join(filter(None, (printable(self._title), self._note, samples, *amounts)))
+        note = "" if self._note == self._title else self._note
+        return SEPARATOR.join(filter(None, (printable(self._title), note, samples, *amounts)))
 
     def _terminal_line(self) -> str:
         limit = self.limits.get("seconds")

@@ -139,3 +139,8 @@ def test_no_animation_without_a_terminal_or_colour(monkeypatch: pytest.MonkeyPat
     assert can_animate()
     monkeypatch.setenv("NO_COLOR", "1")
     assert not can_animate()
+
+
+def test_the_line_of_a_given_text_says_verify_once():
+    started = RunStarted(run_id="r", question=Question(text="?"), strategy="given", models={}, seed=1)
+    assert status_after(started, StageStarted(stage="verify")).line() == "verify"
