@@ -159,17 +159,16 @@ class CapabilityMissing(ReasonError):
     Args:
         feature: Name of the missing capability, as in `Capabilities`.
         alternative: A model that has it, if one is known.
+        hint: The remedy, if it is another.
     """
 
     code = "capability_missing"
     exit_code = 2
     http_status = 400
 
-    def __init__(self, feature: str, model: str, alternative: str = "local/smollm2-135m") -> None:
-        super().__init__(
-            f"model {model!r} cannot do {feature!r}",
-            hint=f"a model that can: {alternative}" if alternative else "",
-        )
+    def __init__(self, feature: str, model: str, alternative: str = "local/smollm2-135m", *, hint: str = "") -> None:
+        remedy = hint or (f"a model that can: {alternative}" if alternative else "")
+        super().__init__(f"model {model!r} cannot do {feature!r}", hint=remedy)
         self.feature = feature
         self.model = model
 

@@ -347,11 +347,13 @@ def require_features(strategy: Strategy | type[Strategy], models: Models, questi
         CapabilityMissing: Names the feature and the model.
     """
     if question is not None and question.offered_tools and not models.main.capabilities.tools:
-        raise CapabilityMissing("tools", models.main.name, alternative="")
+        hint = "name a model that takes tools; vLLM needs --enable-auto-tool-choice and --tool-call-parser"
+        raise CapabilityMissing("tools", models.main.name, hint=hint)
     for attachment in () if question is None else question.all_attachments:
         for model in models.language_models:
             if attachment.kind not in model.capabilities.inputs:
-                raise CapabilityMissing(f"{attachment.kind} input", model.name, alternative="")
+                hint = f'name another model, or declare inputs = ["{attachment.kind}"] in [profiles."{model.name}"]'
+                raise CapabilityMissing(f"{attachment.kind} input", model.name, hint=hint)
     for role in strategy.roles:
         if role in NON_LANGUAGE_ROLES:  # a strategy that needs it raises its own error first
             continue

@@ -411,6 +411,9 @@ class SampleCollector:
                 thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
                 if (called := delta.get("tool_calls")) and not sample.is_cut:
                     _take_calls(sample, called, self._endpoint)
+                    sample.pieces += not (text or thought or choice.get("token_ids") or shown)
+                    if sample.has_thought and sample.start is None:
+                        sample.start = _Start(sample.received, 0, "")
                 _take_blocks(sample, delta)
             if shown:
                 logprobs, top, names = _chat_logprobs(shown)
@@ -466,7 +469,10 @@ def _take_blocks(sample: StreamedSample, delta: Mapping[str, Any]) -> None:
 
 
 def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], endpoint: str) -> None:
-    """Append deltas of tool calls; a delta without an index belongs to the last call."""
+    """Append deltas of tool calls; a delta without an index belongs to the last call.
+
+    LiteLLM gives all calls of Ollama the index 0: what begins under another id is another call.
+    """
     for delta in deltas:
         function = delta.get("function") or {}
         index = delta.get("index")
@@ -476,11 +482,13 @@ def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], end
         call_id, name, arguments = fields
         if index is None:
             index = len(sample.calls) if name or not sample.calls else max(sample.calls)
+        known = sample.calls.get(index)
+        if known is not None and name and "" not in (known.id, call_id) and call_id != known.id:
+            index = len(sample.calls)
         call = sample.calls.setdefault(index, _StreamedCall())
         call.id = call.id or call_id
         call.name = call.name or name
         call.arguments.append(arguments)
-        sample.pieces += 1
 
 
 def _stream_error(error: Any) -> Exception:

@@ -81,6 +81,8 @@ class MeteredReward:
         if not solutions:
             return []
         run = self._run
+        if run.attachments:
+            run.degrade(f"{self.name} scored the steps without the question's images and PDFs")
         passes = count_passes(self.capabilities.one_pass, solutions, which)
         usd = 0.0 if run.config.budget.usd is None else self.max_usd(problem, solutions, which)
         prompt_tokens = 0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 from _pytest.mark import ParameterSet
-from support.thinking_cells import CUT_NAMES, SETTINGS, KindSessions, contract_cells, kind_sessions
+from support.thinking_cells import CUT_NAMES, FEATURES, SETTINGS, KindSessions, contract_cells, kind_sessions
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.script import RIGHT
 
@@ -74,6 +74,41 @@ def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kin
             assert sessions.run(kind, name, "default").outcome != "refused"
         if "its efforts are" in remedy and "low" in remedy:
             assert sessions.run(kind, name, "low").outcome != "refused"
+
+
+WIRES = (
+    *("gpt-5-mini", "gpt-5.6", "Claude 4.5", "Claude 5", "Gemini 2.5", "Gemini 3", "DeepSeek V4", "Mistral"),
+    *("OpenRouter", "Grok 4.6", "Qwen3, parser", "SGLang", "llama.cpp", "Ollama"),
+)
+"""A kind for each wire, and where a family changed what it takes, the one before and after."""
+FEATURE_NAMES = (
+    *("cot", "self-consistency", "beam", "coat", "rpc", "glimprouter", "edgejury", "best-of-n"),
+    *("verify: davinci", "verify: edgejury"),
+)
+TOOL_NAMES = ("cot", "self-consistency", "rpc", "best-of-n", "verify: davinci")
+"""Those that take tools."""
+NO_IMAGES = ("OpenRouter",)
+"""Kinds whose model is not known to read images."""
+
+
+def _feature_cells() -> Iterator[ParameterSet]:
+    """Every wire with every feature and strategy; in CI, each of the strategies and wires meets each feature."""
+    for i, wire in enumerate(WIRES):
+        kind = next(kind for kind in ALL if kind.name == wire)
+        for k, feature in enumerate(FEATURES):
+            names = TOOL_NAMES if feature == "tools" else FEATURE_NAMES
+            for j, name in enumerate(names):
+                marks = () if (i + 3 * k) % len(names) == j else pytest.mark.nightly
+                identity = f"{wire}-{name}-{feature}".replace(" ", "-")
+                yield pytest.param(kind, name, feature, id=identity, marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "name", "feature"), _feature_cells())
+def test_tools_schemas_and_images(sessions: KindSessions, kind: Kind, name: str, feature: str) -> None:
+    result = sessions.run(kind, name, "default", feature)
+    assert not result.problems, result.why
+    if name != "glimprouter":  # which many kinds refuse, whatever the question has
+        assert (result.outcome == "refused") == (feature == "image" and kind.name in NO_IMAGES), result.why
 
 
 THINKING = [kind for kind in ALL if kind.shows != "never"]

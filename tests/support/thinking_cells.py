@@ -6,6 +6,7 @@ The contract tests assert it, and `benchmarks/thinking_contract.py` makes the ta
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -18,8 +19,8 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import CapabilityMissing, ReasonError, UserError
-from reason.core.events import Event, SampleFinished
-from reason.core.messages import Completion
+from reason.core.events import Event, SampleFinished, TextDelta
+from reason.core.messages import Attachment, Completion, Message
 from reason.core.run import RunConfig, new_run_id
 from reason.core.settings import Settings
 from reason.core.types import Answer, Document, Question
@@ -29,8 +30,9 @@ from reason.serving.litellm.model import CHARS_PER_TOKEN
 from reason.verify.entailment import run_resources
 
 from support.encoder_cache import cache_with_encoders
+from support.scripted_tools import WEATHER
 from support.wires.kinds import Kind
-from support.wires.script import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, batched, tokens_of
+from support.wires.script import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, batched, instance, tokens_of
 from support.wires.server import WireServer
 
 MAX_REQUESTS = 400
@@ -82,6 +84,19 @@ NEEDS_MORE = {}
 DOCUMENT = Document(name="shop.md", text="The shop sells 5 kinds of apples and 7 kinds of pears: 12 kinds of fruit.")
 
 
+FEATURES = ("tools", "schema", "image")
+CALLS = [[("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"})], [("weather", {"city": "Bern"})]]
+"""The tool calls of the first two turns."""
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+CAPTION = "This is the shop:"
+IMAGE = Attachment.of(b"\x89PNG\r\n\x1a\nshop").model_copy(update={"position": len(CAPTION)})
+
+
 def strategies() -> list[str]:
     """The strategies of the suite."""
     return [name for name in STRATEGIES.names() if name not in NEEDS_MORE]
@@ -120,9 +135,11 @@ class KindSession:
         for name, server in ((self.kind.model, self.server), (self.kind.small, self.small_server)):
             address = await self._stack.enter_async_context(server.run())
             providers[name] = {"api_base": server.kind.api_base(address), "max_retries": 0}
+        names = (self.kind.model, self.kind.small)
         settings = Settings(
             model=self.kind.model,
             providers=providers,
+            profiles={name: {"inputs": ["image"]} for name in names} if self.kind.is_own_server else {},
             store=directory / "runs.sqlite3",
             cache_dir=cache_with_encoders(directory / "cache"),
         )
@@ -177,12 +194,13 @@ class KindSession:
         finally:
             self.server.pause_s = 0.0
 
-    async def run(self, name: str, setting: str) -> CellResult:
+    async def run(self, name: str, setting: str, feature: str = "") -> CellResult:
         """Run a cell.
 
         Args:
             name: One of `cell_names`; a verifier runs after `cot`.
             setting: One of `SETTINGS`.
+            feature: One of `FEATURES`: three turns of tools, a schema of the answer, or an image between two texts.
         """
         options = dict(SETTINGS[setting])
         verifier = name.removeprefix("verify: ") if name.startswith("verify: ") else ""
@@ -196,6 +214,7 @@ class KindSession:
         question = Question(text=QUESTION, kind="number", documents=(DOCUMENT,) if verifier else ())
         if strategy == "logprob":
             question = Question(text=QUESTION, choices=CHOICES)
+        question = question.model_copy(update=_FIELDS.get(feature, {}))
         reasoner = self._reasoner
         if strategy == "rag":
             reasoner = await reasoner.variant("rag", context=[lambda text, n: [DOCUMENT.text][:n]])
@@ -203,12 +222,18 @@ class KindSession:
         for server in servers:
             server.reset()
             server.thought_words = {"tight": LONG_WORDS, "cut": CUT_WORDS}.get(setting, WORDS)
+            server.calls = CALLS if feature == "tools" else ()
         recorder = _Recorder()
-        answer: Answer | None = None
+        answers: list[Answer] = []
         error: ReasonError | None = None
         try:
-            plan = reasoner.plan(question, strategy=strategy, seed=7, parameters=parameters, **options)
-            answer = await reasoner.arun(plan, sinks=(recorder,))
+            while not answers or (answers[-1].tool_calls and len(answers) <= len(CALLS)):
+                if answers:
+                    results = (Message(role="tool", content="24", tool_call_id=c.id) for c in answers[-1].tool_calls)
+                    turns = (*question.continuation, answers[-1].message, *results)
+                    question = question.model_copy(update={"continuation": turns})
+                plan = reasoner.plan(question, strategy=strategy, seed=7, parameters=parameters, **options)
+                answers.append(await reasoner.arun(plan, sinks=(recorder,), stream_text=bool(feature)))
         except ReasonError as e:
             error = e
         requests = sum(len(s.generations) for s in servers)
@@ -216,25 +241,43 @@ class KindSession:
             result = CellResult("refused", (str(error), error.hint or ""), requests=requests)
             result.problems += _refusal_problems(error, requests)
         else:
-            assert answer is not None
+            answer = answers[-1]
             result = CellResult("replaced" if answer.degraded else "ok", answer.degraded, [], answer, requests)
-            result.problems += _answer_problems(answer, strategy, is_tight="budget" in options)
-            result.problems += _count_problems(answer, recorder.completions, servers)
+            result.problems += _answer_problems(answer, strategy, is_tight="budget" in options, feature=feature)
+            result.problems += _count_problems(answers, recorder.completions, servers)
+            result.problems += recorder.problems if feature else []
+            result.problems += _feature_problems(feature, answers, servers)
         result.problems += [f"sent what is refused: {why}" for s in servers for why in s.refusals]
         if requests > MAX_REQUESTS:
             result.problems.append(f"{requests} requests")
         return result
 
 
+_FIELDS: Mapping[str, dict[str, Any]] = {
+    "tools": {"tools": (WEATHER,)},
+    "schema": {"answer_schema": SCHEMA},
+    "image": {"text": f"{CAPTION}\n{QUESTION}", "attachments": (IMAGE,)},
+}
+"""Fields of the question, by feature."""
+
+
 class _Recorder:
-    """Keeps the completions of a run."""
+    """Keeps the completions of a run, and compares each with its text as it was streamed."""
 
     def __init__(self) -> None:
         self.completions: list[Completion] = []
+        self.problems: list[str] = []
+        self._texts: dict[tuple[str, int | None, int, int], str] = {}
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, TextDelta) and event.answer_start is None:
+            key = event.run_id, event.parent, event.request, event.sample
+            self._texts[key] = self._texts.get(key, "") + event.text
         if isinstance(event, SampleFinished) and not event.replayed:
             self.completions.append(event.completion)
+            text = self._texts.get((event.run_id, event.parent, event.request, event.sample), "")
+            if text != event.completion.text:
+                self.problems.append(f"streamed {text!r}, finished {event.completion.text!r}")
 
 
 def _refusal_problems(error: ReasonError, requests: int) -> list[str]:
@@ -248,13 +291,30 @@ def _refusal_problems(error: ReasonError, requests: int) -> list[str]:
     return problems
 
 
-def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool) -> list[str]:
+def _feature_problems(feature: str, answers: list[Answer], servers: tuple[WireServer, ...]) -> list[str]:
+    """Whether the tools were called in their turns, and the server got the image between its texts."""
+    called = [[(c.name, json.loads(c.arguments)) for c in a.tool_calls] for a in answers]
+    if feature == "tools" and called != [*CALLS, []]:
+        return [f"called {called}"]
+    parts, notes = (CAPTION, IMAGE.data, QUESTION), "\n".join(note for a in answers for note in a.degraded)
+    problems = []
+    for body in (json.dumps(g.body, ensure_ascii=False) for s in servers for g in s.generations):
+        at = [body.find(part) for part in parts]
+        is_needed = CAPTION in body and not ("Is the last step right?" in body and "without the question's" in notes)
+        if feature == "image" and is_needed and (IMAGE.data not in body or at != sorted(at)):
+            problems.append(f"text, image and text are at {at}")
+    return problems
+
+
+def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool, feature: str = "") -> list[str]:
     problems = []
     stated = [answer.answer, *(c.answer for c in answer.candidates)]
     texts = [answer.text, *(c.text for c in answer.candidates)]
     if answer.verification is not None:
         texts += [claim.text for claim in answer.verification.claims]
     right = RIGHT_CHOICE if strategy == "logprob" else RIGHT
+    if feature == "schema":
+        right = json.dumps(instance(SCHEMA))
     if strategy != "logprob" and (DECOY in stated or any(DECOY in text for text in texts)):
         problems.append(f"a thought was read as an answer: {stated}")
     if answer.answer is None and not answer.degraded:
@@ -264,7 +324,10 @@ def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool) -> list[s
     return problems
 
 
-def _count_problems(answer: Answer, completions: list[Completion], servers: tuple[WireServer, ...]) -> list[str]:
+_LOCAL_ROLES = ("embedding", "entailment")
+
+
+def _count_problems(answers: list[Answer], completions: list[Completion], servers: tuple[WireServer, ...]) -> list[str]:
     problems = []
     choices = [c for s in servers for g in s.generations for c in g.choices]
     unfinished = sum(c.finish is None for c in choices)
@@ -272,16 +335,24 @@ def _count_problems(answer: Answer, completions: list[Completion], servers: tupl
     sent = max(0, sum(c.finish_reason == "cancelled" for c in completions) - unfinished)
     in_flight = IN_FLIGHT * unfinished + sent * max((c.tokens for c in choices), default=0)
     # an equal measurement of the same run is not made again, but charged again
-    counted, booked = sum(s.tokens for s in servers), answer.usage.completion_tokens - answer.usage.replayed_tokens
+    replayed = sum(a.usage.replayed_tokens for a in answers)
+    counted, booked = sum(s.tokens for s in servers), sum(a.usage.completion_tokens for a in answers) - replayed
     if not -_estimated_excess(completions, servers) <= counted - booked <= in_flight:
         problems.append(f"{booked} tokens were charged, {counted} were generated")
-    thought, booked_thought = sum(s.thinking_tokens for s in servers), answer.usage.thinking_tokens
+    thought, booked_thought = sum(s.thinking_tokens for s in servers), sum(a.usage.thinking_tokens for a in answers)
     tags = TAG_TOKENS * sum(c.thinking > 0 for c in choices)
     if all(s.kind.reports_thinking_tokens for s in servers):
         tags = 0
-    is_too_many = booked_thought - thought > tags + answer.usage.replayed_tokens
+    is_too_many = booked_thought - thought > tags + replayed
     if is_too_many or thought - booked_thought > tags + in_flight:
         problems.append(f"{booked_thought} tokens of thoughts were charged, {thought} were generated")
+    rows = [row for a in answers for role, row in a.usage.by_role.items() if not role.startswith(_LOCAL_ROLES)]
+    prompts, booked_prompts = (
+        sum(g.prompt_tokens for s in servers for g in s.generations),
+        sum(row.prompt_tokens for row in rows),
+    )
+    if prompts != booked_prompts and not in_flight and not replayed:
+        problems.append(f"{booked_prompts} tokens of prompts were charged, {prompts} were sent")
     if all(s.kind.is_visible for s in servers) and not in_flight:
         problems += _sample_problems(completions, choices)
     return problems
@@ -325,9 +396,9 @@ class KindSessions:
         self._directory, self._portal = directory, portal
         self._sessions: dict[str, KindSession] = {}
 
-    def run(self, kind: Kind, name: str, setting: str) -> CellResult:
+    def run(self, kind: Kind, name: str, setting: str, feature: str = "") -> CellResult:
         """Run a cell (`KindSession.run`)."""
-        return self._portal.call(self._session(kind).run, name, setting)
+        return self._portal.call(self._session(kind).run, name, setting, feature)
 
     def answer_now(self, kind: Kind, strategy: str, after_tokens: int) -> tuple[Answer, int]:
         """As `KindSession.answer_now`."""

@@ -399,6 +399,35 @@ def test_stop_strings_over_several_chunks_end_a_sample_and_close_the_response() 
     assert [(s.text, s.stopped_by, s.tokens) for s in reading.samples] == [("12", "\n\n", 4), ("13", "END", 2)]
 
 
+def test_tokens_of_calls_are_not_those_of_the_thought_before_them() -> None:
+    logprob = {"content": [{"token": "x", "logprob": -0.5, "top_logprobs": []}]}
+    called = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": "{}"}}
+    more = {"index": 0, "function": {"arguments": ""}}
+    chunks = [
+        *({**delta(reasoning_content="so "), "logprobs": logprob} for _ in range(4)),
+        {**delta(tool_calls=[called]), "logprobs": logprob},
+        {**delta(tool_calls=[more]), "logprobs": logprob, "finish_reason": "tool_calls"},
+    ]
+    sample, _ = read(chunks, FIELD)
+    made = completion(sample, prompt_tokens=3, completion_tokens=6)
+    assert (made.usage.thinking_tokens, made.usage.completion_tokens) == (4, 6)
+    assert sample.pieces == 6
+
+
+def test_calls_of_one_index_and_several_ids_are_several_calls() -> None:
+    def call(name: str, identity: str, arguments: str) -> dict[str, Any]:
+        return {"index": 0, "id": identity, "function": {"name": name, "arguments": arguments}}
+
+    chunks = [
+        delta(tool_calls=[call("weather", "a", '{"city": "Rome"}')]),
+        delta(tool_calls=[call("weather", "b", '{"city": "Oslo"}')]),
+        {**delta(tool_calls=[call("", "c", "")]), "finish_reason": "tool_calls"},
+    ]
+    sample, _ = read(chunks, FIELD)
+    made = completion(sample, prompt_tokens=3, completion_tokens=6)
+    assert [(c.id, c.arguments) for c in made.tool_calls] == [("a", '{"city": "Rome"}'), ("b", '{"city": "Oslo"}')]
+
+
 def test_blocks_are_joined_from_their_deltas() -> None:
     def thinking(index: int, text: str, **more: str | None) -> dict[str, Any]:
         block = {"type": "thinking", "thinking": text, "index": index, **more}

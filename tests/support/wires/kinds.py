@@ -82,6 +82,11 @@ class Kind:
         return "vllm" if self.vllm else _OWNERS.get(self.name, "organization_owner")
 
     @property
+    def is_own_server(self) -> bool:
+        """Whether it runs on a server of one's own, of which only the user knows what it takes."""
+        return self.vllm or self.name in _OWNERS
+
+    @property
     def is_harmony(self) -> bool:
         """Whether its text has harmony's channels."""
         return self.tags == HARMONY

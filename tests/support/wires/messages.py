@@ -11,6 +11,11 @@ from support.wires.stream import Stream, by_part, event
 _BLOCKS = {"thought": ("thinking", "thinking"), "answer": ("text", "text"), "call": ("input_json", "partial_json")}
 """Type of the deltas and their field, by part."""
 MIN_CACHED_TOKENS = 1024
+COUNT_FIELDS = (
+    *("model", "messages", "system", "tools", "tool_choice", "thinking", "cache_control", "context_management"),
+    *("mcp_servers", "output_config", "output_format", "speed"),
+)
+"""Fields of `/v1/messages/count_tokens`. Source: https://docs.claude.com/en/api/messages-count-tokens."""
 
 
 def _blocks(content: str | list[Body] | None) -> list[Body]:

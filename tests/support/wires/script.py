@@ -90,6 +90,8 @@ def script_answer(messages: Sequence[Body], schema: Any, seed: int) -> str:
         return json.dumps(instance(json.loads(last.partition("JSON Schema:\n")[2])))
     if "There is no time left" in last:  # whatever the conversation was about before
         return f"The answer is {RIGHT}."
+    if "conform to this JSON Schema:\n" in last:
+        return json.dumps(instance(json.loads(last.partition("conform to this JSON Schema:\n")[2])))
     if names := re.findall(r'"(\w+)": digit', last):
         return json.dumps(dict.fromkeys(names, 2))
     if "Reply with one digit" in last or "single digit" in last:

@@ -13,7 +13,7 @@ from support.wires.chat import ChatStream, TextStream
 from support.wires.gemini import GeminiStream
 from support.wires.http import HttpServer, Reply
 from support.wires.kinds import Kind
-from support.wires.messages import MessagesStream
+from support.wires.messages import COUNT_FIELDS, MessagesStream
 from support.wires.ollama import OllamaStream
 from support.wires.responses import ResponsesStream
 from support.wires.rules import refusal
@@ -43,6 +43,7 @@ WIRES: tuple[tuple[str, type[Stream]], ...] = (
     (r"/v1/models/.*:streamGenerateContent", GeminiStream),
 )
 """The wires by the path of their requests."""
+COUNT_PAGE = "/v1/messages/count_tokens"
 VLLM_PAGES = ("/version", "/tokenize", "/detokenize")
 CONTEXT_TOKENS = 32768
 
@@ -137,10 +138,22 @@ class WireServer(HttpServer):
             await reply.json(200, {"object": "list", "data": [entry]})
         elif self.kind.vllm and path in VLLM_PAGES:
             await reply.json(200, self._vllm_page(path, body))
+        elif self.kind.wire == "messages" and path == COUNT_PAGE:
+            await self._count(reply, body)
         elif any(re.fullmatch(pattern, path) for pattern, _ in WIRES):
             await self._write(reply, path, body)
         else:
             await reply.error(404, f"no page {path}")
+
+    async def _count(self, reply: Reply, body: Body) -> None:
+        """The tokens of a prompt, at Anthropic."""
+        extra = sorted(set(body) - set(COUNT_FIELDS))
+        if self.faults:
+            await self._fail(reply, self.faults.pop(0))
+        elif extra:
+            await reply.json(400, error_body(self.kind, 400, f"{extra[0]}: Extra inputs are not permitted"))
+        else:
+            await reply.json(200, {"input_tokens": self._start(MessagesStream.chat_request(body))[2]})
 
     def _vllm_page(self, path: str, body: Any) -> Body:
         if path == "/version":
@@ -148,7 +161,7 @@ class WireServer(HttpServer):
         if path == "/detokenize":
             return {"prompt": text_of(body["tokens"])}
         text = body["prompt"] if "prompt" in body else render(self.kind, body["messages"], body)
-        ids = [token_id(t) for t in tokens_of(text)]
+        ids = [token_id(t) for t in tokens_of(text + _shown_tools(body))]
         return {"tokens": ids, "count": len(ids), "max_model_len": CONTEXT_TOKENS}
 
     # -- text
@@ -202,8 +215,8 @@ class WireServer(HttpServer):
         if self.kind.vllm or self.kind.template_opens:
             rendered = render(self.kind, messages, body)
             seen, start = state(self.kind, rendered)
-            return (messages if body.get("tools") else seen), start, len(tokens_of(rendered))
-        text = "".join(map(content_of, messages)) + (json.dumps(body["tools"]) if body.get("tools") else "")
+            return (messages if body.get("tools") else seen), start, len(tokens_of(rendered + _shown_tools(body)))
+        text = "".join(map(content_of, messages)) + _shown_tools(body)
         continued = messages[-1]["role"] == "assistant"
         return messages, State(None, False, content_of(messages[-1]) if continued else ""), len(tokens_of(text))
 
@@ -254,7 +267,8 @@ class WireServer(HttpServer):
         done = sum(bool(m.get("tool_calls")) for m in messages[asked:])
         if not tools or body.get("tool_choice") == "none":
             return ()
-        if done < len(self.calls):
+        is_question = done or script_answer(messages, None, 0).startswith("I go way")  # and not about its answers
+        if is_question and done < len(self.calls):
             return self.calls[done]
         choice = body.get("tool_choice")
         if done or not (isinstance(choice, dict) or choice in ("required", "any")):
@@ -314,6 +328,10 @@ class WireServer(HttpServer):
         made.choices, made.prompt_tokens = [Choice(tokens=1, finish="length")], len(tokens)
         frame = {"id": "r", "object": "text_completion", "created": 1, "model": self.kind.served}
         await reply.json(200, {**frame, "choices": [choice], "usage": usage})
+
+
+def _shown_tools(body: Body) -> str:
+    return json.dumps(body["tools"]) if body.get("tools") else ""
 
 
 async def _send_some(reply: Reply, data: bytes) -> None:

@@ -128,12 +128,15 @@ class Stream(ABC):
         return event(error_body(self.kind, 500, "the engine died"))
 
     def completed_call(self, index: int, call: int, tokens: Sequence[Token]) -> tuple[str, Any] | None:
-        """Name and arguments of a sample's tool call whose last token is among these; None if it is not."""
+        """Name and arguments of a sample's tool call whose last token is among these; None if it is not, or was cut."""
         sample = self.samples[index]
         mine = [token for token in sample.tokens if token.part == "call" and token.call == call]
         if all(token is not mine[-1] for token in tokens):
             return None
-        return sample.tools[call], json.loads("".join(token.text for token in mine))
+        try:
+            return sample.tools[call], json.loads("".join(token.text for token in mine))
+        except ValueError:
+            return None
 
     def usage(self) -> tuple[int, int, int]:
         """Tokens of the prompt, of the response so far, and of its thoughts."""
