@@ -52,6 +52,7 @@ from .planner import (
 from .resources import ModelPool, ProviderPool, RunResources, load_reward_model, recorded_models
 
 if TYPE_CHECKING:
+    from ..serving.token_counts import PromptCount, TokenCounter
     from .graph import PipelineGraph
 
 T = TypeVar("T")
@@ -311,6 +312,7 @@ class Reasoner:
         self._graph = LazyGraph(None)
         self._is_variant = False
         self._in_flight: dict[str, _RunInFlight] = {}
+        self._counter: TokenCounter | None = None
         self._bridge = SyncBridge()
 
     # -- answering
@@ -621,15 +623,18 @@ class Reasoner:
         """Strings of the loaded models."""
         return self._models.names()
 
-    async def count_tokens(self, prompt: Prompt, model: str | None = None) -> int | None:
-        """Tokens of a prompt with the model's chat template; None if the model needs a call to count them.
+    async def count_tokens(self, prompt: Prompt, model: str | None = None) -> PromptCount:
+        """Tokens of a prompt with the model's chat template, exact where the model lets them be counted.
 
         Args:
             model: The model, which is loaded if it is not; None is the setting.
         """
         async with CrossLoopLock(self._lock):
             loaded = await self._models.language_model(model or self.settings.model, self.settings.local)
-        return await asyncio.to_thread(loaded.count_tokens, prompt)
+        from ..serving.token_counts import TokenCounter
+
+        self._counter = self._counter or TokenCounter()
+        return await self._counter.count(loaded, prompt)
 
     async def open_store(self) -> RunStore:
         """The run store, opened at first use and closed with the reasoner."""

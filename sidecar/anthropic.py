@@ -17,13 +17,13 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, JsonValue, model_validator
 
 from ..agents.reasoner import Reasoner
-from ..core.errors import CapabilityMissing, UserError
+from ..core.errors import UserError
 from ..core.messages import Tool, ToolCall
 from ..core.types import Question
 from ..reasoning.prompts import question_prompt
 from ..reasoning.strategy import STRATEGIES
 from .auth import Caller, authorised
-from .errors import error_body
+from .errors import error_body, log_hidden_error
 from .native.schemas import ErrorObject, ResponseBody
 from .openai.models import resolve_model, strategy_of
 from .openai.outcome import EndedRun, Outcome, RequestRunner, chat_usage, reason_report
@@ -463,10 +463,18 @@ class MessageError(ResponseBody):
 
 class TokenCount(ResponseBody):
     """The number of tokens of a conversation."""
+class CountReport(ResponseBody):
+    """How tokens were counted, and why not exactly although the model could count them."""
+
+    method: Literal["tokenizer", "provider", "estimate"]
+    error: str = ""
+
+
 
     input_tokens: int
 
 
+    reason: CountReport
 def content_blocks(outcome: Outcome, thoughts: str, *, shows: bool) -> list[dict[str, Any]]:
     """The content of a message that was not streamed: thoughts, text, tool calls."""
     blocks: list[dict[str, Any]] = []
@@ -694,12 +702,13 @@ async def count_tokens(
 ) -> TokenCount:
     """Count the tokens of a conversation in the chat template of its model, without what a strategy adds.
 
-    A model behind an API does not tell them before a call, and is refused.
+    By the model's tokenizer, by Anthropic for its Claude, else by an estimate.
     """
     app = request.app
     question = question_of_messages(body)
     model = resolve_model(body.model, app.state.settings).model
     counted = await app.state.reasoner.count_tokens(question_prompt(question), model)
-    if counted is None:
-        raise CapabilityMissing("count_tokens", model)
-    return TokenCount(input_tokens=counted)
+    if counted.error:
+        log_hidden_error("count_failed", counted.error, request_id=caller.request_id)
+    error = "the model backend counted no tokens" if counted.error else ""
+    return TokenCount(input_tokens=counted.tokens, reason=CountReport(method=counted.method, error=error))
