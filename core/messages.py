@@ -257,7 +257,7 @@ _SIGNATURES: dict[str, tuple[bytes, ...]] = {
 
 
 class Attachment(Frozen):
-    """An image or a PDF that comes with a message of the user, with its content or without (`reference`).
+    """An image or a PDF that comes with a message of the user or a tool, with its content or without (`reference`).
 
     Attributes:
         media_type: Media type; empty if only the address is known.
@@ -328,7 +328,7 @@ class Message(Frozen):
 
     Attributes:
         content: The text; may be empty if there are tool calls.
-        attachments: Images and PDFs of the user; within a run without their contents (`Run.attachments`).
+        attachments: Images and PDFs of the user or a tool; within a run without their contents (`Run.attachments`).
         thought: Of the assistant, what it thought before; sent only to providers that require it
             (`ModelProfile.return_thoughts`).
         tool_calls: Tool calls of the assistant.
@@ -348,7 +348,7 @@ class Message(Frozen):
 
     @model_validator(mode="after")
     def _only_the_assistant_calls_tools(self) -> Self:
-        if self.attachments and self.role != "user":
+        if self.attachments and self.role not in ("user", "tool"):
             raise ValueError(f"a message of the role {self.role} cannot have attachments")
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"a message of the role {self.role} cannot have tool calls")

@@ -251,8 +251,8 @@ def _user(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
     return made
 
 
-def _part(block: Block, location: str) -> ContentPart:
-    """A block of a user's message as a content part; images and documents as data URLs."""
+def _part(block: Block, location: str, owner: str = "a message of the user") -> ContentPart:
+    """A block of a user's message or of a tool result as a content part; images and documents as data URLs."""
     source = block.source
     if source is not None and source.type == "text":
         return ContentPart(type="text", text=source.data)
@@ -262,7 +262,7 @@ def _part(block: Block, location: str) -> ContentPart:
             return ContentPart(type="image_url", image_url=ImageAddress(url=address))
         if block.type == "document" and source.type == "base64":
             return ContentPart(type="file", file=FileContent(file_data=address, filename=block.title))
-    return ContentPart(type="text", text=_text_of(block, location, "a message of the user"))
+    return ContentPart(type="text", text=_text_of(block, location, owner))
 
 
 def _assistant(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
@@ -312,9 +312,11 @@ def _signed_blocks(block: Block, location: str) -> list[dict[str, JsonValue]]:
     return list(blocks)
 
 
-def _result(block: Block, location: str) -> str:
+def _result(block: Block, location: str) -> str | tuple[ContentPart, ...]:
     content = block.content or ""
-    return content if isinstance(content, str) else _text(content, f"{location}.content", "a tool_result")
+    if isinstance(content, str):
+        return content
+    return tuple(_part(one, f"{location}.content.{i}", "a tool_result") for i, one in enumerate(content))
 
 
 def _text(blocks: Sequence[Block], location: str, owner: str) -> str:
@@ -461,8 +463,6 @@ class MessageError(ResponseBody):
     request_id: str | None = None
 
 
-class TokenCount(ResponseBody):
-    """The number of tokens of a conversation."""
 class CountReport(ResponseBody):
     """How tokens were counted, and why not exactly although the model could count them."""
 
@@ -470,11 +470,13 @@ class CountReport(ResponseBody):
     error: str = ""
 
 
+class TokenCount(ResponseBody):
+    """The number of tokens of a conversation."""
 
     input_tokens: int
-
-
     reason: CountReport
+
+
 def content_blocks(outcome: Outcome, thoughts: str, *, shows: bool) -> list[dict[str, Any]]:
     """The content of a message that was not streamed: thoughts, text, tool calls."""
     blocks: list[dict[str, Any]] = []

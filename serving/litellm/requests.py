@@ -244,7 +244,7 @@ def _is_tool_turn(messages: Sequence[Message], index: int) -> bool:
 def _message(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.attachments:
-        fields["content"] = _parts(message)
+        fields["content"] = _parts(message) if message.role == "user" else message.content or RESULT_FOLLOWS
     if message.tool_calls:
         fields["content"] = message.content or None
         fields["tool_calls"] = [call.as_openai() for call in message.tool_calls]
@@ -253,6 +253,28 @@ def _message(message: Message) -> dict[str, Any]:
     if message.name:
         fields["name"] = message.name
     return fields
+
+
+RESULT_FOLLOWS = "The result is in the next message of the user."
+
+
+def with_result_attachments(sent: list[dict[str, Any]], prompt: Prompt) -> list[dict[str, Any]]:
+    """The messages of a prompt with the images and PDFs of tool results in a message of the user that follows these.
+
+    OpenAI's API takes only texts in results, and no other provider requires the images there.
+    """
+    complete: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    for fields, message in zip((*sent, None), (*prompt.messages, None), strict=True):
+        if parts and (message is None or message.role != "tool"):
+            complete.append({"role": "user", "content": parts})
+            parts = []
+        if fields is not None and message is not None:
+            complete.append(fields)
+            if message.role == "tool" and message.attachments:
+                label = {"type": "text", "text": f"Result of {message.name or 'a tool'} ({message.tool_call_id}):"}
+                parts += [label, *(attachment.as_openai() for attachment in message.attachments)]
+    return complete
 
 
 def _parts(message: Message) -> list[dict[str, Any]]:
@@ -289,6 +311,7 @@ def chat_body(
     with_marks(messages, marks)
     if target.provider == "mistral":
         shorten_call_ids(messages)
+    messages = with_result_attachments(messages, prompt)
     body: dict[str, Any] = {"messages": messages, **sampling_fields(request, indices, target, profile, traits)}
     if profile.prompt_cache == "key" and target.provider == "openai" and not target.is_own_server:
         body["prompt_cache_key"] = prompt_start_key(prompt)[:KEY_CHARS]

@@ -151,10 +151,10 @@ def _content_of(message: ChatMessage, location: str) -> tuple[str, tuple[Attachm
     for i, part in enumerate(message.content):
         at = f"{location}.content.{i}"
         if part.type in _KINDS:
-            if message.role != "user":
+            if message.role not in ("user", "tool"):
                 raise UserError(
                     f"a message of the role {message.role} has a content part of type {part.type}",
-                    hint="only messages of the role user can have images and files",
+                    hint="only messages of the roles user and tool can have images and files",
                     param=at,
                 )
             position = len("\n".join(texts))

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from anyio.from_thread import start_blocking_portal
 from reason.agents.reasoner import Reasoner
 from reason.core.messages import Message
-from reason.core.settings import Settings
 from reason.core.types import Answer, Question
 from support.scripted_tools import WEATHER
-from support.sidecar_server import Server, serving
-from support.wires.kinds import KINDS, OTHER_KINDS, Kind
+from support.thinking_cells import CALLS
+from support.wire_sidecar import kind_named, played, sidecar
+from support.wires.kinds import Kind
 from support.wires.server import WireServer
 
 NAMES = ("gpt-5.6", "GPT-7")
-CALLS = [[("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"})], [("weather", {"city": "Bern"})]]
 CITIES = ["Rome", "Oslo", "Bern"]
 QUESTION = "Where is it warm?"
 LIMITS = {"max_tokens": 400}
@@ -31,16 +28,7 @@ IMAGE = "data:image/png;base64,iVBORw0KGgo="
 @pytest.fixture(params=NAMES)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kind:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    return next(kind for kind in (*KINDS, *OTHER_KINDS) if kind.name == request.param)
-
-
-@contextmanager
-def played(kind: Kind, folder: Path) -> Iterator[tuple[WireServer, Settings]]:
-    """A server of a kind in a thread of its own, and the settings that lead there."""
-    server = WireServer(kind, calls=CALLS)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as address:
-        own = {"api_base": address, "probe": False, "max_retries": 0}
-        yield server, Settings(model=kind.model, providers={kind.model: own}, store=folder / "runs.sqlite3")
+    return kind_named(request.param)
 
 
 def check(server: WireServer, usages: Sequence[tuple[int, int]]) -> None:
@@ -60,7 +48,7 @@ def spent(answer: Answer) -> tuple[int, int]:
 
 
 async def test_the_sdk(kind: Kind, tmp_path: Path) -> None:
-    with played(kind, tmp_path) as (server, settings):
+    with played(kind, tmp_path, calls=CALLS) as (server, settings):
         answers: list[Answer] = []
         turns: tuple[Message, ...] = ()
         while not answers or answers[-1].tool_calls:
@@ -76,7 +64,7 @@ async def test_the_sdk(kind: Kind, tmp_path: Path) -> None:
 
 
 async def test_a_resumed_run_returns_its_reasoning(kind: Kind, tmp_path: Path) -> None:
-    with played(kind, tmp_path) as (server, settings):
+    with played(kind, tmp_path, calls=CALLS) as (server, settings):
         async with Reasoner(settings=settings, parameters=LIMITS) as reasoner:
             first = await reasoner.aask(Question(text=QUESTION, tools=(WEATHER,)))
             server.cuts = [10]
@@ -91,14 +79,6 @@ async def test_a_resumed_run_returns_its_reasoning(kind: Kind, tmp_path: Path) -
 
 
 # -- the REST server
-
-
-@contextmanager
-def sidecar(kind: Kind, folder: Path) -> Iterator[tuple[WireServer, Server]]:
-    with played(kind, folder) as (upstream, settings):
-        serve = {"auth": False, "drain_timeout_s": 0.0}
-        with serving(settings.model_copy(update={"serve": Settings(serve=serve).serve})) as server:
-            yield upstream, server
 
 
 def streamed(stream: Any) -> tuple[dict[str, Any], tuple[int, int]]:
@@ -118,7 +98,10 @@ def streamed(stream: Any) -> tuple[dict[str, Any], tuple[int, int]]:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "streamed"])
 def test_openais_chat(kind: Kind, tmp_path: Path, stream: bool) -> None:
-    with sidecar(kind, tmp_path) as (upstream, server), openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk:
+    with (
+        sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
+    ):
         parts = [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": {"url": IMAGE}}]
         messages: list[Any] = [{"role": "user", "content": parts if kind.name == "gpt-5.6" else QUESTION}]
         usages, cities = [], []
@@ -147,7 +130,10 @@ def test_openais_chat(kind: Kind, tmp_path: Path, stream: bool) -> None:
 
 
 def test_openais_responses(kind: Kind, tmp_path: Path) -> None:
-    with sidecar(kind, tmp_path) as (upstream, server), openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk:
+    with (
+        sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
+    ):
         tool: Any = {"type": "function", "strict": None, **WEATHER.as_openai()["function"]}
         items: list[Any] = [{"role": "user", "content": QUESTION}]
         usages = []
@@ -165,7 +151,10 @@ def test_openais_responses(kind: Kind, tmp_path: Path) -> None:
 def test_anthropics_messages(kind: Kind, tmp_path: Path) -> None:
     anthropic = pytest.importorskip("anthropic")
     tool = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.parameters}
-    with sidecar(kind, tmp_path) as (upstream, server), anthropic.Anthropic(base_url=server.url, api_key="k") as sdk:
+    with (
+        sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
+        anthropic.Anthropic(base_url=server.url, api_key="k") as sdk,
+    ):
         messages: list[Any] = [{"role": "user", "content": QUESTION}]
         usages: list[tuple[int, int]] = []
         while len(messages) % 2:
@@ -184,7 +173,10 @@ def test_anthropics_messages(kind: Kind, tmp_path: Path) -> None:
 def test_a_schema_after_tools(kind: Kind, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
-    with sidecar(kind, tmp_path) as (upstream, server), openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk:
+    with (
+        sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
+    ):
         upstream.calls = ()
         made = sdk.chat.completions.create(
             model="reason/cot",
