@@ -410,8 +410,9 @@ class SampleCollector:
                 # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
                 thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
                 if (called := delta.get("tool_calls")) and not sample.is_cut:
-                    _take_calls(sample, called, self._endpoint)
-                    sample.pieces += not (text or thought or choice.get("token_ids") or shown)
+                    added = _take_calls(sample, called, self._endpoint)
+                    if not (text or thought or choice.get("token_ids") or shown):
+                        sample.pieces += max(1, estimate_tokens(added))  # some servers send a call as one chunk
                     if sample.has_thought and sample.start is None:
                         sample.start = _Start(sample.received, 0, "")
                 _take_blocks(sample, delta)
@@ -468,11 +469,12 @@ def _take_blocks(sample: StreamedSample, delta: Mapping[str, Any]) -> None:
                 last[name] = value
 
 
-def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], endpoint: str) -> None:
-    """Append deltas of tool calls; a delta without an index belongs to the last call.
+def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], endpoint: str) -> str:
+    """Append deltas of tool calls, and return their text; a delta without an index belongs to the last call.
 
-    LiteLLM gives all calls of Ollama the index 0: what begins under another id is another call.
+    Some gateways give all calls the index 0: what begins under another id is another call.
     """
+    added = ""
     for delta in deltas:
         function = delta.get("function") or {}
         index = delta.get("index")
@@ -489,6 +491,8 @@ def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], end
         call.id = call.id or call_id
         call.name = call.name or name
         call.arguments.append(arguments)
+        added += name + arguments
+    return added
 
 
 def _stream_error(error: Any) -> Exception:

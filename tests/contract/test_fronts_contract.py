@@ -119,7 +119,7 @@ def test_no_request_may_write_more_than_the_client_allows(name: str, front: str,
         ask(server.url, front, ["How many?"], **{field: 6000})
         (sent,) = upstream.generations
         limits = {**sent.body, **(sent.body.get("generationConfig") or {})}
-        names = ("max_tokens", "max_completion_tokens", "maxOutputTokens")
+        names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
         assert 0 < next(limits[name] for name in names if name in limits) <= 6000
 
 

@@ -63,15 +63,6 @@ PROMPTS: Mapping[str, Prompt] = {
     ),
     "turn": turn(type="reasoning", encrypted_content="gAAArabc", summary=[]),
     "signed turn": turn(type="thinking", thinking="I look.", signature=signature_of("I look.")),
-    "unsigned turn": TOOLS.model_copy(
-        update={
-            "messages": (
-                *ASK.messages,
-                Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}", id="call_1"),)),
-                Message(role="tool", content="12", tool_call_id="call_1", name="look_up"),
-            )
-        }
-    ),
     "OpenRouter's signed turn": turn(type="reasoning.text", text="I look.", signature=signature_of("I look.")),
     "OpenRouter's sealed turn": turn("call_1", type="reasoning.encrypted", data=signature_of("I look.")),
 }

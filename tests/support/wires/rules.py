@@ -521,23 +521,6 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         _CLAUDE,
-        (
-            ("messages.-2.content.0.type", "is", "tool_use"),
-            ("messages.-1.content.0.type", "is", "tool_result"),
-            ("thinking.type", "is", "enabled"),
-        ),
-        "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.",
-        _THINKING,
-        by_code(
-            "litellm.requests._lacks_signed_thoughts",
-            lambda *_: False,
-            "Claude 4.5",
-            prompt="unsigned turn",
-            effort="low",
-        ),
-    ),
-    Rule(
-        _CLAUDE,
         (("", "has others than", _MESSAGES_FIELDS),),
         "Extra inputs are not permitted",
         _MESSAGES,
