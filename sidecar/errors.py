@@ -291,7 +291,9 @@ def install_error_handlers(app: FastAPI) -> None:
 def error_response(error: ReasonError, scope: Scope) -> JSONResponse:
     """The response for an error of a request, with `Retry-After` for the statuses 429 and 503."""
     status = error.http_status
-    headers = dict(NO_RETRY) if status in PERMANENT else {}
+    # what can pass was tried again here; only a model that cannot be reached, or its rate limit, may pass later
+    is_final = isinstance(error, BackendError) and not isinstance(error, BackendUnavailable | RateLimited)
+    headers = dict(NO_RETRY) if status in PERMANENT or is_final else {}
     if status in (429, 503):
         wait = getattr(error, "retry_after_s", None)
         headers["Retry-After"] = str(RETRY_AFTER_S if wait is None else max(1, math.ceil(wait)))

@@ -151,14 +151,19 @@ HTML = "<html><body><h1>It works!</h1></body></html>"
         (Fault(403), 424, 1),
         (Fault(404), 424, 1),
         (Fault(404, page=HTML), 424, 1),
+        # after the server's own retries, of which there are none here
+        (Fault(500), 502, 1),
+        (Fault(500, page=HTML), 502, 1),
+        (Fault(200, page=HTML), 502, 1),
     ],
     ids=lambda value: str(getattr(value, "status", value)),
 )
 @pytest.mark.parametrize("name", ["gpt-5-mini", "Claude 5"])
-def test_a_permanent_error_takes_one_request(
+def test_clients_do_not_repeat_a_permanent_error(
     name: str, fault: Fault, status: int, calls: int, front: str, tmp_path: Path
 ) -> None:
-    with sidecar(kind_named(name), tmp_path, max_retries=6) as (upstream, server):
+    retries = 0 if status == 502 else 6
+    with sidecar(kind_named(name), tmp_path, max_retries=retries) as (upstream, server):
         upstream.faults = [fault] * 20
         with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as failed:
             ask(server.url, front, ["How many?"])
