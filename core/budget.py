@@ -95,7 +95,7 @@ class Ledger:
         self._stopped: float | None = None
         self._by_role: dict[str, RoleUsage] = {}
         self._reserved = CostBound()
-        self.exhausted: str | None = None
+        self.exhausted: LimitKind | None = None
         """The limit that stopped something; None if none did."""
         self.is_closed = False
         """Whether the user wants the answer now: no step may begin."""

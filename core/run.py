@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol, cast
 
 from pydantic import Field, JsonValue, ValidationError
 
-from .budget import Budget, Ledger
+from .budget import Budget, Ledger, LimitKind
 from .calibration import CalibrationMap
 from .errors import BudgetExceeded, DataError, ReasonError
 from .events import (
@@ -343,7 +343,8 @@ class Run:
         if error.kind == "user" or error.kind in self._spent_limits:  # `conclude` records the user's wish
             return
         self._spent_limits.add(error.kind)
-        self.ledger.exhausted = self.ledger.exhausted or error.kind  # in a replay, the models' stubs raise it
+        if self.ledger.exhausted is None:  # in a replay, the models' stubs raise the error
+            self.ledger.exhausted = cast(LimitKind, error.kind)
         self.emit(BudgetExhausted(kind=error.kind, used=error.used, limit=error.limit))
 
 

@@ -108,7 +108,9 @@ def test_adaptive_thinking_and_the_limit_go_upstream(name: str, tmp_path: Path) 
         (sent,) = upstream.generations
         assert upstream.kind.is_thinking(sent.body)
         assert sent.body["max_tokens"] <= 6000
-        assert made.content[0].type == "thinking"
+        assert made.content[-1].type == "text"
+        if name == "Claude 4.5":  # later ones hide the text of their thoughts
+            assert made.content[0].type == "thinking"
 
 
 @pytest.mark.parametrize("front", FRONTS)
