@@ -141,7 +141,7 @@ async def test_callers_get_a_class_and_an_id_and_the_operator_the_text(tmp_path,
         s.check(*told)
         plain, streamed = told[:6:2], told[1:6:2]
         assert [reply.status_code for reply in plain] == [status] * 3
-        assert [reply.headers.get("x-should-retry") for reply in plain] == ["false" if status == 424 else None] * 3
+        assert [reply.headers.get("x-should-retry") for reply in plain] == ["false"] * 3
         assert {reply.json()["error"]["code"] for reply in plain} == {code}
         for reply in streamed:
             error = reply.json()["error"] if reply.status_code != 200 else json.loads(last_data(reply.text))
