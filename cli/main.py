@@ -16,23 +16,8 @@ import typer
 
 from ..core.errors import Cancelled, ReasonError, UserError
 from .ask import EXAMPLES, ask
-from .catalog import strategies_app, verifiers_app
-from .config import config_app
-from .doctor import doctor
-from .eval import eval_app
-from .index import index_app
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, Interrupted
-from .keys import keys_app
-from .memory import memory_app
-from .models import models_app
-from .pool import pool_app
 from .render.console import Written, is_debug, say, write_json
-from .runs import runs_app
-from .serve import EXAMPLES as SERVE_EXAMPLES
-from .serve import MCP_EXAMPLES, mcp, serve
-from .train import train_app
-from .verify import EXAMPLES as VERIFY_EXAMPLES
-from .verify import verify
 
 # The parser's exception, reached through a public name of typer: some versions of typer bundle their own click.
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -44,30 +29,57 @@ EXIT_STATUSES = """
 4 budget exhausted   5 not verified   6 no answer   130 interrupted   141 pipe closed
 """
 
-app = typer.Typer(
-    name="reason",
-    epilog=EXIT_STATUSES,
-    help="Reasoning strategies and answer verification for language models: one budget, one trace, one run store.",
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("ask", epilog=EXAMPLES)(ask)
-app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
-app.command("serve", epilog=SERVE_EXAMPLES)(serve)
-app.command("mcp", epilog=MCP_EXAMPLES)(mcp)
-app.add_typer(eval_app, name="eval")
-app.add_typer(pool_app, name="pool")
-app.add_typer(train_app, name="train")
-app.add_typer(strategies_app, name="strategies")
-app.add_typer(verifiers_app, name="verifiers")
-app.add_typer(models_app, name="models")
-app.add_typer(runs_app, name="runs")
-app.add_typer(memory_app, name="memory")
-app.add_typer(keys_app, name="keys")
-app.add_typer(index_app, name="index")
-app.command("doctor")(doctor)
-app.add_typer(config_app, name="config")
+
+def complete_app() -> typer.Typer:
+    """The command with all of its subcommands."""
+    from .catalog import strategies_app, verifiers_app
+    from .config import config_app
+    from .doctor import doctor
+    from .eval import eval_app
+    from .index import index_app
+    from .keys import keys_app
+    from .memory import memory_app
+    from .models import models_app
+    from .pool import pool_app
+    from .runs import runs_app
+    from .serve import EXAMPLES as SERVE_EXAMPLES
+    from .serve import MCP_EXAMPLES, mcp, serve
+    from .train import train_app
+    from .verify import EXAMPLES as VERIFY_EXAMPLES
+    from .verify import verify
+
+    app = ask_app()
+    app.command("verify", epilog=VERIFY_EXAMPLES)(verify)
+    app.command("serve", epilog=SERVE_EXAMPLES)(serve)
+    app.command("mcp", epilog=MCP_EXAMPLES)(mcp)
+    app.add_typer(eval_app, name="eval")
+    app.add_typer(pool_app, name="pool")
+    app.add_typer(train_app, name="train")
+    app.add_typer(strategies_app, name="strategies")
+    app.add_typer(verifiers_app, name="verifiers")
+    app.add_typer(models_app, name="models")
+    app.add_typer(runs_app, name="runs")
+    app.add_typer(memory_app, name="memory")
+    app.add_typer(keys_app, name="keys")
+    app.add_typer(index_app, name="index")
+    app.command("doctor")(doctor)
+    app.add_typer(config_app, name="config")
+    return app
+
+
+def ask_app() -> typer.Typer:
+    """The command with `ask` alone, whose first token does not wait until the modules of the others are imported."""
+    app = typer.Typer(
+        name="reason",
+        epilog=EXIT_STATUSES,
+        help="Reasoning strategies and answer verification for language models: one budget, one trace, one run store.",
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    app.command("ask", epilog=EXAMPLES)(ask)
+    return app
 
 
 def _print_version(requested: bool) -> None:
@@ -78,8 +90,7 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
-def root(
+def _root(
     context: typer.Context,
     version: Annotated[
         bool,
@@ -106,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Written.any = False
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        app = ask_app() if command[:1] == ["ask"] else complete_app()
         status = app(args=command, prog_name="reason", standalone_mode=False)
         sys.stdout.flush()
         if status == EXIT_INTERRUPTED and as_json:  # the command has said so

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
-from reason.cli.main import app
+from reason.cli.main import complete_app
 
 PAGE = Path(__file__).resolve().parent / "cli-reference.md"
 HEAD = """# Command reference
@@ -77,7 +77,10 @@ def reference() -> str:
     """The page."""
     return (
         "\n\n".join(
-            [HEAD.rstrip(), *(section(name, command) for name, command in commands(typer.main.get_command(app)))]
+            [
+                HEAD.rstrip(),
+                *(section(name, command) for name, command in commands(typer.main.get_command(complete_app()))),
+            ]
         )
         + "\n"
     )

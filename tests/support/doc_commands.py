@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 import typer.main
-from reason.cli.main import ParserError, app
+from reason.cli.main import ParserError, complete_app
 
 _ENDS = {"|", "||", "&&", ";", "&"}
 _SET = re.compile(r"[A-Za-z_]\w*=.*", re.S)
@@ -37,7 +37,7 @@ def commands(code: str) -> list[list[str]]:
 
 @functools.cache
 def _reason() -> Any:
-    return typer.main.get_command(app)
+    return typer.main.get_command(complete_app())
 
 
 def _lines(code: str) -> list[str]:
