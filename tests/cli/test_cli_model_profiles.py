@@ -49,7 +49,7 @@ def test_probe_measures_again_only_if_it_is_told_to(cli, server):
     assert status == 0, err
     server.reset()
     status, again, _ = cli("models", "probe", MODEL, "--json")
-    assert (status, again, server.requests) == (0, out, [])
+    assert (status, again, server.generations) == (0, out, [])
     status, again, _ = cli("models", "probe", MODEL, "--fresh", "--json")
     assert (status, again) == (0, out)
     assert server.generations
