@@ -21,6 +21,7 @@ from reason.reasoning.stopping import (
     expected_gain,
     leader_probability,
 )
+from reason.reasoning.strategy import MAX_CHAINS
 from scipy import stats
 from scipy.special import betainc
 
@@ -64,6 +65,39 @@ def test_a_rule_is_a_name_or_an_object_with_parameters():
     for wrong in ("bet", {"rule": "beta", "confidence": 0.4}, {"rule": "beta", "window": 3}, 3):
         with pytest.raises(ValidationError):
             STOPPING.validate_python(wrong)
+
+
+def test_rules_have_their_defaults_and_limits():
+    def limits(field):
+        return tuple(field.get(key) for key in ("default", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
+
+    shown = {
+        definition["properties"]["rule"]["const"]: {
+            name: limits(field) for name, field in definition["properties"].items() if name != "rule"
+        }
+        for definition in STOPPING.json_schema()["$defs"].values()
+    }
+    assert shown == {
+        "none": {},
+        "agreement": {"window": (5, 2, None, MAX_CHAINS, None)},
+        "beta": {"confidence": (0.95, None, 0.5, None, 1)},
+        "dirichlet": {"cost": (0.05, None, 0, None, 1), "min_samples": (3, 1, None, MAX_CHAINS, None)},
+        "lead": {
+            "lead": (3, 1, None, MAX_CHAINS, None),
+            "unanimous": (2, 1, None, MAX_CHAINS, None),
+            "short_weight": (1.0, None, 0, 1, None),
+        },
+        "first-finished": {"finished": (4, 1, None, MAX_CHAINS, None)},
+    }
+
+
+def test_rules_and_tallies_are_values():
+    assert len({Beta(), Beta(confidence=0.9), Beta()}) == 2
+    assert len({tally_of("01"), tally_of("01"), tally_of("0")}) == 2
+
+
+def test_samples_count_alike_in_the_vote_unless_a_rule_says_otherwise():
+    assert Beta().vote_weights(tally_of("01.", (1, 2, 3))) == (1.0, 1.0, 1.0)
 
 
 # -- agreement
@@ -137,6 +171,8 @@ def test_lead_stops_at_first_samples_that_agree_or_at_a_lead():
     # 0100 is 3 to 1 after a disagreement; a sample without an answer agrees with nothing
     assert stops_at(Lead(lead=3, unanimous=2), "0 00 0100 01000 .. .00 .000") == ["00", "01000", ".000"]
     assert Lead(unanimous=1).should_stop(tally_of("0"))
+    assert stops_at(Lead(lead=5, unanimous=2), "0 000 0000") == ["000", "0000"]
+    assert stops_at(Lead(lead=1, unanimous=9), ". .. 0 01") == ["0"]
 
 
 def test_lead_counts_short_samples_less():
@@ -155,6 +191,7 @@ def test_lead_with_lengths_takes_single_samples_after_the_first_ones():
     rule = Lead(short_weight=0.5)
     assert rule.round_size(Tally(), 10) == 2
     assert rule.round_size(tally_of("01", (10, 20)), 10) == 1
+    assert rule.round_size(tally_of("0101", (10, 20, 10, 20)), 10) == 1
 
 
 @pytest.mark.parametrize("wrong", [{"lead": 0}, {"unanimous": 0}, {"short_weight": 0}, {"short_weight": 1.5}])
@@ -168,7 +205,7 @@ def test_lead_refuses_parameters_out_of_range(wrong):
 
 def test_first_finished_counts_answers_in_order_of_completion():
     rule = FirstFinished(finished=2)
-    assert stops_at(rule, "0. 0.1") == ["0.1"]
+    assert stops_at(rule, "0. 0.1 012") == ["0.1", "012"]
     assert rule.counts_by_completion
     assert not any(other.counts_by_completion for other in VOTING_RULES)
     assert rule.round_size(tally_of("0."), 10) == 1
@@ -207,6 +244,7 @@ def test_scattered_answers_stop_too():
     assert rule.should_stop(tally_of(range(16)))
     assert not rule.should_stop(tally_of("012"))
     assert stops_at(Dirichlet(cost=0.1, min_samples=5), "0000 00000") == ["00000"]
+    assert Dirichlet(cost=expected_gain((2, 1)), min_samples=3).should_stop(tally_of("010"))
 
 
 # -- rounds
