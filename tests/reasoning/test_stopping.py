@@ -68,12 +68,10 @@ def test_a_rule_is_a_name_or_an_object_with_parameters():
 
 
 def test_rules_have_their_defaults_and_limits():
-    def limits(field):
-        return tuple(field.get(key) for key in ("default", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
-
+    bounds = ("default", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
     shown = {
         definition["properties"]["rule"]["const"]: {
-            name: limits(field) for name, field in definition["properties"].items() if name != "rule"
+            name: tuple(map(field.get, bounds)) for name, field in definition["properties"].items() if name != "rule"
         }
         for definition in STOPPING.json_schema()["$defs"].values()
     }
