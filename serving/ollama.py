@@ -8,12 +8,13 @@ Source: `envconfig/config.go` (`Host`, `ConnectableHost`) of ollama/ollama, Augu
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import urllib.parse
+from contextlib import suppress
 from typing import Final
 
 DEFAULT_PORT: Final = 11434
-_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (to connect, not to bind)
 
 
 def ollama_address(named: str | None) -> str:
@@ -34,7 +35,11 @@ def _host() -> str:
         port = parts.port
     except ValueError:  # Ollama ignores an invalid port too
         port = None
-    name = _LOOPBACK.get(parts.hostname or "", parts.hostname)
-    name = f"[{name}]" if name and ":" in name else name
+    name = parts.hostname or "127.0.0.1"
+    with suppress(ValueError):  # not an address but a name
+        address = ipaddress.ip_address(name)
+        if address.is_unspecified:  # Ollama listens on all interfaces
+            name = "::1" if address.version == 6 else "127.0.0.1"
+    name = f"[{name}]" if ":" in name else name
     port = port or (None if has_scheme else DEFAULT_PORT)
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}{parts.path}"
