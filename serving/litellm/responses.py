@@ -411,8 +411,7 @@ class SampleCollector:
                 thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
                 if (called := delta.get("tool_calls")) and not sample.is_cut:
                     added = _take_calls(sample, called, self._endpoint)
-                    if not (text or thought or choice.get("token_ids") or shown):
-                        sample.pieces += max(1, estimate_tokens(added))  # some servers send a call as one chunk
+                    sample.pieces += max(1, estimate_tokens(added))  # some servers send a call as one chunk
                     if sample.has_thought and sample.start is None:
                         sample.start = _Start(sample.received, 0, "")
                 _take_blocks(sample, delta)
@@ -428,7 +427,7 @@ class SampleCollector:
         elif text or ids or logprobs or thought:
             sample.top += top
             sample.names += names
-            sample.pieces += 1
+            sample.pieces += bool(text or thought or not sample.calls)
             fresh.setdefault(index, []).extend(sample.add(text, thought, ids, logprobs))
         reason = choice.get("finish_reason")
         if reason is not None:

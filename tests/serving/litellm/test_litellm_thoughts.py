@@ -411,7 +411,14 @@ def test_tokens_of_calls_are_not_those_of_the_thought_before_them() -> None:
     sample, _ = read(chunks, FIELD)
     made = completion(sample, prompt_tokens=3, completion_tokens=6)
     assert (made.usage.thinking_tokens, made.usage.completion_tokens) == (4, 6)
-    assert sample.pieces == 6
+
+
+def test_a_call_that_comes_in_one_chunk_counts_as_several_tokens() -> None:
+    called = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": '{"city": "Rome", "days": 3}'}}
+    chunks = [*(delta(reasoning_content="so ") for _ in range(4)), delta(tool_calls=[called])]
+    chunks[-1]["finish_reason"] = "tool_calls"
+    sample, _ = read(chunks, FIELD)
+    assert completion(sample, prompt_tokens=3, completion_tokens=18).usage.thinking_tokens == 4
 
 
 def test_calls_of_one_index_and_several_ids_are_several_calls() -> None:

@@ -116,11 +116,13 @@ def script_answer(messages: Sequence[Body], schema: Any, seed: int) -> str:
         return "1, since it is direct."
     if worker := re.findall(r"Write your step (\d+) now", last):
         return STEPS[min(int(worker[0]), len(STEPS)) - 1].replace("is 12", "is \\boxed{12}")
+    if "Write the first step" in last or "Write the next step" in last:
+        return STEPS[min(sum(m["role"] == "assistant" for m in messages), len(STEPS) - 1)]
     if "next single step" in last or "nothing else: the one next step" in last:
         number = re.findall(r"[Ww]rite step (\d+)", last)
         done = sum(m["role"] == "assistant" for m in messages) if not number else int(number[-1]) - 1
         return STEPS[min(done, len(STEPS) - 1)]
-    if "final answer that follows" in last:
+    if "final answer that follows" in last or "final answer based on" in last:
         return f"The answer is {RIGHT}."
     if "response above is incomplete" in last:
         given = next((content_of(m) for m in reversed(messages) if m["role"] == "assistant"), "")
