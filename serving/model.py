@@ -48,6 +48,7 @@ class Capabilities(Frozen):
         full_vocabulary: `next_token` covers the complete vocabulary, so its entropy is exact.
         scoring: `score` works.
         prefix: A prefix of the response can be given and is continued exactly.
+        token_prompts: Prompts with a prefix, and scored ones, are sent as tokens: with neither attachments nor tools.
         seed: A seeded sample is reproducible, whatever else is in its batch.
         logits_processors: Names of the supported logits processors.
         json_schema: Texts can be constrained to a JSON Schema (`SamplingParams.json_schema`).
@@ -67,6 +68,7 @@ class Capabilities(Frozen):
     full_vocabulary: bool = False
     scoring: bool = False
     prefix: bool = False
+    token_prompts: bool = Field(default=False, exclude_if=lambda value: not value)
     seed: bool = False
     logits_processors: frozenset[str] = frozenset()
     json_schema: bool = False
@@ -85,9 +87,15 @@ class Capabilities(Frozen):
         """Whether the price of a call is known."""
         return self.usd_per_prompt_token is not None and self.usd_per_completion_token is not None
 
-    def accepted(self, *, thinking: bool) -> Capabilities:
-        """Those of a request in which the model thinks, or does not: without what its profile refuses there."""
+    def accepted(self, *, thinking: bool, only_text: bool = True) -> Capabilities:
+        """Those of a request in which the model thinks, or does not: without what its profile refuses there.
+
+        `only_text` is whether the request has neither attachments nor tools.
+        """
         changes: dict[str, object] = {}
+        if self.token_prompts and not only_text:
+            profile = self.profile.model_copy(update={"prefix": "none"})
+            changes = {"prefix": False, "scoring": False, "profile": profile}
         if self.logprobs and self.profile.refused("logprobs", thinking=thinking):
             changes |= {"logprobs": False, "top_logprobs": 0}
         if self.json_schema and self.profile.refused("json_schema", thinking=thinking):

@@ -158,13 +158,16 @@ class MeteredModel:
     @property
     def capabilities(self) -> Capabilities:
         """What it can do in a call with the run's effort, in which it may think first."""
-        capabilities = self.backend.capabilities
-        return capabilities.accepted(thinking=capabilities.profile.can_think and self.thinks)
+        return self._accepted(thinking=self.profile.can_think and self.thinks)
 
     @property
     def quick_capabilities(self) -> Capabilities:
         """What it can do in a quick call (`quick`)."""
-        return self.backend.capabilities.accepted(thinking=not self.profile.can_skip_thinking)
+        return self._accepted(thinking=not self.profile.can_skip_thinking)
+
+    def _accepted(self, *, thinking: bool) -> Capabilities:
+        only_text = not (self._run.attachments or self._run.question.offered_tools)
+        return self.backend.capabilities.accepted(thinking=thinking, only_text=only_text)
 
     @property
     def run(self) -> Run:

@@ -202,6 +202,7 @@ async def probe_capabilities(
     can = can.model_copy(
         update={
             "prefix": has_prefix,
+            "token_prompts": traits.tokenizer,
             "scoring": scores and profile.prefix != "none",
             "logits_processors": working,
             "full_vocabulary": "entropy_probe" in working and can.top_logprobs > 0,

@@ -87,6 +87,8 @@ FEATURE_NAMES = (
 )
 TOOL_NAMES = ("cot", "self-consistency", "rpc", "best-of-n", "verify: davinci")
 """Those that take tools."""
+BY_TOKENS = (("best-of-n", "tools"), ("beam", "image"))
+"""Cells that would give a vLLM server the beginning of a response, for which it gets prompts as tokens."""
 NO_IMAGES = ("OpenRouter",)
 """Kinds whose model is not known to read images."""
 
@@ -98,7 +100,8 @@ def _feature_cells() -> Iterator[ParameterSet]:
         for k, feature in enumerate(FEATURES):
             names = TOOL_NAMES if feature == "tools" else FEATURE_NAMES
             for j, name in enumerate(names):
-                marks = () if (i + 3 * k) % len(names) == j else pytest.mark.nightly
+                by_tokens = kind.vllm and (name, feature) in BY_TOKENS
+                marks = () if (i + 3 * k) % len(names) == j or by_tokens else pytest.mark.nightly
                 identity = f"{wire}-{name}-{feature}".replace(" ", "-")
                 yield pytest.param(kind, name, feature, id=identity, marks=marks)
 
