@@ -92,10 +92,11 @@ def write_measurement(directory: Path, measurement: Measurement) -> None:
 
 
 def forget_measurements(directory: Path, model: str) -> None:
-    """Forget the measurements of a model at all its servers."""
+    """Forget the measurements of a model at all its servers; of an address, those of all its models."""
     for file in (directory / "servers").glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(file.read_bytes())["model"] == model:
+            measured = str(json.loads(file.read_bytes())["model"])
+            if measured == model or measured.endswith(f"@{model.rstrip('/')}"):
                 file.unlink()
 
 

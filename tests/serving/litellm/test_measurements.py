@@ -106,6 +106,18 @@ async def test_forgetting_a_model_leaves_the_others():
         assert not list((settings.data_dir / "servers").iterdir())
 
 
+async def test_forgetting_an_address_forgets_its_models():
+    server = WireServer(PLAIN)
+    async with server.run() as address:
+        settings = Settings(model=address)
+        async with started(settings):
+            pass
+        forget_measurements(settings.data_dir, "http://127.0.0.1:1/v1")
+        assert entry(settings).exists()
+        forget_measurements(settings.data_dir, f"{address}/")
+        assert not list((settings.data_dir / "servers").iterdir())
+
+
 @pytest.mark.parametrize("kind", OWN, ids=[kind.name for kind in OWN])
 async def test_no_probe_is_long(kind):
     server = WireServer(kind)
