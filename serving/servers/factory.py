@@ -46,7 +46,6 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
     """
     target, can = declared.target, declared.capabilities
     directory, digest = target.data_dir, declared_digest(can.profile)
-    listing = ServerModel(target, declared.wire, can, declared.traits, declared.prices, declared.limiter, "")
 
     def profile_of(served: ServedModel, measured: Mapping[str, JsonValue]) -> ModelProfile:
         return provider_profile(target, settings, measured=measured, root=served.root or None)
@@ -58,9 +57,10 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
         identity += can.profile.digest
         return ServerModel(target, declared.wire, can, traits, declared.prices, declared.limiter, identity)
 
+    plain = model(ServedModel(), can, declared.traits)
     if not is_probed:
-        return model(ServedModel(), can, declared.traits)
-    served = await _find_served(listing)
+        return plain
+    served = await _find_served(plain)
     found = await asyncio.to_thread(read_measurement, directory, target.name, target.endpoint, digest)
     if found is not None and found.served == served:
         profile = await asyncio.to_thread(profile_of, served, found.fields)
@@ -68,8 +68,7 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
     spent: list[Usage] = []
 
     def build(can: Capabilities, traits: RequestTraits) -> MeasuredModel:
-        can = priced(can, traits, declared.prices)
-        return MeasuredModel(target, declared.wire, can, traits, declared.prices, declared.limiter, spent)
+        return MeasuredModel(model(served, can, traits), spent)
 
     context = served.context_tokens or can.context_tokens
     can, traits, fields = await probe_capabilities(

@@ -27,13 +27,11 @@ from ...core.messages import (
 )
 from ...core.registry import nearest
 from ..litellm.factory import MAX_TOP_LOGPROBS
-from ..litellm.limiter import ConcurrencyLimiter
 from ..litellm.model import LiteLLMModel
 from ..litellm.profiles import MAP_SOURCE
-from ..litellm.providers import Prices, Target
+from ..litellm.providers import Target
 from ..litellm.requests import RequestTraits, measuring_params
 from ..litellm.responses import StreamedSample, split_usage
-from ..litellm.transport import Transport
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
 from ..profiles.profile import ModelProfile, Parameter, quick_sampling
@@ -74,20 +72,14 @@ class MeasuredModel(ServerModel):
     """A model that is measured.
 
     Args:
+        model: The model, whose connection is used.
         spent: Gets the usage of each response.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        wire: Transport,
-        capabilities: Capabilities,
-        traits: RequestTraits,
-        prices: Prices,
-        limiter: ConcurrencyLimiter,
-        spent: list[Usage],
-    ) -> None:
-        super().__init__(target, wire, capabilities, traits, prices, limiter, target.identity)
+    def __init__(self, model: ServerModel, spent: list[Usage]) -> None:
+        super().__init__(
+            model.target, model.wire, model.capabilities, model.traits, model.prices, model.limiter, model.identity
+        )
         self._retrying = replace(self._retrying, max_retries=min(self._retrying.max_retries, MAX_RETRIES))
         self._spent = spent
 
