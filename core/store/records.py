@@ -14,7 +14,7 @@ from ..events import Event
 from ..messages import Completion, Frozen
 from ..types import Answer
 
-RunStatus = Literal["queued", "running", "finished", "interrupted", "failed"]
+RunStatus = Literal["queued", "running", "waiting", "finished", "interrupted", "failed"]
 
 
 class ListedRun(Frozen):
@@ -23,7 +23,8 @@ class ListedRun(Frozen):
     Attributes:
         created: When it was created, in seconds since the epoch.
         updated: When it was last written.
-        status: "queued", "running", "finished", "interrupted" (cancelled, or its process was killed) or "failed".
+        status: "queued", "running", "waiting" (for decisions about tool calls, or for their results), "finished",
+            "interrupted" (cancelled, or its process was killed) or "failed".
         owner: The process that works on it; None if none does.
         tenant: The tenant that owns it; empty without tenants.
         background: Whether another process continues it when its process ends.

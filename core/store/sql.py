@@ -33,7 +33,7 @@ from .records import (
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, answer_columns, question_columns
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of the tables."""
 # the JSON is last in a row: what precedes it is read without it
 SCHEMA = """
@@ -110,6 +110,36 @@ CREATE TABLE checkpoints (
     checkpoint {bytes} NOT NULL,
     metadata {bytes} NOT NULL,
     PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id)
+){end};
+CREATE TABLE checkpoint_writes (
+    thread_id {name} NOT NULL,
+    checkpoint_ns {name} NOT NULL,
+    checkpoint_id {name} NOT NULL,
+    task_id {name} NOT NULL,
+    idx INTEGER NOT NULL,
+    task_path TEXT NOT NULL DEFAULT '',
+    channel TEXT NOT NULL,
+    type TEXT NOT NULL,
+    value {bytes} NOT NULL,
+    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+){end};
+CREATE TABLE tool_calls (
+    run_id {name} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    id {name} NOT NULL,
+    turn INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    tool TEXT NOT NULL,
+    effect TEXT NOT NULL,
+    executor TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    decision TEXT,
+    created DOUBLE PRECISION NOT NULL,
+    started DOUBLE PRECISION,
+    ended DOUBLE PRECISION,
+    result TEXT,
+    PRIMARY KEY (run_id, id)
 ){end};
 CREATE TABLE spending (
     tenant TEXT NOT NULL,
@@ -710,7 +740,8 @@ def _described(owner: str) -> str:
 
 
 def _delete_run(db: Connection, run_id: str) -> None:
-    db.write("DELETE FROM checkpoints WHERE thread_id = ?", (run_id,))
+    for table in ("checkpoints", "checkpoint_writes"):
+        db.write(f"DELETE FROM {table} WHERE thread_id = ?", (run_id,))  # noqa: S608
     db.write("DELETE FROM runs WHERE id = ?", (run_id,))
     db.forget_owner(run_id)
 

@@ -1,0 +1,269 @@
+"""`ToolCallStore`: the intents and results of tool calls in the run store; a write is started once and never again.
+
+    proposed ──► approved ──► started ──► done | failed
+        │           ▲            │
+        └► denied   └────────────┴► assumed (a write whose outcome is unknown, decided by a person)
+
+Each transition is one conditional UPDATE, so of two processes that both believe they own a run, one changes the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from pydantic import JsonValue
+
+from ...core.errors import StoreError
+from ...core.messages import Frozen, Message, ToolCall, arguments_or_text
+from ...core.store.group_commit import Connection
+from ...core.store.records import canonical_json
+from ...core.store.sql import RunStore, to_json
+from .tool import Effect, ToolResult
+
+ToolCallStatus = Literal["proposed", "approved", "denied", "started", "done", "failed", "assumed"]
+ENDED: Final[frozenset[ToolCallStatus]] = frozenset({"denied", "done", "failed", "assumed"})
+
+
+class Decision(Frozen):
+    """A decision about a call.
+
+    Attributes:
+        kind: "approve", "edit" (with other arguments) or "reject"; for a write whose outcome is unknown, "done" or
+            "failed".
+        arguments: With "edit", the new arguments as JSON.
+        reason: Shown to the model with a rejection.
+        by: Origin: "terminal", "callback", "http:KEY" or "assume".
+        at: Seconds since the epoch.
+    """
+
+    kind: Literal["approve", "edit", "reject", "done", "failed"]
+    arguments: str | None = None
+    reason: str = ""
+    by: str = ""
+    at: float = 0.0
+
+
+class StoredToolCall(Frozen):
+    """A tool call of a run.
+
+    Attributes:
+        id: ID of its intent (`intent_ids`).
+        turn: Index of the model turn in the run.
+        position: Index among the calls of the turn.
+        executor: "run", or "client": the caller executes it and sends the result.
+        arguments: As the model wrote them.
+        attempts: Number of times it was started.
+        result: None until it has ended.
+    """
+
+    id: str
+    turn: int
+    position: int
+    tool: str
+    effect: Effect
+    executor: Literal["run", "client"] = "run"
+    arguments: str
+    status: ToolCallStatus = "proposed"
+    attempts: int = 0
+    decision: Decision | None = None
+    result: ToolResult | None = None
+
+    @property
+    def used_arguments(self) -> str:
+        """The arguments to execute, which a decision may have edited."""
+        edited = None if self.decision is None else self.decision.arguments
+        return self.arguments if edited is None else edited
+
+
+class UnknownOutcome(StoreError):
+    """A write was started before, and no result is stored."""
+
+
+def intent_ids(history: str, calls: Sequence[ToolCall]) -> list[str]:
+    """IDs of a turn's calls: a hash of the history, the turn's calls, and the position.
+
+    The same calls after the same messages have the same IDs in a resumed process, a replay and a forked thread. The
+    IDs that providers give to calls do not count: they are not unique (gpt-4o repeats them within a conversation).
+    """
+    turn = _digest([history, _canonical(calls)])
+    return [hashlib.sha256(f"{turn}:{i}".encode()).hexdigest()[:32] for i in range(len(calls))]
+
+
+def next_history(history: str, messages: Sequence[Message]) -> str:
+    """The hash of a history with further messages; the history of a run begins with the hash of its question."""
+    for message in messages:
+        shown = [attachment.sha256 for attachment in message.attachments]
+        history = _digest([history, message.role, message.content, shown, _canonical(message.tool_calls)])
+    return history
+
+
+def _canonical(calls: Sequence[ToolCall]) -> list[JsonValue]:
+    return [{"name": call.name, "arguments": arguments_or_text(call)} for call in calls]
+
+
+def _digest(value: list[Any]) -> str:
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class ToolCallStore:
+    """The tool calls of runs. Methods raise `StoreError` if another process has the run."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    async def list(self, run_id: str) -> list[StoredToolCall]:
+        """All calls of a run, in order."""
+        rows = await self._store.commits.read(
+            lambda db: db.execute(
+                f"SELECT {_COLUMNS} FROM tool_calls WHERE run_id = ? ORDER BY turn, position",  # noqa: S608
+                (run_id,),
+            )
+        )
+        return [_read(row) for row in rows]
+
+    async def add(self, run_id: str, calls: Sequence[StoredToolCall]) -> None:
+        """Store calls that await a decision or a client, or that cannot be executed; stored calls stay unchanged."""
+
+        def write(db: Connection) -> None:
+            self._store.ownership.check(db, run_id)
+            db.write(_ADD, *(_row(run_id, call) for call in calls))
+
+        await self._store.commits.write(write, run_id)
+
+    async def decide(self, run_id: str, decisions: Mapping[str, Decision], *, owned: bool = True) -> frozenset[str]:
+        """Record decisions about several calls in one transaction; returns the calls whose first decision this is.
+
+        Args:
+            decisions: By intent ID.
+            owned: Whether this process must own the run; a decision over HTTP may reach any process.
+        """
+
+        def write(db: Connection) -> frozenset[str]:
+            if owned:
+                self._store.ownership.check(db, run_id)
+            first: set[str] = set()
+            for intent, decision in decisions.items():
+                status, needed = _AFTER[decision.kind]
+                result = _result_of(decision)
+                ended = None if result is None else time.time()
+                rows = db.execute(
+                    "UPDATE tool_calls SET status = ?, decision = ?, result = ?, ended = ? "
+                    "WHERE run_id = ? AND id = ? AND status = ? RETURNING id",
+                    (status, to_json(decision), to_json(result), ended, run_id, intent, needed),
+                )
+                first.update(row[0] for row in rows)
+            return frozenset(first)
+
+        return await self._store.commits.write(write, run_id if owned else None)
+
+    async def start(self, run_id: str, call: StoredToolCall) -> int:
+        """Record that a call is about to be executed; returns the number of this attempt.
+
+        The row is committed when this returns. Reads and idempotent calls can be started again, writes cannot.
+
+        Raises:
+            UnknownOutcome: It is a write that was started before.
+            StoreError: It has ended or is not approved.
+        """
+
+        def write(db: Connection) -> int:
+            self._store.ownership.check(db, run_id)
+            db.write(_ADD, _row(run_id, call))
+            repeatable = "" if call.effect == "write" else ", 'started'"
+            rows = db.execute(
+                "UPDATE tool_calls SET status = 'started', attempts = attempts + 1, started = ? "  # noqa: S608
+                f"WHERE run_id = ? AND id = ? AND status IN ('approved'{repeatable}) RETURNING attempts",
+                (time.time(), run_id, call.id),
+            )
+            if rows:
+                return int(rows[0][0])
+            ((status,),) = db.execute("SELECT status FROM tool_calls WHERE run_id = ? AND id = ?", (run_id, call.id))
+            return -1 if status == "started" else -2
+
+        attempt = await self._store.commits.write(write, run_id)
+        if attempt == -1:
+            raise UnknownOutcome(f"whether {call.tool} was executed is unknown", hint="resume the run with --assume")
+        if attempt == -2:
+            raise StoreError(f"the call of {call.tool} cannot be started: it has ended or was not approved")
+        return attempt
+
+    async def finish(self, run_id: str, intent: str, result: ToolResult) -> None:
+        """Store a result; it is committed when this returns."""
+
+        def write(db: Connection) -> None:
+            self._store.ownership.check(db, run_id)
+            db.write(
+                "UPDATE tool_calls SET status = ?, result = ?, ended = ? "
+                "WHERE run_id = ? AND id = ? AND status = 'started'",
+                ("failed" if result.is_error else "done", to_json(result), time.time(), run_id, intent),
+            )
+
+        await self._store.commits.write(write, run_id)
+
+    async def release(self, run_id: str, intent: str) -> None:
+        """Allow a call that is known to have had no effect to be started again."""
+
+        def write(db: Connection) -> None:
+            self._store.ownership.check(db, run_id)
+            db.write(
+                "UPDATE tool_calls SET status = 'approved' WHERE run_id = ? AND id = ? AND status = 'started'",
+                (run_id, intent),
+            )
+
+        await self._store.commits.write(write, run_id)
+
+
+def _result_of(decision: Decision) -> ToolResult | None:
+    """The result for the model; None if the call is to be executed."""
+    if decision.kind == "reject":
+        reason = f": {decision.reason}" if decision.reason else ""
+        return ToolResult(text=f"Error: the call was rejected{reason}", is_error=True)
+    if decision.kind == "done":
+        return ToolResult(text="The call was executed; its result is not known.")
+    if decision.kind == "failed":
+        return ToolResult(
+            text="Error: the call had no effect: it was interrupted before it was executed", is_error=True
+        )
+    return None
+
+
+_COLUMNS = "id, turn, position, tool, effect, executor, arguments, status, attempts, decision, result"
+_ADD = (
+    "INSERT INTO tool_calls (run_id, id, turn, position, tool, effect, executor, arguments, status, result, created) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
+    "approve": ("approved", "proposed"),
+    "edit": ("approved", "proposed"),
+    "reject": ("denied", "proposed"),
+    "done": ("assumed", "started"),
+    "failed": ("assumed", "started"),
+}
+"""Status after a decision, and the status before it."""
+
+
+def _row(run_id: str, call: StoredToolCall) -> tuple[object, ...]:
+    return (
+        run_id,
+        call.id,
+        call.turn,
+        call.position,
+        call.tool,
+        call.effect,
+        call.executor,
+        call.arguments,
+        call.status,
+        to_json(call.result),
+        time.time(),
+    )
+
+
+def _read(row: Sequence[Any]) -> StoredToolCall:
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    for name in ("decision", "result"):
+        values[name] = values[name] and json.loads(values[name])
+    return StoredToolCall.model_validate(values)

@@ -1,0 +1,326 @@
+"""Tools that a run executes: `ExecutableTool`, made from a function by `tool_of`, and the results that models see."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Final, Literal, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic.errors import PydanticUserError
+
+from ...core.errors import UserError
+from ...core.json_schema import check_schema, schema_fault
+from ...core.messages import Frozen, Tool
+
+Effect = Literal["read", "idempotent", "write"]
+"""What a call changes. "read": nothing, so it may be repeated and shared. "idempotent": something, but a repetition
+with the same arguments changes nothing more. "write": something, each time; the default."""
+
+CALL_S: Final = 60.0
+"""Default time limit of one call, in seconds."""
+RESULT_CHARS: Final = 20_000
+"""Default length of a result that the model sees, in characters."""
+MAX_STORED_CHARS: Final = 4_000_000
+"""Maximum length of a result that is stored; a longer one is cut in the middle there too."""
+KEY_PARAMETER: Final = "idempotency_key"
+"""A parameter of this name receives the key of the call's intent and is not in the schema."""
+
+
+class ToolResult(Frozen):
+    """The result of a call.
+
+    Attributes:
+        text: The text for the model, complete up to `MAX_STORED_CHARS`.
+        is_error: Whether the call failed; the text then gives the reason.
+    """
+
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class ToolCallContext:
+    """The call that a tool executes.
+
+    Attributes:
+        intent: ID of the call's intent, which stays the same when the run is resumed.
+        attempt: 1 for the first execution; higher after a resume that repeats it.
+        progress: Reports a line of progress, which becomes an event of the run.
+    """
+
+    run_id: str
+    intent: str
+    attempt: int = 1
+    progress: Callable[[str], None] = lambda _: None
+
+    @property
+    def idempotency_key(self) -> str:
+        """Key for services that deduplicate requests: the same for all attempts of this call, and for no other call."""
+        return f"{self.run_id}:{self.intent}"
+
+
+Call = Callable[[Mapping[str, JsonValue], ToolCallContext], Awaitable[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutableTool:
+    """A tool that a run executes.
+
+    Attributes:
+        declaration: Name, description and parameters, as the model sees them.
+        call: Executes a call; its value becomes the result (`result_of`), an exception an error result.
+        seconds: Time limit of one call.
+        result_chars: Maximum length of the result in the prompt; the complete result stays in the store.
+        concurrency: Maximum number of calls at once.
+        status: Looks up the outcome of a call whose process was killed: its result, or None if it never took effect.
+        source: Origin, for lists and the run's configuration: `python:module:function`, `mcp:NAME`.
+    """
+
+    declaration: Tool
+    call: Call
+    effect: Effect = "write"
+    seconds: float = CALL_S
+    result_chars: int = RESULT_CHARS
+    concurrency: int = 8
+    status: Callable[[ToolCallContext], Awaitable[object | None]] | None = None
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name by which the model calls it."""
+        return self.declaration.name
+
+    def fault(self, arguments: str) -> str:
+        """The reason why arguments, as the model wrote them, are invalid; empty if they are valid."""
+        schema = self.declaration.parameters or {"type": "object"}
+        return schema_fault(arguments or "{}", schema)
+
+
+def tool_of(
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | None = None,
+    **options: Any,
+) -> ExecutableTool:
+    """Make a tool from a function: its schema from the signature, its descriptions from the docstring (Google style).
+
+    A synchronous function runs in a thread. A parameter annotated `ToolCallContext` receives the context, one named
+    `idempotency_key` the key; neither is in the schema.
+
+    Args:
+        effect: Default: the function's attribute `effect`, else "write".
+        options: Further fields of `ExecutableTool`.
+
+    Raises:
+        UserError: The signature has no schema; the message names the parameter.
+    """
+    label = name or str(getattr(function, "__name__", type(function).__name__))
+    if not callable(function):
+        raise UserError(f"{label!r} is not callable", hint="pass a function")
+    summary, documented = _docstring(function)
+    model, hidden = _arguments_model(function, label, documented)
+    schema = _clean(model.model_json_schema())
+    adapter = TypeAdapter(model)
+
+    async def call(arguments: Mapping[str, JsonValue], context: ToolCallContext) -> object:
+        try:
+            parsed = adapter.validate_python(dict(arguments))
+        except ValidationError as e:
+            raise InvalidArguments(
+                "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in e.errors()[:3])
+            ) from e
+        values = {n: getattr(parsed, n) for n in type(parsed).model_fields}
+        values |= {n: context if kind == "context" else context.idempotency_key for n, kind in hidden.items()}
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+            return await function(**values)
+        value = await asyncio.to_thread(function, **values)
+        return await value if inspect.isawaitable(value) else value
+
+    try:
+        declaration = Tool(name=label, description=description or summary, parameters=schema)
+    except ValidationError as e:
+        raise UserError(
+            f"{label!r} cannot be the name of a tool", hint="use letters, digits, _ . : -, at most 128"
+        ) from e
+    module = getattr(function, "__module__", "")
+    return ExecutableTool(
+        declaration=declaration,
+        call=call,
+        effect=effect or getattr(function, "effect", None) or "write",
+        source=options.pop("source", f"python:{module}:{getattr(function, '__qualname__', label)}"),
+        **options,
+    )
+
+
+def schema_tool(
+    name: str, description: str, parameters: dict[str, JsonValue], call: Callable[..., object], **options: Any
+) -> ExecutableTool:
+    """Make a tool from a JSON Schema and a function, which gets the arguments by name and must not block."""
+    check_schema(parameters)
+
+    async def execute(arguments: Mapping[str, JsonValue], _context: ToolCallContext) -> object:
+        value = call(**arguments)
+        return await value if inspect.isawaitable(value) else value
+
+    return ExecutableTool(
+        declaration=Tool(name=name, description=description, parameters=parameters), call=execute, **options
+    )
+
+
+class InvalidArguments(Exception):
+    """The arguments are invalid; the text is for the model."""
+
+
+class OutcomeUnknown(Exception):
+    """Raised by a tool whose call may or may not have taken effect, such as after a lost connection."""
+
+
+# -- results
+
+
+def result_of(value: object) -> ToolResult:
+    """The result for a tool's return value: text unchanged, everything else as JSON.
+
+    Bytes and values without a JSON form become an error that names the type.
+    """
+    if isinstance(value, ToolResult):
+        return value.model_copy(update={"text": cut(value.text, MAX_STORED_CHARS)})
+    if isinstance(value, str):
+        return ToolResult(text=cut(value, MAX_STORED_CHARS))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return ToolResult(text=f"Error: the tool returned {len(value):,} bytes, not text", is_error=True)
+    try:
+        dumped = TypeAdapter(Any).dump_python(value, mode="json") if _has_model(value) else value
+        text = json.dumps(dumped, ensure_ascii=False, allow_nan=False)
+    except Exception:  # noqa: BLE001 - any type may be returned, and raise anything when it is serialized
+        return ToolResult(
+            text=f"Error: the tool returned a {type(value).__name__}, which has no JSON form", is_error=True
+        )
+    return ToolResult(text=cut(text, MAX_STORED_CHARS))
+
+
+def error_result(error: BaseException | str) -> ToolResult:
+    """The result of a call that failed."""
+    text = error if isinstance(error, str) else (str(error).strip() or type(error).__name__)
+    return ToolResult(text=f"Error: {cut(text, 2_000)}", is_error=True)
+
+
+def cut(text: str, limit: int, *, call: str = "") -> str:
+    """Shorten a text to about `limit` characters: its beginning and end, with a line that states what is left out.
+
+    Args:
+        call: ID with which `read_result` reads the rest; empty if the tool is not offered.
+    """
+    if len(text) <= limit:
+        return text
+    head, tail = (limit + 1) // 2, limit // 2
+    rest = f"; read_result(call={call!r}, start={head}) returns more" if call else ""
+    left_out = f"[… {len(text) - limit:,} of {len(text):,} characters left out{rest} …]"
+    return f"{text[:head]}\n{left_out}\n{text[len(text) - tail :]}"
+
+
+def _has_model(value: object) -> bool:
+    if isinstance(value, BaseModel) or is_dataclass(value):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(_has_model, value.values()))
+    return (isinstance(value, list | tuple | set | frozenset) and any(map(_has_model, value))) or isinstance(
+        value, set | frozenset
+    )
+
+
+# -- schemas from signatures
+
+
+def _arguments_model(
+    function: Callable[..., Any], label: str, documented: Mapping[str, str]
+) -> tuple[type[BaseModel], dict[str, Literal["context", "key"]]]:
+    """A model of the arguments, and the parameters that are not in the schema."""
+    try:
+        signature = inspect.signature(function)
+        target = function if inspect.isroutine(function) else type(function).__call__
+        hints = get_type_hints(target, include_extras=True)
+    except (TypeError, ValueError, NameError) as e:
+        raise UserError(f"the signature of {label!r} cannot be read: {e}", hint="annotate its parameters") from e
+    fields: dict[str, Any] = {}
+    hidden: dict[str, Literal["context", "key"]] = {}
+    for name, parameter in signature.parameters.items():
+        kind = hints.get(name, Any)
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise UserError(
+                f"parameter {name!r} of the tool {label!r} cannot be passed by name",
+                hint="use ordinary parameters only",
+            )
+        if kind is ToolCallContext:
+            hidden[name] = "context"
+        elif name == KEY_PARAMETER:
+            hidden[name] = "key"
+        else:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            described = Field(default=default, description=documented.get(name))
+            fields[name] = (kind, described)
+    try:
+        config = ConfigDict(extra="forbid")
+        return create_model(f"{label}_arguments", __config__=config, **fields), hidden
+    except (PydanticSchemaGenerationError, PydanticUserError, NameError) as e:
+        first = str(e).splitlines()[0]
+        raise UserError(
+            f"the tool {label!r} has a parameter without a JSON form: {first}",
+            hint="annotate it with a type that pydantic has a schema for",
+        ) from e
+
+
+_SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns|Raises|Yields|Examples?|Note)s?:\s*$")
+_ARGUMENT = re.compile(r"^(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """The description of the function, and of each parameter."""
+    lines = (inspect.getdoc(function) or "").splitlines()
+    description: list[str] = []
+    arguments: dict[str, str] = {}
+    section, last = "", ""
+    for line in lines:
+        if match := _SECTION.match(line):
+            section = match[1]
+        elif not section:
+            description.append(line)
+        elif section in ("Args", "Arguments", "Parameters") and line.strip():
+            indent = len(line) - len(line.lstrip())
+            named = _ARGUMENT.match(line.strip())
+            if named and indent <= 4:
+                last, arguments[named[1]] = named[1], named[2]
+            elif last:
+                arguments[last] = f"{arguments[last]} {line.strip()}".strip()
+    return "\n".join(description).strip(), arguments
+
+
+def _clean(schema: JsonValue) -> Any:
+    """The schema without the titles that pydantic derives from names."""
+    if isinstance(schema, list):
+        return [_clean(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: {n: _clean(s) for n, s in value.items()}
+        if key in ("properties", "$defs") and isinstance(value, dict)
+        else _clean(value)
+        for key, value in schema.items()
+        if key != "title"
+    }
