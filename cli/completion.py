@@ -29,6 +29,11 @@ complete_verifier = complete_from("reason.verifiers")
 complete_dataset = complete_from("reason.datasets")
 
 
+def complete_tool(prefix: str) -> list[str]:
+    """Our own tools, and those of other packages."""
+    return _completed(prefix, lambda: ("documents", "python", "shell", *complete_from("reason.tools")("")))
+
+
 def complete_model(prefix: str) -> list[str]:
     """Models that backends know, those of the settings, and one of each provider with a key."""
     return _completed(prefix, _models)

@@ -44,6 +44,7 @@ def complete_app() -> typer.Typer:
     from .runs import runs_app
     from .serve import EXAMPLES as SERVE_EXAMPLES
     from .serve import MCP_EXAMPLES, mcp, serve
+    from .tools import tools_app
     from .train import train_app
     from .verify import EXAMPLES as VERIFY_EXAMPLES
     from .verify import verify
@@ -59,6 +60,7 @@ def complete_app() -> typer.Typer:
     app.add_typer(verifiers_app, name="verifiers")
     app.add_typer(models_app, name="models")
     app.add_typer(runs_app, name="runs")
+    app.add_typer(tools_app, name="tools")
     app.add_typer(memory_app, name="memory")
     app.add_typer(keys_app, name="keys")
     app.add_typer(index_app, name="index")

@@ -12,10 +12,11 @@ import typer
 
 from ..core.errors import UserError
 from ..core.store.location import parse_location, redacted_location, require_file
-from .completion import complete_model, complete_run, complete_strategy
+from .completion import complete_model, complete_run, complete_strategy, complete_tool
 
 REASONING = "Reasoning"
 VERIFICATION = "Verification"
+TOOLS = "Tools"
 DATA = "Data"
 BUDGET = "Budget"
 OUTPUT = "Output"
@@ -117,6 +118,28 @@ Parameters = Annotated[
         help="Set a parameter of the strategy; the value is JSON or text. Repeatable.",
         show_default=False,
         rich_help_panel=REASONING,
+    ),
+]
+ToolNames = Annotated[
+    list[str],
+    typer.Option(
+        "--tool",
+        metavar="NAME|MODULE:FUNCTION",
+        help="Let the model call this tool: python, documents, shell, or a function of a module. Repeatable.",
+        autocompletion=complete_tool,
+        show_default=False,
+        rich_help_panel=TOOLS,
+    ),
+]
+McpServers = Annotated[
+    list[str],
+    typer.Option(
+        "--mcp",
+        metavar="COMMAND|URL",
+        help="Let the model call the tools of this MCP server: a command, or the URL of a streamable HTTP server. "
+        "Repeatable.",
+        show_default=False,
+        rich_help_panel=TOOLS,
     ),
 ]
 FieldMap = Annotated[

@@ -212,6 +212,29 @@ class EncoderSettings(BaseModel):
     dtype: Dtype = "auto"
 
 
+class ToolSettings(BaseModel):
+    """Tools that models may call (`[tools]` in reason.toml).
+
+    Attributes:
+        use: Tools of every question, as `--tool` names them.
+        approve: Calls that need an approval: "never" none, "writes" those that change something, "all"; None is
+            "writes", and refuses tools that change something where nobody can be asked.
+        turns: Maximum model turns of a run with tools.
+        tool_calls: Maximum tool calls of a run.
+        effects: Effects by tool, which override declared ones.
+        mcp: MCP servers by name (fields of `tools.mcp.McpServerSettings`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    use: tuple[str, ...] = ()
+    approve: Literal["never", "writes", "all"] | None = None
+    turns: Annotated[int, Field(ge=1)] = 50
+    tool_calls: Annotated[int, Field(ge=1)] = 200
+    effects: dict[str, Literal["read", "idempotent", "write"]] = Field(default_factory=dict)
+    mcp: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+
+
 class AliasSettings(BaseModel):
     """A model name that callers may request, and what it stands for.
 
@@ -330,6 +353,7 @@ class Settings(BaseSettings):
         encoders: Embedding models and cross-encoders by model string.
         strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
         calibration: File of the calibration map by strategy, for example `[calibration] self-consistency = "map.json"`.
+        tools: Tools that models may call, for example `[tools] use = ["python"]`.
         serve: The REST sidecar, for example `[serve] port = 9000`.
     """
 
@@ -363,6 +387,7 @@ class Settings(BaseSettings):
     encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
     strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     calibration: dict[str, Path] = Field(default_factory=dict)
+    tools: ToolSettings = ToolSettings()
     serve: ServeSettings = ServeSettings()
 
     @field_validator("store", mode="before")

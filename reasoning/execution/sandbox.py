@@ -1,7 +1,7 @@
 """`run_tests`: runs code against tests in a process that can reach neither files, network, other processes nor secrets.
 
-The isolation is Linux namespaces. Without them nothing is run: there is no mode without isolation. docs/code.md says
-what it defends and what not.
+`run_command` runs a shell command that can change one directory. The isolation is Linux namespaces. Without them
+nothing is run: there is no mode without isolation. docs/code.md says what it defends and what not.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ MACHINES: Final = ("x86_64", "aarch64")
 _WORKER: Final = Path(__file__).with_name("worker.py")
 _PYTHON: Final = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+_SYSTEM: Final = (
+    "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/opt", "/etc/alternatives", "/etc/ssl"
+)  # fmt: skip
+"""Directories that commands see. The rest of /etc, and homes, may have secrets."""
 _GRACE_S: Final = 10.0
 _MAX_LINE: Final = 1 << 20
 _SLOTS = threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -56,6 +60,7 @@ class SandboxLimits(Frozen):
         memory_bytes: Address space of a test's process.
         directory_bytes: Files in the temporary directory, together.
         output_bytes: What a test may print.
+        shown_bytes: Output of a test that is reported, from its end.
         threads: Threads of a test's process, which can start no other process.
     """
 
@@ -65,6 +70,7 @@ class SandboxLimits(Frozen):
     memory_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 29
     directory_bytes: Annotated[int, Field(ge=1 << 12)] = 1 << 26
     output_bytes: Annotated[int, Field(ge=1)] = 1 << 20
+    shown_bytes: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     threads: Annotated[int, Field(ge=1)] = 32
 
 
@@ -159,6 +165,47 @@ async def _run(code: Sequence[str], tests: Sequence[CodeTest], limits: SandboxLi
     )
 
 
+class CommandResult(Frozen):
+    """What a shell command did.
+
+    Attributes:
+        outcome: "ended"; "time" or "output", the limit at which it was killed.
+        status: Its exit status; -N if signal N ended it.
+        output: The end of what it printed to standard output and standard error.
+    """
+
+    outcome: Literal["ended", "time", "output"]
+    status: int
+    output: str
+
+
+async def run_command(command: str, directory: Path, limits: SandboxLimits) -> CommandResult:
+    """Run a shell command that can change one directory, and sees nothing else but the system's programs, read-only.
+
+    It has no network and no capabilities, and sees no process of others. Of the limits, `wall_seconds`, the output's,
+    and `directory_bytes`, for `/tmp`, apply: its memory and what it writes to the directory are not limited. Cancelling
+    kills it and everything that it started.
+
+    Raises:
+        SandboxUnavailable: No isolation can be had here.
+    """
+    await require_sandbox()
+    (line,) = await _communicate(_command_request(command, directory, limits), 1, limits)
+    return CommandResult.model_validate(line)
+
+
+def _command_request(command: str, directory: Path, limits: SandboxLimits) -> dict[str, Any]:
+    links = {path: os.readlink(path) for path in _SYSTEM if os.path.islink(path)}
+    return {
+        "command": command,
+        "directory": os.path.realpath(directory),
+        "environment": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108
+        "limits": limits.model_dump(),
+        "read_only": [path for path in _SYSTEM if os.path.isdir(path) and path not in links],
+        "links": links,
+    }
+
+
 async def _communicate(request: dict[str, Any], count: int, limits: SandboxLimits) -> list[dict[str, Any]]:
     """Start a worker, send it the request, and read a line for each test; the worker has ended afterwards."""
     pipe = asyncio.subprocess.PIPE
@@ -185,7 +232,7 @@ async def _communicate(request: dict[str, Any], count: int, limits: SandboxLimit
             if len(lines) < count:
                 message = (await process.stderr.read(_MAX_LINE)).decode("utf-8", "replace").strip()
                 said = message.splitlines()[-1] if message else "it said nothing"
-                raise ReasonError(f"the sandbox ended after {len(lines)} of {count} tests: {said}")
+                raise ReasonError(f"the sandbox ended after {len(lines)} of {count} results: {said}")
     except TimeoutError:
         raise ReasonError(f"the sandbox did not end within {limits.total_seconds + _GRACE_S:g} s") from None
     finally:

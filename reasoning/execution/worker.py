@@ -35,8 +35,6 @@ from typing import Any, NoReturn
 NOBODY = 65534
 MAX_DETAIL_CHARS = 4_000
 """Maximum length of a traceback."""
-MAX_SHOWN_BYTES = 2_000
-"""Output of a test that is reported, from its end."""
 MAX_FILES = 1_000
 """Files in the temporary directory."""
 _TICK_MS = 50
@@ -61,9 +59,10 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     import doctest  # noqa: F401 (loaded once, before the children)
 
+    is_command = "command" in request
     try:
         _isolate(request)
-        _drop_privileges()
+        _drop_privileges(keeps_user=is_command)
         pid = os.fork()
         if pid:
             _, status = os.waitpid(pid, 0)
@@ -77,7 +76,7 @@ def main() -> None:
     except OSError as e:
         _emit({"unavailable": e.strerror or str(e)})
         os._exit(1)
-    _supervise(request)
+    _run_command(request) if is_command else _supervise(request)
     os._exit(0)
 
 
@@ -90,6 +89,8 @@ def _isolate(request: dict[str, Any]) -> None:
     _unshare_as_root() if is_root else _unshare_as_user()
     _call("sethostname", b"sandbox", 7)
     _call("mount", None, b"/", None, _REC | _PRIVATE, None)
+    writable = request.get("directory")
+    directory = None if writable is None else os.open(writable, os.O_PATH | os.O_DIRECTORY)  # it may be below /tmp
     _call("mount", b"tmpfs", b"/tmp", b"tmpfs", _NOSUID | _NODEV, b"size=1m,nr_inodes=1k,mode=755")
     os.chdir("/tmp")  # noqa: S108
     for path in (*request["read_only"], *_DEVICES):
@@ -105,10 +106,16 @@ def _isolate(request: dict[str, Any]) -> None:
     os.makedirs("./tmp", exist_ok=True)
     for link, target in request["links"].items():
         os.symlink(target, f".{link}")
-    user, group = (NOBODY, NOBODY) if is_root else (os.geteuid(), os.getegid())
+    keeps_user = not is_root or "command" in request
+    user, group = (os.geteuid(), os.getegid()) if keeps_user else (NOBODY, NOBODY)
     size = request["limits"]["directory_bytes"]
     options = f"size={size},nr_inodes={MAX_FILES},mode=700,uid={user},gid={group}".encode()
     _call("mount", b"tmpfs", b"./tmp", b"tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
+    if directory is not None:
+        os.makedirs(f".{writable}", exist_ok=True)
+        _call("mount", f"/proc/self/fd/{directory}".encode(), f".{writable}".encode(), None, _BIND, None)
+        _set_attributes(f".{writable}", 0, _ATTR_NOSUID | _ATTR_NODEV)
+        os.close(directory)
     _syscall("pivot_root", b".", b".")
     _call("umount2", b".", _DETACH)
     _set_attributes("/", 0, _ATTR_RDONLY)
@@ -156,12 +163,15 @@ def _write(path: str, text: str) -> None:
     os.close(fd)
 
 
-def _drop_privileges() -> None:
-    """Give up root and every capability for good; a later `exec` gives none back."""
+def _drop_privileges(*, keeps_user: bool) -> None:
+    """Give up root and every capability for good; a later `exec` gives none back.
+
+    A command keeps the user, who owns the directory that it may change.
+    """
     for capability in range(64):
         if _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0) != 0 and ctypes.get_errno() == errno.EINVAL:
             break  # the kernel has no more
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not keeps_user:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -317,7 +327,36 @@ def _run_child(code: list[str], test: dict[str, str], limits: dict[str, Any], le
     result = _result(bytes(sent), token, status, reason, limits, wall)
     if len(printed) > limits["output_bytes"]:
         result = {"outcome": "output", "detail": f"it printed more than {limits['output_bytes']:,} bytes"}
-    return {**result, "output": printed[-MAX_SHOWN_BYTES:].decode("utf-8", "replace")}
+    return {**result, "output": printed[-limits["shown_bytes"] :].decode("utf-8", "replace")}
+
+
+def _run_command(request: dict[str, Any]) -> None:
+    """Run one shell command in the directory, and report its exit status and output."""
+    limits = request["limits"]
+    output, output_end = os.pipe()
+    report, report_end = os.pipe()
+    os.close(report_end)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            null = os.open("/dev/null", os.O_RDONLY)
+            for fd, target in ((null, 0), (output_end, 1), (output_end, 2)):
+                os.dup2(fd, target)
+            os.closerange(3, 1 << 10)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            os.chdir(request["directory"])
+            os.execve("/bin/sh", ["sh", "-c", request["command"]], request["environment"])  # noqa: S606
+        finally:
+            os._exit(127)
+    os.close(output_end)
+    deadline = time.monotonic() + limits["wall_seconds"]
+    printed, _, reason = _follow(pid, output, report, limits, deadline)
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(ProcessLookupError):  # what it left in the background
+        os.kill(-1, signal.SIGKILL)
+    printed += _rest(output, limits["output_bytes"] + 1 - len(printed))
+    shown = printed[-limits["shown_bytes"] :].decode("utf-8", "replace")
+    _emit({"outcome": reason or "ended", "status": os.waitstatus_to_exitcode(status), "output": shown})
 
 
 def _follow(

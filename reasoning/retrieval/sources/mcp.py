@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ....core.concurrency import OneLoop
@@ -30,6 +32,9 @@ from .client import parse_snippets, valid_snippets
 
 if TYPE_CHECKING:
     from mcp import Client
+    from mcp.shared.dispatcher import ProgressFnT
+    from mcp_types import CallToolResult, ListToolsResult
+    from mcp_types import Tool as McpTool
 
 CONNECT_TIMEOUT_S = 30.0
 """Maximum seconds for a server to start and list its tools."""
@@ -38,6 +43,12 @@ _CLOSE_TIMEOUT_S = 10.0
 _QUERY_ARGUMENTS = ("query", "q", "question", "text", "search", "search_query", "input", "prompt")
 _COUNT_ARGUMENTS = ("k", "top_k", "limit", "n", "max_results", "num_results", "count")
 _MAX_PAGES = 20
+_MAX_EVENT = 1 << 26
+"""Maximum size of a message over HTTP, in bytes."""
+
+_UNKNOWN_SESSION = re.compile(r"session (id|not found|terminated|expired)", re.IGNORECASE)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,13 +85,9 @@ class McpSource:
     tool: QueryTool
     identity: str
 
-    def __init__(self, name: str, server: str | Sequence[str], env: Mapping[str, str] | None) -> None:
-        self.name = name
-        self._server, self._env = server, env
-        self._connection: McpConnection | None = None
-        self._connect_lock = asyncio.Lock()
-        self._loop = OneLoop(f"the connection to {name}")
-        self._closed = False
+    def __init__(self, server: McpServer) -> None:
+        self.name = server.name
+        self._server = server
 
     @classmethod
     async def connect(
@@ -107,15 +114,10 @@ class McpSource:
             BackendTimeout: It did not respond in time.
         """
         where = server if isinstance(server, str) else shlex.join(server)
-        source = cls(name or f"mcp:{where}", server, env)
+        source = cls(McpServer(name or f"mcp:{where}", server, env=env))
         try:
-            connection = await source._connect()
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                schemas = await _tool_schemas(source.name, connection)
+            schemas = {tool.name: tool.input_schema for tool in await source._server.list_tools()}
             source.tool = select_tool(source.name, schemas, tool)
-        except TimeoutError as e:
-            await source.aclose()
-            raise BackendTimeout(f"{source.name} did not list its tools in time") from e
         except BaseException:
             await source.aclose()
             raise
@@ -139,32 +141,11 @@ class McpSource:
             arguments[self.tool.count] = k
         if self.tool.context:
             arguments[self.tool.context] = context
-        connection = await self._connect()
-        try:
-            result = await connection.client.call_tool(self.tool.name, arguments)
-        except Exception as e:  # errors of the SDK, its transport, or the validation of the tool's schema
-            error = _connection_error(self.name, e)
-            if isinstance(error, BackendUnavailable) and self._connection is connection:
-                self._connection = None
-                await connection.aclose()
-            raise error from e
-        return self._snippets(result)[:k]
+        return self._snippets(await self._server.call_tool(self.tool.name, arguments))[:k]
 
     async def aclose(self) -> None:
         """End the session and the server's process; idempotent."""
-        self._closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.aclose()
-
-    async def _connect(self) -> McpConnection:
-        self._loop.check()
-        async with self._connect_lock:
-            if self._closed:
-                raise BackendUnavailable(f"{self.name} is closed")
-            if self._connection is None:
-                self._connection = await McpConnection.open(self.name, self._server, self._env)
-            return self._connection
+        await self._server.aclose()
 
     def _snippets(self, result: Any) -> list[Snippet]:
         source_name = f"{self.name}#{self.tool.name}"
@@ -190,22 +171,6 @@ def _text_snippets(text: str, source_name: str) -> list[Snippet]:
             if isinstance(value, list) or "snippets" in value:
                 return parse_snippets(value, source_name)
     return [Snippet(text=text, source_id=source_name)]
-
-
-async def _tool_schemas(name: str, connection: McpConnection) -> dict[str, Mapping[str, Any]]:
-    """The JSON schema of the arguments of each tool."""
-    schemas: dict[str, Mapping[str, Any]] = {}
-    cursor: str | None = None
-    for _ in range(_MAX_PAGES):
-        try:
-            page = await connection.client.list_tools(cursor=cursor)
-        except Exception as e:  # see `McpSource.query`
-            raise _connection_error(name, e) from e
-        schemas |= {tool.name: tool.input_schema for tool in page.tools}
-        cursor = page.next_cursor
-        if not cursor:
-            break
-    return schemas
 
 
 def select_tool(name: str, schemas: Mapping[str, Mapping[str, Any]], requested: str | None) -> QueryTool:
@@ -276,6 +241,96 @@ def validate_url(url: str) -> str:
 # -- connection
 
 
+class McpServer:
+    """A server that is started, or connected to, at first use, and again after its connection was lost.
+
+    Args:
+        name: Its name, for errors.
+        server: A URL (streamable HTTP), or a command and its arguments (standard input and output).
+        env: Environment variables of the command (see `McpSource.connect`).
+        headers: HTTP headers of requests to a URL.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        server: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._server, self._env, self._headers = server, env, headers
+        self._connection: McpConnection | None = None
+        self._connect_lock = asyncio.Lock()
+        self._loop = OneLoop(f"the connection to {name}")
+        self._closed = False
+
+    async def list_tools(self) -> list[McpTool]:
+        """The server's tools.
+
+        Raises:
+            BackendUnavailable: It cannot be started or reached, or the connection was lost.
+            BackendTimeout: It did not respond in time.
+            BackendError: It returned an error.
+        """
+        tools: list[McpTool] = []
+        cursor: str | None = None
+        for _ in range(_MAX_PAGES):
+            page = await self._request(partial(_list_page, cursor=cursor), CONNECT_TIMEOUT_S)
+            tools += page.tools
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return tools
+
+    async def call_tool(
+        self, tool: str, arguments: Mapping[str, Any], progress: ProgressFnT | None = None
+    ) -> CallToolResult:
+        """Call a tool once. Cancelling the task cancels the call in the server; the connection stays open.
+
+        Args:
+            progress: Called with the progress that the server reports: a number, the total, and a message.
+
+        Raises:
+            BackendUnavailable: The server cannot be reached, or the connection was lost during the call; the next call
+                opens another connection.
+            BackendError: The server returned an error; a tool that failed is a result with `is_error`.
+        """
+        return await self._request(
+            lambda client: client.call_tool(tool, dict(arguments), progress_callback=progress), None
+        )
+
+    async def aclose(self) -> None:
+        """End the session and the server's process; idempotent."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    async def _request(self, send: Callable[[Client], Awaitable[T]], timeout_s: float | None) -> T:
+        self._loop.check()
+        async with self._connect_lock:
+            if self._closed:
+                raise BackendUnavailable(f"{self.name} is closed")
+            if self._connection is None:
+                self._connection = await McpConnection.open(self.name, self._server, self._env, self._headers)
+            connection = self._connection
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await send(connection.client)
+        except Exception as e:  # errors of the SDK, its transport, or the validation of the tool's schema
+            error = _connection_error(self.name, e)
+            if isinstance(error, BackendUnavailable) and self._connection is connection:
+                self._connection = None
+                await connection.aclose()
+            raise error from e
+
+
+async def _list_page(client: Client, cursor: str | None) -> ListToolsResult:
+    return await client.list_tools(cursor=cursor)
+
+
 class McpConnection:
     """An open session; create it with `McpConnection.open`.
 
@@ -295,7 +350,13 @@ class McpConnection:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, name: str, server: str | Sequence[str], env: Mapping[str, str] | None) -> McpConnection:
+    async def open(
+        cls,
+        name: str,
+        server: str | Sequence[str],
+        env: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> McpConnection:
         """Start a server or connect to it (see `McpSource.connect`).
 
         Raises:
@@ -308,7 +369,7 @@ class McpConnection:
         except ModuleNotFoundError as e:
             raise missing_package("an MCP server", e.name, "mcp") from e
         connection = cls(name)
-        connection._task = asyncio.create_task(connection._run(server, env))
+        connection._task = asyncio.create_task(connection._run(server, env, headers))
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.shield(connection._ready)
@@ -340,16 +401,24 @@ class McpConnection:
         if pending:
             task.cancel()
 
-    async def _run(self, server: str | Sequence[str], env: Mapping[str, str] | None) -> None:
+    async def _run(
+        self, server: str | Sequence[str], env: Mapping[str, str] | None, headers: Mapping[str, str] | None
+    ) -> None:
+        import httpx2
         from mcp import Client, StdioServerParameters, stdio_client
+        from mcp.client.streamable_http import streamable_http_client
 
-        with Path(os.devnull).open("w") as errlog:  # noqa: ASYNC230 (does not block)
-            transport: Any = server
-            if not isinstance(server, str):
-                command, *arguments = server
-                parameters = StdioServerParameters(command=command, args=arguments, env=dict(env or {}))
-                transport = stdio_client(parameters, errlog=errlog)
+        async with AsyncExitStack() as stack:
             try:
+                if isinstance(server, str):
+                    timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=None)  # a call has a time limit of its own
+                    http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=timeout))
+                    transport: Any = streamable_http_client(server, http_client=http, max_sse_event_size=_MAX_EVENT)
+                else:
+                    command, *arguments = server
+                    parameters = StdioServerParameters(command=command, args=arguments, env=dict(env or {}))
+                    errlog = stack.enter_context(Path(os.devnull).open("w"))  # noqa: ASYNC230, SIM115 (does not block)
+                    transport = stdio_client(parameters, errlog=errlog)
                 async with Client(transport, cache=None) as self.client:
                     self._ready.set_result(None)
                     await self._stop.wait()
@@ -377,9 +446,11 @@ def _connection_error(name: str, error: Exception) -> BackendError:
     from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 
     code = getattr(error, "code", None)
-    if code == REQUEST_TIMEOUT:
+    # servers have several codes for a session that they do not know, such as after a restart
+    is_lost = code in (None, CONNECTION_CLOSED) or _UNKNOWN_SESSION.search(str(error)) is not None
+    if isinstance(error, TimeoutError) or (code == REQUEST_TIMEOUT and not is_lost):
         return BackendTimeout(f"{name} did not respond in time")
-    if code is None or code == CONNECTION_CLOSED:
+    if is_lost:
         return BackendUnavailable(
             f"the connection to {name} was lost: {_first_line(error)}", hint="the next query restarts it"
         )

@@ -113,7 +113,7 @@ async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_pat
     async with opened(command("dies", tmp_path / "died")) as source:
         with pytest.raises(BackendUnavailable):
             await source.query("moon", 3)
-        source._server = command("crash")
+        source._server._server = command("crash")
         for _ in range(2):
             with pytest.raises(BackendUnavailable, match="cannot be used as an MCP server"):
                 await source.query("moon", 3)
