@@ -39,6 +39,16 @@ def complete_model(prefix: str) -> list[str]:
     return _completed(prefix, _models)
 
 
+def complete_kept_model(prefix: str) -> list[str]:
+    """Models and encoders whose files are on this machine."""
+    return _completed(prefix, lambda: _model_files(kept=True))
+
+
+def complete_pullable_model(prefix: str) -> list[str]:
+    """Models and encoders that can be pulled by name and are not on this machine."""
+    return _completed(prefix, lambda: ["recommended", *_model_files(kept=False)])
+
+
 def complete_run(prefix: str) -> list[str]:
     """The newest runs of a run store in a file; a database on another machine is not asked."""
     return _completed(prefix, _runs)
@@ -62,6 +72,13 @@ def _models() -> Iterable[str | None]:
             yield from LOADERS.load(backend).known_models(settings)
     yield from (settings.model, settings.small_model, settings.judge_model, *settings.jurors)
     yield from (name for provider, name in EXAMPLE_MODELS.items() if key_in_environment(provider))
+
+
+def _model_files(*, kept: bool) -> Iterable[str]:
+    from ..core.settings import load_settings
+    from .models import all_models
+
+    return [model.name for model in all_models(load_settings().cache_dir) if (model.directory is not None) is kept]
 
 
 def _runs() -> Iterable[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .completion import complete_model
+from .completion import complete_kept_model, complete_model, complete_pullable_model
 from .interrupts import run_interruptible
 from .options import Json
 from .render.console import byte_size, confirm_removal, out, plain_table, say, write_json
@@ -76,7 +76,7 @@ def pull(
         typer.Argument(
             metavar="NAME",
             help="local/<short name>, local/<hub id>, local/<directory>, local/<file.gguf>, or recommended.",
-            autocompletion=complete_model,
+            autocompletion=complete_pullable_model,
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Download recommended models without confirmation.")] = False,
@@ -202,7 +202,7 @@ def _show(name: str, settings: Settings, *, as_json: bool) -> None:
 def rm(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A name of [b]reason models list[/b].", autocompletion=complete_model),
+        typer.Argument(metavar="NAME", help="A name of [b]reason models list[/b].", autocompletion=complete_kept_model),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without confirmation.")] = False,
     as_json: Json = False,

@@ -50,7 +50,8 @@ class FailedAttempt:
             respond, a status of 500 or more, or an incomplete or invalid response.
         fatal: Whether every other request to this model fails in the same way (a wrong key, an unknown model).
         refused: The parameter that the endpoint does not take, if that is why.
-        max_retries: Maximum retries where waiting seldom helps.
+        max_retries: Maximum retries where waiting seldom helps; 0 for a server that cannot be reached, until it has
+            answered once.
     """
 
     error: Exception

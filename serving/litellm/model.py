@@ -38,7 +38,7 @@ from ..profiles.profile import Parameter
 from ..refusals import is_sent, remember_refusal
 from ..streaming import stream_of
 from ..tool_calls import with_call_ids
-from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
+from .errors import MANY_RETRIES, ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
 from .prompt_cache import prefix_marks
 from .providers import Prices, Target, estimate_tokens
@@ -167,6 +167,7 @@ class LiteLLMModel:
         settings = target.settings
         self._retrying = RetryPolicy(max_retries=settings.max_retries, max_seconds=settings.retry_s)
         self.endpoint_label = ""
+        self._has_answered = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._texts: dict[int, str] = {}
         """Texts of the tokens that the endpoint names by id."""
@@ -289,11 +290,14 @@ class LiteLLMModel:
         """One request, within the limit of concurrent ones."""
         async with self.limiter.slot() as queued:
             outcome = await self.attempt(part, run, attempts.waited_s + queued, listener)
+        self._has_answered |= outcome.fault is None or outcome.fault.max_retries > 0
         attempts.waited_s = 0.0 if outcome.finished else attempts.waited_s + queued  # it was reported with them
         return outcome
 
     async def _may_retry(self, fault: FailedAttempt, attempts: Attempts) -> bool:
         """Whether there is another attempt, after the wait before it."""
+        if fault.max_retries == 0 and self._has_answered:  # the server is restarting
+            fault = replace(fault, max_retries=MANY_RETRIES)
         wait = self._retrying.wait(fault, attempts.retries, monotonic() - attempts.began, random.random)
         if wait is None:
             return False

@@ -196,7 +196,7 @@ async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tm
     (tmp_path / "nothing").mkdir()
     knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
     decided = make_plan(sums(3), knowing, parameters={"max_tokens": 40})
-    with pytest.raises(DataError, match="no text in the directory"):
+    with pytest.raises(DataError, match="there is no text in"):
         await evaluate(decided, sums(3), SOURCE, tmp_path / "run", knowing)
 
 

@@ -49,13 +49,15 @@ async def test_vote_is_streamed_bounded_verified_and_replayed(
     (verified,) = [e for e in events if isinstance(e, VerificationFinished)]
     claims = verified.verification.claims
     assert claims
-    # four chains of at most 64 tokens want 256: the budget of 160 ends them
-    assert (spent.kind, spent.used, spent.limit) == ("tokens", 160, 160)
+    # four chains of at most 64 tokens want 256: the budget of 160 ends them; how much is left to chains that are still
+    # being generated then depends on their order
+    assert (spent.kind, spent.limit) == ("tokens", 160)
+    assert spent.used <= 160
     # which chains have come to an answer by then is the model's affair, and differs from processor to processor
     payload = [line[:15] for line in message if line.startswith("chain ")]
     assert 1 <= len(payload) == len(set(payload))
     assert set(payload) <= {f"chain {i} answers" for i in (1, 2, 3, 4)}
-    assert "budget exhausted: 160 of 160 tokens" in message
+    assert f"budget exhausted: {spent.used:g} of 160 tokens" in message
     assert [line for line in message if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
         f"{c.verdict}: {c.text} {[span.text for span in c.evidence]}" for c in claims
     ]

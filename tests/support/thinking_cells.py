@@ -189,8 +189,9 @@ class KindSession:
         self.server.reset()
         self.server.thought_words, self.server.pause_s = WORDS, 0.002
         parameters = {"n": 12, "mode": "race", "stopping": {"rule": "agreement", "window": 2}}
+        options = {"parameters": parameters, "effort": "low" if self.kind.thinks == "opt-in" else None}
         try:
-            return await self._reasoner.arun(self._plan("self-consistency", {"parameters": parameters}))
+            return await self._reasoner.arun(self._plan("self-consistency", options))
         finally:
             self.server.pause_s = 0.0
 

@@ -21,6 +21,8 @@ from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, Sa
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.factory import load_model
 from reason.serving.litellm.factory import load_litellm_model
+from support.fault_server import FaultServer
+from support.scripted_model import ScriptedModel, replies
 
 PROMPT = Prompt.user("colour?")
 NO_RETRY = {"max_retries": 0}
@@ -91,6 +93,22 @@ async def test_transient_fault_is_retried(opened, fault):
         assert "".join(c.text for c in heard) == made.text
         assert [c.completion for c in heard if c.completion] == [made]
         assert made.usage.waited_s > 0
+
+
+async def test_a_server_that_has_answered_is_tried_again_while_it_restarts(clock):
+    server = FaultServer(ScriptedModel(replies("blue sky")))
+    async with server.run() as address:
+        settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base=address)})
+        model = await load_litellm_model("hosted_vllm/small", settings)
+        [[first]] = await model.generate([ask()])
+    waiting = asyncio.ensure_future(model.generate([ask()]))
+    await clock.settle()
+    assert not waiting.done()
+    async with server.run(int(address.removesuffix("/v1").rpartition(":")[2])):
+        clock.flows = True
+        [[second]] = await waiting
+        assert second.text == first.text
+        await model.aclose()
 
 
 async def test_retry_after_is_respected_and_reported(opened, clock):

@@ -222,7 +222,7 @@ def test_what_is_refused_is_told(look: Look, server: Any) -> None:
     page.goto(f"{server.url}/ui/ask")
     page.fill("[name=question]", "Why?")
     page.select_option("[name=strategy]", "coat")
-    page.click("summary:has-text('Parameters of mcts')")
+    page.click("summary:has-text('Parameters of coat')")
     page.fill("[name=p-limits]", "[")
     page.click("button[type=submit]")
     expect(page.get_by_role("alert")).to_have_text("limits is not JSON")

@@ -98,10 +98,10 @@ class HttpServer(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def run(self) -> AsyncIterator[str]:
-        """Serve; gives the address ending in `/v1`."""
+    async def run(self, port: int = 0) -> AsyncIterator[str]:
+        """Serve at a port, or a free one; gives the address ending in `/v1`."""
         server = await asyncio.get_running_loop().create_server(
-            lambda: asyncio.StreamReaderProtocol(Reader(), self._connection), "127.0.0.1", 0, backlog=1024
+            lambda: asyncio.StreamReaderProtocol(Reader(), self._connection), "127.0.0.1", port, backlog=1024
         )
         try:
             port = server.sockets[0].getsockname()[1]
