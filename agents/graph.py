@@ -25,11 +25,10 @@ from langgraph.checkpoint.base import (
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from pydantic import BaseModel
 
 from ..core.store.records import StoredCheckpoint
 from ..core.store.sql import RunStore
-from .pipeline import STAGES, PipelineContext, PipelineState, run_stage, should_repair
+from .loop.state import NODES, LoopContext, LoopState, NodeName, checkpointed, next_node, run_node
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -37,36 +36,30 @@ if TYPE_CHECKING:
 
 
 class GraphState(TypedDict, total=False):
-    """The checkpointed JSON: the fields of `PipelineState`, with the run's cost up to the end of the last stage."""
+    """The checkpointed JSON of a `LoopState`."""
 
-    question: dict[str, Any]
-    solution: dict[str, Any]
-    verification: dict[str, Any]
-    num_repairs: int
-    previous: dict[str, Any]
-    usage: dict[str, Any]
-    degraded: list[str]
+    state: dict[str, Any]
 
 
 class PipelineGraph:
-    """The pipeline of a store's runs, any number of them at once; without a store it has no checkpoints."""
+    """The loop of a store's runs, any number of them at once; without a store it has no checkpoints."""
 
     def __init__(self, store: RunStore | None) -> None:
         self._graph = _build_graph(None if store is None else RunStoreSaver(store))
 
-    async def last_values(self, run_id: str) -> dict[str, Any]:
-        """The values of a run's last checkpoint; empty if it has none."""
+    async def last_state(self, run_id: str) -> LoopState | None:
+        """The state of a run's last checkpoint; None if it has none."""
         with _outside_other_graphs():
             values: dict[str, Any] = (await self._graph.aget_state(_thread(run_id))).values
-        return values
+        return LoopState.model_validate(values["state"]) if values else None
 
-    async def run(self, state: PipelineState | None, context: PipelineContext) -> PipelineState:
-        """Run the stages; a state of None continues from the last checkpoint."""
-        values: Any = None if state is None else {"question": state.question.model_dump(mode="json")}
+    async def run(self, state: LoopState | None, context: LoopContext) -> LoopState:
+        """Run the nodes; a state of None continues from the last checkpoint."""
+        values: Any = None if state is None else {"state": state.model_dump(mode="json")}
         durability: Durability | None = None if self._graph.checkpointer is None else "async"
         with _outside_other_graphs():
             last = await self._graph.ainvoke(values, _thread(context.run.id), context=context, durability=durability)
-        return PipelineState.of(last)
+        return LoopState.model_validate(last["state"])
 
 
 def _thread(run_id: str) -> RunnableConfig:
@@ -90,36 +83,27 @@ def _outside_other_graphs() -> Iterator[None]:
 
 def _build_graph(
     checkpointer: BaseCheckpointSaver[Any] | None,
-) -> CompiledStateGraph[GraphState, PipelineContext, GraphState, GraphState]:
-    graph = StateGraph(GraphState, context_schema=PipelineContext)
-    for stage in STAGES:
-        graph.add_node(stage, _as_node(stage))
-    graph.add_edge(START, "solve")
-    graph.add_edge("solve", "verify")
-    graph.add_conditional_edges("verify", _after_verify, ["repair", END])
-    graph.add_edge("repair", "verify")
+) -> CompiledStateGraph[GraphState, LoopContext, GraphState, GraphState]:
+    graph = StateGraph(GraphState, context_schema=LoopContext)
+    graph.add_edge(START, "model")
+    for name in NODES:
+        graph.add_node(name, _as_node(name))
+        graph.add_conditional_edges(name, _next, [*NODES, END])
     return graph.compile(checkpointer=checkpointer)
 
 
-def _as_node(stage: str) -> Any:
-    """A stage as a LangGraph node; its cost is checkpointed with its result."""
-
-    async def node(state: GraphState, *, runtime: Runtime[PipelineContext]) -> GraphState:
-        run = runtime.context.run
-        update = await run_stage(stage, PipelineState.of(state), runtime.context)
-        values: dict[str, Any] = {name: _json(value) for name, value in update.items()}
-        values |= {"usage": run.ledger.usage().model_dump(mode="json"), "degraded": list(run.degraded)}
-        return cast(GraphState, values)
+def _as_node(name: NodeName) -> Any:
+    async def node(state: GraphState, *, runtime: Runtime[LoopContext]) -> GraphState:
+        before = LoopState.model_validate(state["state"])
+        update = await run_node(name, before, runtime.context)
+        after = before.after(checkpointed(update, runtime.context.run))
+        return {"state": after.model_dump(mode="json")}
 
     return node
 
 
-def _after_verify(state: GraphState, runtime: Runtime[PipelineContext]) -> str:
-    return "repair" if should_repair(PipelineState.of(state), runtime.context.run) else END
-
-
-def _json(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+def _next(state: GraphState, runtime: Runtime[LoopContext]) -> str:
+    return next_node(LoopState.model_validate(state["state"]), runtime.context.run)
 
 
 # -- checkpoints
@@ -184,7 +168,7 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         call.
         """
         run_id, namespace, parent = _names(config)
-        if "solution" not in checkpoint["channel_values"]:
+        if not checkpoint["channel_values"].get("state", {}).get("node"):
             return _config(run_id, namespace, checkpoint["id"])
         kind, state = self.serde.dumps_typed(checkpoint)
         await self._store.put_checkpoint(

@@ -8,15 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from ..core.budget import Budget, LimitKind, require_known_price
 from ..core.concurrency import CrossLoopLock
-from ..core.errors import DataError
+from ..core.errors import DataError, UserError
 from ..core.files import Progress
+from ..core.messages import Frozen, Tool
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.records import RunRecord
@@ -27,6 +28,7 @@ from ..serving.metered.replay import ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.verifier import Verifier, VerifierContext
+from .loop.tool import Effect, ExecutableTool, ToolCallContext
 
 
 class KnowledgeProvider(Protocol):
@@ -126,10 +128,61 @@ class RunResources:
     knowledge: Knowledge = field(default_factory=Knowledge)
     verifiers: Sequence[Verifier] = ()
     verifying: VerifierResources | None = None
+    tools: Mapping[str, ExecutableTool] = field(default_factory=dict)
+    tool_notes: Sequence[str] = ()
+    """How the tools differ from those that the stored run began with."""
 
     def by_role(self) -> dict[str, LanguageModel | RewardModel]:
         """All models by role, the reward model included."""
         return {**self.models, **({} if self.reward is None else {"reward": self.reward})}
+
+
+# -- tools
+
+
+class RecordedTool(Frozen):
+    """What a stored run keeps of a tool."""
+
+    declaration: Tool
+    effect: Effect
+    result_chars: int
+    source: str
+
+    @classmethod
+    def of(cls, tool: ExecutableTool) -> Self:
+        """The record of a tool."""
+        return cls(declaration=tool.declaration, effect=tool.effect, result_chars=tool.result_chars, source=tool.source)
+
+
+def recorded_tools(
+    record: RunRecord, loaded: Mapping[str, ExecutableTool]
+) -> tuple[dict[str, ExecutableTool], list[str]]:
+    """The tools of a stored run with its declarations, since others would change every prompt; and what has changed.
+
+    A tool that is not loaded stays declared, and its calls get an error result.
+    """
+    try:
+        recorded = _RECORDED_TOOLS.validate_python(record.identities.get("tools", []))
+    except ValidationError as e:
+        raise DataError(f"run {record.id} was made by another version of reason", hint="ask the question again") from e
+    tools: dict[str, ExecutableTool] = {}
+    notes: list[str] = []
+    for one in recorded:
+        name = one.declaration.name
+        known = loaded.get(name) or ExecutableTool(declaration=one.declaration, call=_missing, effect=one.effect)
+        if (known.declaration, known.effect) != (one.declaration, one.effect):
+            notes.append(f"the tool {name} has changed since the run began; its first declaration is used")
+        tools[name] = replace(
+            known, declaration=one.declaration, effect=one.effect, result_chars=one.result_chars, source=one.source
+        )
+    return tools, notes
+
+
+_RECORDED_TOOLS: TypeAdapter[list[RecordedTool]] = TypeAdapter(list[RecordedTool], config=ConfigDict(defer_build=True))
+
+
+async def _missing(arguments: Mapping[str, JsonValue], context: ToolCallContext) -> object:
+    raise UserError("the tool is not available any more")
 
 
 # -- models

@@ -21,7 +21,18 @@ from .errors import BudgetExceeded, UserError
 from .messages import Frozen, Usage
 from .types import RoleUsage, RunUsage
 
-LimitKind = Literal["tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "seconds", "usd", "user"]
+LimitKind = Literal[
+    "tokens",
+    "thinking_tokens",
+    "prompt_tokens",
+    "calls",
+    "reward_calls",
+    "seconds",
+    "usd",
+    "turns",
+    "tool_calls",
+    "user",
+]
 """What ended a run's spending: one of its limits, or the user, who wants the answer now."""
 
 
@@ -37,6 +48,8 @@ class Budget(Frozen):
         reward_calls: Forward passes of reward models.
         seconds: Wall-clock time, waiting included.
         usd: US dollars. A model without a known price is refused when this is set.
+        turns: Model turns of a run that executes tools.
+        tool_calls: Executed tool calls.
     """
 
     tokens: Annotated[int, Field(gt=0)] | None = None
@@ -46,6 +59,8 @@ class Budget(Frozen):
     reward_calls: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    turns: Annotated[int, Field(gt=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    tool_calls: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,7 @@ class Ledger:
         self._stopped: float | None = None
         self._by_role: dict[str, RoleUsage] = {}
         self._reserved = CostBound()
+        self._counts: dict[LimitKind, int] = {"turns": 0, "tool_calls": 0}
         self.exhausted: LimitKind | None = None
         """The limit that stopped something; None if none did."""
         self.is_closed = False
@@ -117,6 +133,8 @@ class Ledger:
             return self.elapsed_s
         if kind == "user":
             return 0.0
+        if kind in self._counts:
+            return self._counts[kind]
         name = _LIMITED[kind]
         amounts = [getattr(row, name) or 0 for row in self._by_role.values()]
         reserved: float = getattr(self._reserved, kind)
@@ -223,6 +241,19 @@ class Ledger:
         self._by_role[key] = row
         return row
 
+    def count(self, kind: Literal["turns", "tool_calls"]) -> None:
+        """Count a turn or a tool call, which the caller has compared with its limit."""
+        self._counts[kind] += 1
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the wall clock while the block waits for a person."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self._started += monotonic() - began
+
     def restore(self, usage: RunUsage) -> None:
         """Take over what an interrupted run had spent up to its last checkpoint; none of it is paid again."""
         carried = self.usage()
@@ -233,6 +264,7 @@ class Ledger:
             for key, row in usage.by_role.items()
         }
         self.carry_lost(carried)
+        self._counts = {"turns": usage.turns, "tool_calls": usage.tool_calls}
         self._started = monotonic() - usage.wall_seconds
 
     def carry_lost(self, usage: RunUsage) -> None:
@@ -256,6 +288,8 @@ class Ledger:
             **{name: amounts[name] for name in _AMOUNTS},
             cost_usd=None if None in costs else math.fsum(costs),
             wall_seconds=self.elapsed_s,
+            turns=self._counts["turns"],
+            tool_calls=self._counts["tool_calls"],
             by_role=dict(self._by_role),
         )
 

@@ -260,8 +260,8 @@ class BudgetExceeded(ReasonError):
     """A budget would be exceeded by the next step, so the step was not taken.
 
     Args:
-        kind: Which limit: "tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "seconds" or "usd";
-            "user" if the user wants the answer now.
+        kind: Which limit: "tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "seconds", "usd",
+            "turns" or "tool_calls"; "user" if the user wants the answer now.
         used: Amount spent so far, in the limit's unit.
         limit: The limit.
         partial: Best answer so far, if any.

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
 from .errors import StoreError
 from .messages import Completion, Effort, EncodedOnce, Frozen
-from .types import Answer, Question, Solution, Verification
+from .types import Answer, PendingToolCall, Question, Solution, Verification
 
 
 class Event(EncodedOnce):
@@ -491,6 +491,86 @@ class VerificationFinished(Event):
     verification: Verification
 
 
+class ToolStarted(Event):
+    """A tool call is being executed, or its result is taken from the run store.
+
+    Attributes:
+        call: ID of the call, the same in a resumed run.
+        arguments: JSON of the arguments, as they may have been edited.
+        effect: "read", "idempotent" or "write".
+        turn: Index of the model turn.
+    """
+
+    type: Literal["tool.started"] = "tool.started"
+    call: str
+    tool: str
+    arguments: str
+    effect: str
+    turn: int
+
+
+class ToolProgress(Event):
+    """A line of progress of a tool call; its parent is the call's start. Not stored."""
+
+    type: Literal["tool.progress"] = "tool.progress"
+    call: str
+    tool: str
+    text: str
+
+
+class ToolFinished(Event):
+    """A tool call has a result; its parent is the call's start.
+
+    Attributes:
+        text: The result, as far as the model sees it.
+        is_replayed: Whether the result of an earlier execution was taken from the run store.
+    """
+
+    type: Literal["tool.finished"] = "tool.finished"
+    call: str
+    tool: str
+    text: str
+    is_error: bool = False
+    seconds: float = 0.0
+    is_replayed: bool = Field(default=False, exclude_if=lambda value: not value)
+
+
+class ApprovalRequested(Event):
+    """A tool call needs a decision.
+
+    Attributes:
+        question: "approval": whether it may be executed; "outcome": whether an interrupted call took effect.
+    """
+
+    type: Literal["approval.requested"] = "approval.requested"
+    call: str
+    tool: str
+    arguments: str
+    question: Literal["approval", "outcome"]
+
+
+class ApprovalDecided(Event):
+    """A decision about a tool call.
+
+    Attributes:
+        decision: "approve", "edit", "reject", "done" or "failed".
+        by: Its origin: "terminal", "callback", "assume", …
+    """
+
+    type: Literal["approval.decided"] = "approval.decided"
+    call: str
+    tool: str
+    decision: str
+    by: str = ""
+
+
+class RunWaiting(Event):
+    """The run ends until decisions or results of tool calls are there; its answer follows."""
+
+    type: Literal["run.waiting"] = "run.waiting"
+    pending: tuple[PendingToolCall, ...]
+
+
 class RunFailed(Event):
     """The run has ended with an error."""
 
@@ -550,6 +630,12 @@ AnyEvent = Annotated[
     | EvidenceRetrieved
     | ClaimChecked
     | VerificationFinished
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | ApprovalRequested
+    | ApprovalDecided
+    | RunWaiting
     | RunFailed
     | RunFinished
     | EventsDropped,

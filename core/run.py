@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Annotated, NamedTuple, Protocol, cast
+from typing import Annotated, Literal, NamedTuple, Protocol, cast
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -30,6 +30,7 @@ from .events import (
     StageFinished,
     StageStarted,
     TextDelta,
+    ToolProgress,
 )
 from .messages import Completion, Effort, EncodedOnce, Failure, Prompt
 from .settings import LocalSettings
@@ -38,6 +39,8 @@ from .store.run_writer import RunWriter
 from .store.sql import RunStore
 from .types import Question, Solution
 
+ApprovalMode = Literal["never", "writes", "all"]
+"""Which tool calls need an approval: none; those of tools that change something; all."""
 MAX_UNSAVED_EVENTS = 100_000
 """More events than a run emits between two saves."""
 
@@ -65,6 +68,8 @@ class RunConfig(EncodedOnce):
         adaptive_thinking: Whether models that think only if they are asked to are asked.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         sample_tokens: Maximum tokens of each attempt at the question, its thought included; None is no limit.
+        tools: The tools that the run executes: the names of tools, and descriptions as of `--tool`.
+        approve: Which of their calls need an approval; None refuses tools that change something.
     """
 
     question: Question
@@ -89,6 +94,8 @@ class RunConfig(EncodedOnce):
     adaptive_thinking: bool = Field(default=False, exclude_if=lambda value: not value)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     sample_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    tools: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    approve: ApprovalMode | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class ErrorFilter(Protocol):
@@ -219,7 +226,7 @@ class Run:
             at_s=self.ledger.elapsed_s,
         )
         self.finished_calls += isinstance(event, CallFinished)
-        if not isinstance(event, TextDelta):
+        if not isinstance(event, TextDelta | ToolProgress):
             self.writer.add_event(stamped)
         self._dispatch(stamped)
         return number

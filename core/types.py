@@ -34,8 +34,9 @@ MAX_TESTS = 200
 """Maximum number of tests of a question."""
 
 AnswerKind = Literal["auto", "choice", "number", "math", "yes_no", "code", "text"]
-Stopped = Literal["done", "budget", "user", "cancelled", "error"]
-"""Why a run ended: it was done, a limit of its budget, the user wanted the answer now, cancelled, an error."""
+Stopped = Literal["done", "budget", "user", "loop", "waiting", "cancelled", "error"]
+"""Why a run ended: it was done, a limit of its budget, the user wanted the answer now, its turns only repeated
+themselves, it waits for decisions about tool calls, cancelled, an error."""
 Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -456,6 +457,8 @@ class RunUsage(Frozen):
         lost_tokens: Generated tokens of samples that interruptions discarded, where the backend streams them.
         cost_usd: US dollars; None if a price is unknown. Models that run locally cost 0.
         wall_seconds: Seconds from start to end, waiting included.
+        turns: Model turns of a run that executes tools.
+        tool_calls: Executed tool calls.
         by_role: Usage by "role:model".
     """
 
@@ -471,6 +474,8 @@ class RunUsage(Frozen):
     lost_tokens: int = Field(default=0, exclude_if=lambda value: value == 0)
     cost_usd: float | None = 0.0
     wall_seconds: float = 0.0
+    turns: int = Field(default=0, exclude_if=lambda value: value == 0)
+    tool_calls: int = Field(default=0, exclude_if=lambda value: value == 0)
     by_role: dict[str, RoleUsage] = Field(default_factory=dict)
 
 
@@ -493,6 +498,24 @@ def shown_answer(answer: str | None, option: str | None) -> str | None:
     return answer if answer is None or option is None else f"{option} ({answer})"
 
 
+class PendingToolCall(Frozen):
+    """A tool call that a run waits for.
+
+    Attributes:
+        id: ID of the call, which a decision names.
+        arguments: As the model wrote them.
+        effect: "read", "idempotent" or "write".
+        question: "approval": whether it may be executed; "outcome": whether an interrupted call took effect; "result":
+            what the caller's execution returned.
+    """
+
+    id: str
+    tool: str
+    arguments: str
+    effect: str
+    question: Literal["approval", "outcome", "result"]
+
+
 class Answer(EncodedOnce):
     """The result of a run.
 
@@ -505,7 +528,8 @@ class Answer(EncodedOnce):
         model: Name of the main model.
         confidence: The strategy's own, whose meaning `reason strategies show NAME` states; None if it has none. Neither
             calibrated nor changed by a verification, whose number is `verification.support`.
-        stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "cancelled" or "error".
+        stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "loop" (its turns only
+            repeated themselves), "waiting" (for `pending`), "cancelled" or "error".
         stopped_by: The limit of the budget that ended a run of `stopped` "budget": "tokens", "calls", …; else None.
         based_on: Of an answer that the user wanted before the run was done, what it rests on; else empty.
         candidates: All attempts.
@@ -521,6 +545,8 @@ class Answer(EncodedOnce):
         tool_calls: Tools that the caller has to call before the question can be answered, in order; `answer` is then
             their canonical text, and is not verified.
         thought_blocks: The provider's form of the thought before the calls, which `message` has.
+        messages: Of a run that executes tools, all messages after the question.
+        pending: The tool calls that a run of `stopped` "waiting" waits for.
     """
 
     answer: str | None
@@ -545,6 +571,8 @@ class Answer(EncodedOnce):
     based_on: str = Field(default="", exclude_if=lambda value: not value)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     thought_blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
+    messages: tuple[Message, ...] = Field(default=(), exclude_if=lambda value: not value)
+    pending: tuple[PendingToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def message(self) -> Message:

@@ -9,11 +9,12 @@ Each transition is one conditional UPDATE, so of two processes that both believe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import JsonValue
 
@@ -21,11 +22,15 @@ from ...core.errors import StoreError
 from ...core.messages import Frozen, Message, ToolCall, arguments_or_text
 from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
+from ...core.store.run_writer import RunWriter
 from ...core.store.sql import RunStore, to_json
 from .tool import Effect, ToolResult
 
 ToolCallStatus = Literal["proposed", "approved", "denied", "started", "done", "failed", "assumed"]
 ENDED: Final[frozenset[ToolCallStatus]] = frozenset({"denied", "done", "failed", "assumed"})
+REJECTED: Final = "Error: the call was rejected"
+"""Beginning of the result of a call that a person has rejected."""
+T = TypeVar("T")
 
 
 class Decision(Frozen):
@@ -110,10 +115,24 @@ def _digest(value: list[Any]) -> str:
 
 
 class ToolCallStore:
-    """The tool calls of runs. Methods raise `StoreError` if another process has the run."""
+    """The tool calls of runs. Methods raise `StoreError` if another process has the run.
 
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
+    Args:
+        writer: The writer of the one run that is executed: its samples, which made the calls, join the transactions.
+    """
+
+    def __init__(self, store: RunStore, writer: RunWriter | None = None) -> None:
+        self._store, self._writer = store, writer
+
+    def _write(self, operation: Callable[[Connection], T], run_id: str, *, durable: bool = False) -> asyncio.Future[T]:
+        if self._writer is not None:  # which checks the ownership
+            return self._writer.execute(operation, durable=durable)
+
+        def owned(db: Connection) -> T:
+            self._store.ownership.check(db, run_id)
+            return operation(db)
+
+        return self._store.commits.write(owned, run_id, durable=durable)
 
     async def list(self, run_id: str) -> list[StoredToolCall]:
         """All calls of a run, in order."""
@@ -127,12 +146,7 @@ class ToolCallStore:
 
     async def add(self, run_id: str, calls: Sequence[StoredToolCall]) -> None:
         """Store calls that await a decision or a client, or that cannot be executed; stored calls stay unchanged."""
-
-        def write(db: Connection) -> None:
-            self._store.ownership.check(db, run_id)
-            db.write(_ADD, *(_row(run_id, call) for call in calls))
-
-        await self._store.commits.write(write, run_id)
+        await self._write(lambda db: db.write(_ADD, *(_row(run_id, call) for call in calls)), run_id)
 
     async def decide(self, run_id: str, decisions: Mapping[str, Decision], *, owned: bool = True) -> frozenset[str]:
         """Record decisions about several calls in one transaction; returns the calls whose first decision this is.
@@ -143,8 +157,6 @@ class ToolCallStore:
         """
 
         def write(db: Connection) -> frozenset[str]:
-            if owned:
-                self._store.ownership.check(db, run_id)
             first: set[str] = set()
             for intent, decision in decisions.items():
                 status, needed = _AFTER[decision.kind]
@@ -158,12 +170,13 @@ class ToolCallStore:
                 first.update(row[0] for row in rows)
             return frozenset(first)
 
-        return await self._store.commits.write(write, run_id if owned else None)
+        return await (self._write(write, run_id) if owned else self._store.commits.write(write))
 
     async def start(self, run_id: str, call: StoredToolCall) -> int:
         """Record that a call is about to be executed; returns the number of this attempt.
 
-        The row is committed when this returns. Reads and idempotent calls can be started again, writes cannot.
+        The row is committed when this returns, of a write so that it survives a power cut. Reads and idempotent calls
+        can be started again, writes cannot.
 
         Raises:
             UnknownOutcome: It is a write that was started before.
@@ -171,7 +184,6 @@ class ToolCallStore:
         """
 
         def write(db: Connection) -> int:
-            self._store.ownership.check(db, run_id)
             db.write(_ADD, _row(run_id, call))
             repeatable = "" if call.effect == "write" else ", 'started'"
             rows = db.execute(
@@ -184,7 +196,7 @@ class ToolCallStore:
             ((status,),) = db.execute("SELECT status FROM tool_calls WHERE run_id = ? AND id = ?", (run_id, call.id))
             return -1 if status == "started" else -2
 
-        attempt = await self._store.commits.write(write, run_id)
+        attempt = await self._write(write, run_id, durable=call.effect == "write")
         if attempt == -1:
             raise UnknownOutcome(f"whether {call.tool} was executed is unknown", hint="resume the run with --assume")
         if attempt == -2:
@@ -193,35 +205,30 @@ class ToolCallStore:
 
     async def finish(self, run_id: str, intent: str, result: ToolResult) -> None:
         """Store a result; it is committed when this returns."""
+        row = ("failed" if result.is_error else "done", to_json(result), time.time(), run_id, intent)
+        await self._write(lambda db: db.write(_END.format("'started'"), row), run_id)
+
+    async def refuse(self, run_id: str, call: StoredToolCall, result: ToolResult) -> None:
+        """Store the error result of a call that is not started any more."""
+        row = ("failed", to_json(result), time.time(), run_id, call.id)
 
         def write(db: Connection) -> None:
-            self._store.ownership.check(db, run_id)
-            db.write(
-                "UPDATE tool_calls SET status = ?, result = ?, ended = ? "
-                "WHERE run_id = ? AND id = ? AND status = 'started'",
-                ("failed" if result.is_error else "done", to_json(result), time.time(), run_id, intent),
-            )
+            db.write(_ADD, _row(run_id, call))
+            db.write(_END.format("'proposed', 'approved'"), row)
 
-        await self._store.commits.write(write, run_id)
+        await self._write(write, run_id)
 
     async def release(self, run_id: str, intent: str) -> None:
         """Allow a call that is known to have had no effect to be started again."""
-
-        def write(db: Connection) -> None:
-            self._store.ownership.check(db, run_id)
-            db.write(
-                "UPDATE tool_calls SET status = 'approved' WHERE run_id = ? AND id = ? AND status = 'started'",
-                (run_id, intent),
-            )
-
-        await self._store.commits.write(write, run_id)
+        sql = "UPDATE tool_calls SET status = 'approved' WHERE run_id = ? AND id = ? AND status = 'started'"
+        await self._write(lambda db: db.write(sql, (run_id, intent)), run_id)
 
 
 def _result_of(decision: Decision) -> ToolResult | None:
     """The result for the model; None if the call is to be executed."""
     if decision.kind == "reject":
         reason = f": {decision.reason}" if decision.reason else ""
-        return ToolResult(text=f"Error: the call was rejected{reason}", is_error=True)
+        return ToolResult(text=f"{REJECTED}{reason}", is_error=True)
     if decision.kind == "done":
         return ToolResult(text="The call was executed; its result is not known.")
     if decision.kind == "failed":
@@ -236,6 +243,7 @@ _ADD = (
     "INSERT INTO tool_calls (run_id, id, turn, position, tool, effect, executor, arguments, status, result, created) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+_END = "UPDATE tool_calls SET status = ?, result = ?, ended = ? WHERE run_id = ? AND id = ? AND status IN ({})"
 _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
     "approve": ("approved", "proposed"),
     "edit": ("approved", "proposed"),

@@ -51,8 +51,14 @@ class Connection(Protocol):
 class Database(Protocol):
     """A connection with its transactions."""
 
-    def transact(self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str]) -> list[Any]:
-        """Execute the operations, in order, in one transaction, or none of them."""
+    def transact(
+        self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str], *, durable: bool = False
+    ) -> list[Any]:
+        """Execute the operations, in order, in one transaction, or none of them.
+
+        Args:
+            durable: Whether the transaction must survive a power cut, not only the end of the process.
+        """
 
     def query(self, operation: Callable[[Connection], T]) -> T:
         """Execute an operation that writes nothing."""
@@ -71,6 +77,7 @@ class _Operation:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     run: str | None
+    durable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +119,15 @@ class GroupCommit:
         """Execute an operation that writes nothing."""
         return self._submit(operation, writes=False)
 
-    def write(self, operation: Callable[[Connection], T], run: str | None = None) -> asyncio.Future[T]:
-        """Execute an operation completely or not at all, in one transaction with all others that wait."""
-        return self._submit(operation, writes=True, run=run)
+    def write(
+        self, operation: Callable[[Connection], T], run: str | None = None, *, durable: bool = False
+    ) -> asyncio.Future[T]:
+        """Execute an operation completely or not at all, in one transaction with all others that wait.
+
+        Args:
+            durable: Whether the transaction must survive a power cut, not only the end of the process.
+        """
+        return self._submit(operation, writes=True, run=run, durable=durable)
 
     async def aclose(self) -> None:
         """Close the database after all submitted operations; idempotent."""
@@ -125,13 +138,13 @@ class GroupCommit:
                 await asyncio.to_thread(self._thread.join, 1.0)
 
     def _submit(
-        self, operation: Callable[[Connection], Any], *, writes: bool, run: str | None = None
+        self, operation: Callable[[Connection], Any], *, writes: bool, run: str | None = None, durable: bool = False
     ) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreError(f"the run store {self._name} is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put(_Operation(operation, writes, loop, future, run))
+        self._queue.put(_Operation(operation, writes, loop, future, run, durable))
         return future
 
     # -- on the thread
@@ -171,7 +184,8 @@ class GroupCommit:
     def _write(self, database: Database, operations: list[_Operation]) -> None:
         try:
             runs = sorted({op.run for op in operations if op.run is not None})
-            results = database.transact([_keeping_refusals(op.execute) for op in operations], runs)
+            durable = any(op.durable for op in operations)
+            results = database.transact([_keeping_refusals(op.execute) for op in operations], runs, durable=durable)
             self.transactions += 1
         except StoreError as e:
             results = [e] * len(operations)

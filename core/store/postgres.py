@@ -232,8 +232,10 @@ class _Server:
         except psycopg.Error as e:
             raise self.translated(e) from e
 
-    def transact(self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str]) -> list[Any]:
-        """Execute the operations in one transaction.
+    def transact(
+        self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str], *, durable: bool = False
+    ) -> list[Any]:
+        """Execute the operations in one transaction, which the server makes durable.
 
         A transaction that conflicted with others, or lost its server, is tried again. If the server was lost while
         committing, the status of the transaction is looked up afterwards: nothing is written twice.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, JsonValue
 from ..events import Event
 from ..messages import Completion, Frozen
 from ..types import Answer
+from .group_commit import Connection
 
 RunStatus = Literal["queued", "running", "waiting", "finished", "interrupted", "failed"]
 
@@ -156,7 +157,9 @@ class RunWrites:
         identities: Which models it uses.
         calls: Calls that it has paid for.
         copies: Calls of other runs that answered it.
+        operations: Further operations on the run, in order.
         end: How it ended; nothing else is written of it then.
+        durable: Whether the commit must survive a power cut.
     """
 
     creation: NewRun | None = None
@@ -164,10 +167,14 @@ class RunWrites:
     calls: list[NewCall | StoredCall] = field(default_factory=list)
     copies: list[StoredCall] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    operations: list[Callable[[Connection], None]] = field(default_factory=list)
     end: RunEnd | None = None
+    durable: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.creation or self.identities or self.calls or self.copies or self.events or self.end)
+        return bool(
+            self.creation or self.identities or self.calls or self.copies or self.events or self.operations or self.end
+        )
 
 
 class StoredCheckpoint(Frozen):

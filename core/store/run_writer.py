@@ -7,15 +7,19 @@ another, but never for long: a process that is killed loses at most what was add
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
 from ..events import Event
 from ..types import Answer
+from .group_commit import Connection
 from .records import JsonText, NewCall, NewRun, RunEnd, RunStatus, RunWrites, StoredCall
 from .sql import RunStore
+
+T = TypeVar("T")
 
 CALL_DELAY_S = 0.02
 """How long a finished response waits to be written, if the run goes on without another call, in seconds."""
@@ -43,6 +47,8 @@ class RunWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[object] | None = None
         """The task inside `saving`."""
+        self._operations: list[_Operation] = []
+        """Those of `_pending`."""
         self._error: BaseException | None = None
         """Why the task is cancelled."""
         self.is_created = True
@@ -77,6 +83,22 @@ class RunWriter:
             self._pending.events.append(event)
             if self._worker is not None:  # events alone are not worth a transaction of their own
                 self._schedule(EVENTS_DELAY_S)
+
+    def execute(self, operation: Callable[[Connection], T], *, durable: bool = False) -> asyncio.Future[T]:
+        """Execute an operation on the run at once, in one transaction with all that was added before.
+
+        It is executed even if its result is not awaited, and not again if its transaction fails.
+
+        Args:
+            durable: Whether the transaction must survive a power cut.
+        """
+        submitted = _Operation(operation, asyncio.get_running_loop().create_future())
+        self._operations.append(submitted)
+        self._pending.operations.append(submitted.execute)
+        self._pending.durable |= durable
+        if self._write is None:
+            self._begin_write()
+        return submitted.future
 
     @property
     def has_pending_calls(self) -> bool:
@@ -158,14 +180,16 @@ class RunWriter:
 
     def _begin_write(self) -> asyncio.Task[None]:
         self._written = self.take()
-        self._write = asyncio.get_running_loop().create_task(self._save())
+        operations, self._operations = self._operations, []
+        self._write = asyncio.get_running_loop().create_task(self._save(operations))
+        self._write.add_done_callback(lambda write: write.cancelled() or write.exception())  # it may not be awaited
         return self._write
 
-    async def _save(self) -> None:
+    async def _save(self, operations: Sequence[_Operation]) -> None:
         written = self._written
         try:
             await self._store.save(self._run_id, written)
-        except BaseException:
+        except BaseException as e:
             pending = self._pending
             self._pending = RunWrites(
                 creation=written.creation,
@@ -173,11 +197,44 @@ class RunWriter:
                 calls=written.calls + pending.calls,
                 copies=written.copies + pending.copies,
                 events=written.events + pending.events,
+                operations=pending.operations,
+                durable=pending.durable,
             )
+            for operation in operations:
+                operation.fail(e)
             raise
         else:
             self.is_created = True
+            for operation in operations:
+                operation.succeed()
             if self._pending:
                 self._schedule(CALL_DELAY_S if self._pending.calls else EVENTS_DELAY_S)
         finally:
             self._written, self._write = RunWrites(), None
+            if self._operations:
+                self._begin_write()
+
+
+class _Operation:
+    """An operation that was submitted, and its result."""
+
+    def __init__(self, operation: Callable[[Connection], Any], future: asyncio.Future[Any]) -> None:
+        self.future = future
+        self._operation = operation
+        self._result: Any = None
+
+    def execute(self, db: Connection) -> None:
+        """Execute it, on the store's thread; again if the transaction is tried again."""
+        self._result = self._operation(db)
+
+    def succeed(self) -> None:
+        """The transaction was committed."""
+        if not self.future.done():  # its awaiter was cancelled
+            self.future.set_result(self._result)
+
+    def fail(self, error: BaseException) -> None:
+        """The transaction was rolled back."""
+        if isinstance(error, asyncio.CancelledError):
+            self.future.cancel()
+        elif not self.future.done():
+            self.future.set_exception(error)

@@ -333,10 +333,12 @@ class RunStore:
                 _add_calls(db, run_id, writes.calls, writes.copies, now)
             if writes.events:
                 db.write(_ADD_EVENTS, *_event_rows(run_id, writes.events))
+            for operation in writes.operations:
+                operation(db)
             if writes.end is not None and writes.creation is None:
                 _end(db, run_id, writes.end, now)
 
-        return self.commits.write(write, run_id if writes.creation is None else None)
+        return self.commits.write(write, run_id if writes.creation is None else None, durable=writes.durable)
 
     def _create(self, db: Connection, run_id: str, writes: RunWrites, now: float) -> None:
         """Add the row of a run, as it is after all writes."""

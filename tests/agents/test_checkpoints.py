@@ -28,7 +28,7 @@ async def test_checkpoints_read_like_langgraphs_own(store):
     ours = RunStoreSaver(store)
     config = CONFIG
     for step, (name, solution) in enumerate((("1", {"x": "é\0"}), ("2", {"y": [1, None]}))):
-        state = checkpoint(name, question={}, solution=solution)
+        state = checkpoint(name, state={"node": "model", **solution})
         config = await ours.aput(config, state, {"source": "loop", "step": step, "parents": {}}, {})
     async with AsyncSqliteSaver.from_conn_string(str(store.path)) as theirs:
         theirs.serde = JsonSerializer()
@@ -47,9 +47,9 @@ async def test_checkpoints_read_like_langgraphs_own(store):
 @pytest.mark.parametrize(
     ("values", "kept"),
     [
-        ({"question": {}}, False),
-        ({"solution": {}}, True),
-        ({"solution": {}, "verification": {"verdict": "refuted"}}, True),
+        ({"state": {}}, False),
+        ({"state": {"node": "model"}}, True),
+        ({"state": {"node": "verify", "solution": {}}}, True),
     ],
 )
 async def test_only_checkpoints_that_save_work_are_stored(store, values, kept):
@@ -62,11 +62,11 @@ async def test_only_checkpoints_that_save_work_are_stored(store, values, kept):
 async def test_checkpoints_of_a_run_without_owner_are_refused(store):
     await store.end_run("r", "finished")
     with pytest.raises(StoreError, match="has no owner"):
-        await RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {})
+        await RunStoreSaver(store).aput(CONFIG, checkpoint("1", state={"node": "model"}), {}, {})
 
 
 async def test_a_cancelled_checkpoint_write_is_complete(store):
-    writing = asyncio.ensure_future(RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {}))
+    writing = asyncio.ensure_future(RunStoreSaver(store).aput(CONFIG, checkpoint("1", state={"node": "model"}), {}, {}))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -3,6 +3,7 @@
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents import pipeline
+from reason.agents.loop import state
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
 from reason.reasoning.cot import ChainOfThought
@@ -43,13 +44,13 @@ async def test_a_verified_run_resumes_from_its_last_checkpoint(model, settings, 
     judged = {"davinci": {"judge": "lexical", "verdicts": "none"}}
     options = {"settings": settings, "verify": ["davinci"], "verify_parameters": judged, "evidence": [facts]}
     with monkeypatch.context() as before:
-        before.setitem(pipeline.STAGES, "verify", die) if died_in == "verify" else before.setattr(
+        before.setitem(state.NODES, "verify", die) if died_in == "verify" else before.setattr(
             pipeline, "finish", die
         )
         async with Reasoner(**options) as reasoner:
             with pytest.raises(RuntimeError, match="power cut"):
                 await reasoner.aask("Where?", run_id="kept")
-    monkeypatch.setitem(pipeline.STAGES, "solve", die)  # it is solved
+    monkeypatch.setitem(state.NODES, "model", die)  # it is solved
     async with Reasoner(**options) as reasoner:
         answer = await reasoner.aresume("kept")
     assert (answer.answer, answer.verification.verifiers) == ("Paris", ("davinci",))
