@@ -13,7 +13,7 @@ from ..core.budget import Budget
 from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
 from ..core.errors import DataError, UserError
 from ..core.messages import EFFORTS, Effort
-from ..core.run import RunConfig, new_seed
+from ..core.run import ApprovalMode, RunConfig, new_seed
 from ..core.settings import JURY, Settings, jurors_of, models_by_role, user_error_of
 from ..core.types import (
     MAX_CONVERSATION_CHARS,
@@ -101,8 +101,11 @@ class Planner:
         settings: Settings,
         require_verified: bool,
         calibration: CalibrationMap | None,
+        *,
+        has_approver: bool = False,
     ) -> None:
         self._settings = settings
+        self._default_approval: ApprovalMode | None = "writes" if has_approver else None
         self._require_verified = require_verified
         self._maps: dict[str, CalibrationMap | None] = {settings.strategy: calibration}
         self._known: dict[str, RunConfig] = {}
@@ -129,8 +132,17 @@ class Planner:
                     self._known.clear()
                 self._known[key] = config.model_copy(update={"question": _ANY_QUESTION})
             return config
-        require_tool_support(known.strategy, question)
+        require_tool_support(known.strategy, question, has_tools=bool(known.tools))
+        limits = self._with_tool_limits(limits, known.tools)
         return known.model_copy(update={"question": question, "budget": limits, "seed": seed, "tenant": tenant})
+
+    def _with_tool_limits(self, budget: Budget, tools: Sequence[str]) -> Budget:
+        """The limits of a run, of one with tools with the settings' limits of its loop."""
+        if not tools:
+            return budget
+        own = self._settings.tools
+        limits = {"turns": own.turns, "tool_calls": own.tool_calls}
+        return budget.model_copy(update={k: limit for k, limit in limits.items() if getattr(budget, k) is None})
 
     def _depends_on_more(self, config: RunConfig) -> bool:
         """Whether a configuration depends on its question, or on which files there are."""
@@ -156,6 +168,8 @@ class Planner:
         require_verified: bool | None = None,
         effort: Effort | None = None,
         thinking_tokens: int | None = None,
+        tools: Sequence[str] | None = None,
+        approve: ApprovalMode | None = None,
     ) -> RunConfig:
         base = self._settings
         overrides: dict[str, Any] = {
@@ -174,7 +188,10 @@ class Planner:
         defaults = settings.strategies.get(settings.strategy, {})
         strategy_parameters = strategy_config(settings.strategy, {**defaults, **(parameters or {})})
         complete = strategy_parameters.model_dump(mode="json")
-        require_tool_support(settings.strategy, question)
+        tools = base.tools.use if tools is None else tuple(tools)
+        require_tool_support(settings.strategy, question, has_tools=bool(tools))
+        if tools and "instruction" in complete and complete["instruction"] is None:
+            complete["instruction"] = ""  # a default such as "Let's work this out" would be in every turn
         verifiers = complete_parameters(settings.verify, settings.verifiers, verify_parameters)
         has_judge_model = settings.judge_model is not None
         verifiers = resolve_judges(verifiers, settings, has_judge_model=has_judge_model)
@@ -201,16 +218,18 @@ class Planner:
             evidence=settings.evidence if settings.verify else (),
             repairs=settings.repairs if settings.verify else 0,
             require_verified=is_required,
-            budget=budget,
+            budget=self._with_tool_limits(budget, tools),
             local=settings.local,
             seed=seed,
             reuse=settings.reuse,
             calibration=self._calibration(settings) if model in (None, base.model) else None,
-            context=settings.context if uses_knowledge else (),
+            context=settings.context if uses_knowledge or DOCUMENTS in tools else (),
             memory=settings.memory if uses_knowledge else "",
             tenant=tenant,
             effort=settings.effort,
             thinking_tokens=settings.thinking_tokens,
+            tools=tools,
+            approve=(approve or base.tools.approve or self._default_approval) if tools else None,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:
@@ -389,9 +408,15 @@ def _users_of(role: str) -> str:
 # -- which knowledge and evidence a run uses
 
 
-def refuse_unused_knowledge(strategy: str, context: Sequence[SourceLike], memory: str) -> None:
-    """Refuse knowledge that the strategy would not use."""
-    if (context or memory) and not uses_role(strategy, "knowledge"):
+DOCUMENTS = "documents"
+"""The tool that searches the context, whatever the strategy."""
+
+
+def refuse_unused_knowledge(
+    strategy: str, context: Sequence[SourceLike], memory: str, tools: Sequence[str] = ()
+) -> None:
+    """Refuse knowledge that neither the strategy nor a tool would use."""
+    if ((context and DOCUMENTS not in tools) or memory) and not uses_role(strategy, "knowledge"):
         able = sorted(name for name in STRATEGIES.names() if uses_role(name, "knowledge"))
         what = f"the memory {memory!r}" if memory else f"{source_name(context[0])!r}"
         raise UserError(

@@ -22,7 +22,7 @@ from ..core.events import Event, LiveSink, Sink
 from ..core.files import Progress
 from ..core.json_schema import check_schema
 from ..core.messages import Effort, Prompt
-from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
+from ..core.run import ApprovalMode, Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store import open_store
 from ..core.store.records import NewRun, RunRecord
@@ -34,8 +34,12 @@ from ..serving.factory import load_model
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel
 from ..verify.verifier import make_verifiers
+from .loop.executor import Approver
+from .loop.records import Decision, ToolCallStore, decide
+from .loop.tool import ExecutableTool, tool_spec
 from .pipeline import PipelineRun
 from .planner import (
+    DOCUMENTS,
     GIVEN,
     NO_MAP,
     Planner,
@@ -48,8 +52,18 @@ from .planner import (
     refuse_other_model,
     refuse_unsuitable_effort,
     refuse_unused_knowledge,
+    uses_role,
 )
-from .resources import ModelPool, ProviderPool, RunResources, load_reward_model, recorded_models
+from .resources import (
+    ModelPool,
+    ProviderPool,
+    RunResources,
+    ToolLike,
+    load_reward_model,
+    load_tools,
+    recorded_models,
+    recorded_tools,
+)
 
 if TYPE_CHECKING:
     from ..serving.token_counts import PromptCount, TokenCounter
@@ -232,6 +246,12 @@ class Reasoner:
         context: Knowledge sources of the strategy: directories, addresses and the like by their descriptions, sources
             of your own, or functions from a text and a number to snippets. They are closed with the reasoner.
         memory: Name of a memory that the strategy recalls, and that `coat` extends.
+        tools: Tools that the model may call, and this process executes: functions, `ExecutableTool`s, and strings as of
+            `--tool` ("python", "documents", "module:function", "mcp:COMMAND", …).
+        approve: Which calls need an approval: "never" none, "writes" those of tools that change something, "all".
+            Default with an approver: "writes".
+        approver: Asks for decisions about tool calls. Without one, a run with a call that needs a decision ends with
+            `stopped="waiting"`, and `aresume` continues it.
         settings: Settings instead of those of environment and files.
         progress: Receives the progress of downloads of model files; called from another thread.
 
@@ -265,6 +285,9 @@ class Reasoner:
         calibration: CalibrationMap | Path | str | None = None,
         context: Sequence[SourceLike] | None = None,
         memory: str | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        approve: ApprovalMode | None = None,
+        approver: Approver | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -288,7 +311,10 @@ class Reasoner:
         )
         base = {} if settings is None else settings.model_dump()
         chosen = load_settings(**{**base, **overrides})
-        refuse_unused_knowledge(chosen.strategy, context or (), memory or "")
+        tool_settings = _without_none(use=None if tools is None else tuple(map(tool_spec, tools)), approve=approve)
+        chosen = chosen.model_copy(update={"tools": chosen.tools.model_copy(update=tool_settings)})
+        self._tools, self._approver = tuple(tools or ()), approver
+        refuse_unused_knowledge(chosen.strategy, context or (), memory or "", chosen.tools.use)
         refuse_duplicate_sources(chosen.context if context is None else context)
         self._sources: tuple[SourceLike, ...] = tuple(context or ())
         self._require_verified = require_verified
@@ -301,7 +327,7 @@ class Reasoner:
             }
         )
         self._calibration = calibration_map_for(self.settings, calibration)
-        self._planner = Planner(self.settings, require_verified, self._calibration)
+        self._planner = Planner(self.settings, require_verified, self._calibration, has_approver=approver is not None)
         check_options(self.settings, verifiers, overrides, require_verified=require_verified)
         self._lock = threading.Lock()
         self._models = ModelPool(
@@ -367,7 +393,7 @@ class Reasoner:
             documents: Texts that the answer may use.
             options: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
                 settings' if the strategy differs), model, small_model, judge_model, jurors, verify, verify_parameters,
-                evidence, repairs, budget, seed, effort, thinking_tokens, require_verified;
+                evidence, repairs, budget, seed, effort, thinking_tokens, require_verified, approve, tools (as strings);
                 and tenant, the run's owner.
 
         Raises:
@@ -409,7 +435,7 @@ class Reasoner:
                 await store.create_run(run.id, config, tenant=config.tenant)
             in_flight.begin(run)
             with names_run(run_id):
-                return await PipelineRun(run, resources, self._graph).start()
+                return await PipelineRun(run, resources, self._graph, approver=self._approver).start()
 
     def conclude(self, run_id: str) -> bool:
         """Ask a run of this reasoner for its answer now; the call that waits for the run returns it.
@@ -492,12 +518,18 @@ class Reasoner:
         stream_text: bool = False,
         is_claimed: bool = False,
         on_start: Callable[[Run], None] = lambda _: None,
+        assume: Literal["done", "failed"] | None = None,
+        decisions: Mapping[str, Decision] | None = None,
     ) -> Answer:
-        """Resume a run that was interrupted, killed or failed; no sample that it has paid for is paid again.
+        """Resume a run that was interrupted, killed or failed, or waits; no sample that it has paid for is paid again.
 
-        Only the tokens of samples that were unfinished then are generated again (`RunUsage.lost_tokens`).
+        Only the tokens of samples that were unfinished then are generated again (`RunUsage.lost_tokens`). A tool call
+        that changes something is not executed again, whatever became of it.
 
         Args:
+            assume: Outcome to assume for calls that change something and were interrupted: that they took effect
+                ("done"), or did not ("failed"). None asks the approver, and without one the run waits.
+            decisions: Decisions about pending calls, by their ids or beginnings of them.
             sinks: Receive every event from now on.
             stream_text: Whether the sinks receive text as it is generated.
             is_claimed: Whether this process has claimed the run in the store already.
@@ -513,13 +545,15 @@ class Reasoner:
             raise UserError(f"run {record.id} is finished", hint=f"`reason runs show {record.id}` shows its answer")
         config = read_config(record)
         if not is_claimed:
-            await store.claim_run(record.id, allowed=("queued", "running", "interrupted", "failed"))
+            await store.claim_run(record.id, allowed=("queued", "running", "waiting", "interrupted", "failed"))
         with names_run(record.id), self._running(record.id) as in_flight:
             try:
+                if decisions:
+                    await decide(ToolCallStore(store), record.id, decisions)
                 resources = await self._load_all(config, record)
             except BaseException:
                 if not is_claimed:
-                    status: Literal["failed", "interrupted"] = "failed" if record.status == "failed" else "interrupted"
+                    status = record.status if record.status in ("waiting", "failed") else "interrupted"
                     await shielded(store.release_run(record.id, status))
                 raise
             events = await store.list_events(record.id)
@@ -536,7 +570,8 @@ class Reasoner:
                 run.ledger.carry_lost(Answer.model_validate(record.answer).usage)
             on_start(run)
             in_flight.begin(run)
-            return await PipelineRun(run, resources, self._graph).resume()
+            pipeline = PipelineRun(run, resources, self._graph, approver=self._approver, assume=assume)
+            return await pipeline.resume()
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Run the pipeline of a stored run again without any model: every response comes from the store.
@@ -584,12 +619,14 @@ class Reasoner:
             context=context,
             effort=effort,
             thinking_tokens=thinking_tokens,
+            approver=self._approver,
             settings=self.settings,
             progress=self._progress,
         )
         other._store, other._graph, other._lock = await self.open_store(), self._graph, self._lock
         other._models, other._providers = self._models, self._providers
         other._sources = self._sources if context is None else other._sources
+        other._tools = self._tools
         other._is_variant, other._in_flight = True, self._in_flight
         return other
 
@@ -694,7 +731,12 @@ class Reasoner:
                     verifying = await self._providers.verification.load(
                         config, verifiers, self.settings, self._progress, judge
                     )
-        resources = RunResources(models, strategy, reward, knowledge, verifiers, verifying)
+        tools: dict[str, ExecutableTool] = {}
+        notes: list[str] = []
+        if config.tools:
+            async with CrossLoopLock(self._lock):
+                tools, notes = await load_tools(config, self.settings, self._tools, self._providers, record)
+        resources = RunResources(models, strategy, reward, knowledge, verifiers, verifying, tools, notes)
         if record is not None:
             _refuse_changed_models(record, resources.by_role())
         if config.calibration is not None:
@@ -714,7 +756,8 @@ class Reasoner:
             knowledge = self._providers.knowledge.recorded(record, has_time_limit=has_time_limit)
         if verifiers or judge:
             verifying = self._providers.verification.recorded(record, config, judge)
-        return RunResources(models, strategy, reward, knowledge, verifiers, verifying)
+        tools, _ = recorded_tools(record, {})
+        return RunResources(models, strategy, reward, knowledge, verifiers, verifying, tools)
 
 
 def _strategy_of(config: RunConfig) -> tuple[Strategy | None, str]:
@@ -727,7 +770,8 @@ def _strategy_of(config: RunConfig) -> tuple[Strategy | None, str]:
 
 
 def _uses_knowledge(config: RunConfig) -> bool:
-    return bool(config.context or config.memory or "embedding" in config.models)
+    has_context = bool(config.context) and (DOCUMENTS not in config.tools or uses_role(config.strategy, "knowledge"))
+    return has_context or bool(config.memory or "embedding" in config.models)
 
 
 def _refuse_changed_models(record: RunRecord, models: Mapping[str, LanguageModel | RewardModel]) -> None:

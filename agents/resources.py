@@ -28,7 +28,7 @@ from ..serving.metered.replay import ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.verifier import Verifier, VerifierContext
-from .loop.tool import Effect, ExecutableTool, ToolCallContext
+from .loop.tool import Effect, ExecutableTool, ToolCallContext, tool_of, tool_spec
 
 
 class KnowledgeProvider(Protocol):
@@ -46,6 +46,16 @@ class KnowledgeProvider(Protocol):
 
     def recorded(self, record: RunRecord, *, has_time_limit: bool) -> Knowledge:
         """The knowledge of a stored run, which answers from the run store only."""
+
+    async def aclose(self) -> None:
+        """Close everything; idempotent."""
+
+
+class ToolProvider(Protocol):
+    """Opens tools by their descriptions, and keeps what they need for other runs."""
+
+    async def open(self, spec: str, settings: Settings, context: Sequence[str] = ()) -> list[ExecutableTool]:
+        """The tools of a description; `context` are the run's knowledge sources."""
 
     async def aclose(self) -> None:
         """Close everything; idempotent."""
@@ -104,6 +114,11 @@ class ProviderPool:
         """The provider of judges and retrievers."""
         return cast(VerificationProvider, self._provider("verification"))
 
+    @property
+    def tools(self) -> ToolProvider:
+        """The provider of tools."""
+        return cast(ToolProvider, self._provider("tools"))
+
     async def aclose(self) -> None:
         """Close the providers; idempotent."""
         made, self._made = self._made, {}
@@ -138,6 +153,54 @@ class RunResources:
 
 
 # -- tools
+
+
+ToolLike = ExecutableTool | Callable[..., Any] | str
+"""A tool, a function that becomes one (`tool_of`), or a description as of `--tool`."""
+
+
+async def load_tools(
+    config: RunConfig,
+    settings: Settings,
+    objects: Sequence[ToolLike],
+    providers: ProviderPool,
+    record: RunRecord | None,
+) -> tuple[dict[str, ExecutableTool], list[str]]:
+    """A run's tools by name, and how they differ from those that the stored run began with.
+
+    Args:
+        objects: Tools of this process; others are opened by their descriptions.
+
+    Raises:
+        UserError: A tool cannot be opened, two have one name, or one changes something and nobody can approve that.
+    """
+    given = {tool_spec(tool): tool for tool in objects if not isinstance(tool, str)}
+    tools: dict[str, ExecutableTool] = {}
+    for spec in config.tools:
+        if spec in given:
+            tool = given[spec]
+            opened = [tool if isinstance(tool, ExecutableTool) else tool_of(tool)]
+        else:
+            try:
+                opened = await providers.tools.open(spec, settings, config.context)
+            except UserError:
+                if record is None:
+                    raise
+                continue  # it stays declared
+        for tool in opened:
+            if tool.name in tools or any(tool.name == other.name for other in config.question.tools):
+                raise UserError(f"two tools are called {tool.name!r}", hint="leave one out, or rename it")
+            tools[tool.name] = replace(tool, effect=settings.tools.effects.get(tool.name, tool.effect))
+    if record is not None and "tools" in record.identities:
+        return recorded_tools(record, tools)
+    changing = next((tool for tool in tools.values() if tool.effect != "read"), None)
+    if config.approve is None and changing is not None:
+        raise UserError(
+            f"tool {changing.name} changes something, and nobody can approve its calls",
+            hint="set approve to never or all, or pass approver=",
+            param="approve",
+        )
+    return tools, []
 
 
 class RecordedTool(Frozen):

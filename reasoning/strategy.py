@@ -305,16 +305,17 @@ def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str,
         raise user_error_of(e, f"{owner} parameter", kind.model_fields) from e
 
 
-def require_tool_support(name: str, question: Question) -> None:
+def require_tool_support(name: str, question: Question, *, has_tools: bool = False) -> None:
     """Refuse a question with tools if the strategy does not support them.
 
     Args:
         name: Name of the strategy.
+        has_tools: Whether the run executes tools.
 
     Raises:
         UserError: The strategy does not support tools; the hint lists those that do.
     """
-    if not question.needs_tools or supports_tools(STRATEGIES.load(name)):
+    if not (has_tools or question.needs_tools) or supports_tools(STRATEGIES.load(name)):
         return
     others = [other for other in STRATEGIES.names() if _supports_tools_if_loadable(other)]
     raise UserError(

@@ -88,15 +88,6 @@ class ToolPool:
         return await server_tools(servers[name], server_settings)
 
 
-def tool_spec(tool: object) -> str:
-    """The string by which a run's configuration names a tool of this process."""
-    if isinstance(tool, str):
-        return tool
-    if isinstance(tool, ExecutableTool):
-        return tool.source or f"object:{tool.name}"
-    return f"python:{getattr(tool, '__module__', '')}:{getattr(tool, '__qualname__', type(tool).__qualname__)}"
-
-
 def _as_tools(value: object, spec: str) -> list[ExecutableTool]:
     if isinstance(value, ExecutableTool):
         return [value]

@@ -35,6 +35,7 @@ MAX_ERROR_CHARS: Final = 2_000
 """Maximum length in the prompt of the result of a tool that does not exist."""
 NOT_EXECUTED: Final = "not executed: "
 """Beginning of the result of a call that was not started because the run ends."""
+OVER_BUDGET: Final = "not executed: the budget is spent"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class ToolExecutor:
                 self._count(row)
                 results[i] = await self._result(row)
             elif not self._count(row):
-                results[i] = await self._refuse(row, NOT_EXECUTED + (self._run_end() or "the budget is spent"))
+                results[i] = await self._refuse(row, OVER_BUDGET)
             elif row.effect == "read":
                 reads.append(i)
             else:
@@ -178,13 +179,14 @@ class ToolExecutor:
 
         Stored calls count too, so that a resumed run and a replay stop at the same call.
         """
-        if row.status in ENDED and not row.attempts:
-            return True  # it was never executed
-        if self._run.ledger.remaining("tool_calls") < 1 and row.status not in ENDED:
-            self._run.record_limit(self._run.ledger.exceeded("tool_calls"))
-            return False
-        self._run.ledger.count("tool_calls")
-        return True
+        ledger, is_stored = self._run.ledger, row.status in ENDED
+        was_refused = row.result is not None and row.result.text == error_result(OVER_BUDGET).text
+        if was_refused or (not is_stored and ledger.remaining("tool_calls") < 1):
+            self._run.record_limit(ledger.exceeded("tool_calls"))
+        elif row.attempts or not is_stored:
+            ledger.count("tool_calls")
+            return True
+        return is_stored
 
     async def _settle(self, planned: list[StoredToolCall]) -> None:
         """Get what is missing for a turn: approvals, outcomes, the client's results. All are asked for together."""

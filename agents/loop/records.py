@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import JsonValue
 
-from ...core.errors import StoreError
+from ...core.errors import StoreError, UserError
 from ...core.messages import Frozen, Message, ToolCall, arguments_or_text
 from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
@@ -222,6 +222,33 @@ class ToolCallStore:
         """Allow a call that is known to have had no effect to be started again."""
         sql = "UPDATE tool_calls SET status = 'approved' WHERE run_id = ? AND id = ? AND status = 'started'"
         await self._write(lambda db: db.write(sql, (run_id, intent)), run_id)
+
+
+async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Decision]) -> None:
+    """Record a person's decisions about pending calls of a run.
+
+    Args:
+        decisions: By the calls' ids, or beginnings of them that no other pending call has.
+
+    Raises:
+        UserError: A decision fits no pending call, or is not one that its call needs.
+    """
+    pending = {row.id: row for row in await store.list(run_id) if row.status in ("proposed", "started")}
+    by_id: dict[str, Decision] = {}
+    for name, decision in decisions.items():
+        named = [row for row in pending.values() if row.id.startswith(name)]
+        if len(named) != 1:
+            known = ", ".join(row.id[:8] for row in pending.values()) or "none"
+            raise UserError(f"no pending call is called {name!r}", hint=f"pending calls are: {known}")
+        needed = _AFTER[decision.kind][1]
+        if named[0].status != needed:
+            kinds = [kind for kind, (_, status) in _AFTER.items() if status == named[0].status]
+            raise UserError(
+                f"{decision.kind!r} is no decision about the call {name} of {named[0].tool}",
+                hint=f"decide one of {', '.join(kinds)}",
+            )
+        by_id[named[0].id] = decision
+    await store.decide(run_id, by_id)
 
 
 def _result_of(decision: Decision) -> ToolResult | None:

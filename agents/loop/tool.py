@@ -183,6 +183,15 @@ def schema_tool(
     )
 
 
+def tool_spec(tool: object) -> str:
+    """The string by which a run's configuration names a tool of this process."""
+    if isinstance(tool, str):
+        return tool
+    if isinstance(tool, ExecutableTool):
+        return tool.source or f"object:{tool.name}"
+    return f"python:{getattr(tool, '__module__', '')}:{getattr(tool, '__qualname__', type(tool).__qualname__)}"
+
+
 class InvalidArguments(Exception):
     """The arguments are invalid; the text is for the model."""
 

@@ -278,7 +278,9 @@ class RunStore:
 
         await self.commits.write(claim)
 
-    async def release_run(self, run_id: str, status: Literal["queued", "interrupted", "failed"] = "queued") -> None:
+    async def release_run(
+        self, run_id: str, status: Literal["queued", "waiting", "interrupted", "failed"] = "queued"
+    ) -> None:
         """Give up a run of this process, charging nothing.
 
         Args:

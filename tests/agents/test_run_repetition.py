@@ -42,11 +42,15 @@ async def test_a_verified_run_resumes_from_its_last_checkpoint(model, settings, 
         raise RuntimeError("power cut")
 
     judged = {"davinci": {"judge": "lexical", "verdicts": "none"}}
-    options = {"settings": settings, "verify": ["davinci"], "verify_parameters": judged, "evidence": [facts]}
+    options = {
+        "settings": settings,
+        "verify": ["davinci"],
+        "verify_parameters": judged,
+        "evidence": [facts],
+        "repairs": 0,
+    }
     with monkeypatch.context() as before:
-        before.setitem(state.NODES, "verify", die) if died_in == "verify" else before.setattr(
-            pipeline, "finish", die
-        )
+        before.setitem(state.NODES, "verify", die) if died_in == "verify" else before.setattr(pipeline, "finish", die)
         async with Reasoner(**options) as reasoner:
             with pytest.raises(RuntimeError, match="power cut"):
                 await reasoner.aask("Where?", run_id="kept")

@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from reason.agents.loop.tool import ToolCallContext
+from reason.agents.loop.tool import ToolCallContext, tool_spec
 from reason.core.errors import UnknownName, UserError
 from reason.core.settings import Settings
-from reason.tools.factory import ToolPool, tool_spec
+from reason.tools.factory import ToolPool
 
 CONTEXT = ToolCallContext(run_id="run", intent="i")
 MODULE = '''

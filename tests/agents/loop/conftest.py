@@ -1,0 +1,32 @@
+"""Runs that execute tools, on a scripted model."""
+
+from __future__ import annotations
+
+import pytest
+import reason.agents.reasoner as reasoner_module
+from reason.agents.reasoner import Reasoner
+from reason.core.settings import Settings
+from support.agent_model import AgentModel
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+
+
+@pytest.fixture
+def agent(monkeypatch, settings):
+    """Makes a reasoner over a model that makes the given turns; the model is its attribute `model`."""
+
+    def make(turns, **options):
+        model = AgentModel(turns)
+
+        async def load_model(*_):
+            return model
+
+        monkeypatch.setattr(reasoner_module, "load_model", load_model)
+        reasoner = Reasoner(settings=settings, **options)
+        reasoner.model = model
+        return reasoner
+
+    return make

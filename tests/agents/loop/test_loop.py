@@ -1,0 +1,265 @@
+"""Runs that execute tools: the loop, its ends, approvals, resumption and replay."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from reason.agents.loop.records import Decision, ToolCallStore
+from reason.agents.loop.state import repetition
+from reason.agents.loop.tool import tool_of
+from reason.core.errors import CapabilityMissing, UserError
+from reason.core.events import MemorySink
+from reason.core.messages import Message
+from reason.core.types import Question
+from support.agent_model import call
+from support.scripted_model import ScriptedModel, replies
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+add.effect = "read"
+
+
+def writer(made, name="write"):
+    """A tool that keeps what it was called with."""
+
+    def write(x: int) -> str:
+        made.append(x)
+        return f"wrote {x}"
+
+    return tool_of(write, name=name)
+
+
+def texts(answer):
+    return [(m.role, m.content) for m in answer.messages]
+
+
+async def test_a_tool_is_called_and_its_result_answered(agent):
+    sink = MemorySink()
+    async with agent([[call("add", a=2, b=3)], "The answer is 5."], tools=[add]) as reasoner:
+        answer = await reasoner.aask("What is 2 + 3?", sinks=[sink])
+        replayed = await reasoner.areplay(answer.run_id)
+    assert (answer.answer, answer.stopped, answer.usage.turns, answer.usage.tool_calls) == ("5", "done", 2, 1)
+    assert texts(answer) == [("assistant", ""), ("tool", "5"), ("assistant", "The answer is 5.")]
+    first, second = reasoner.model.prompts
+    assert [m.content for m in first] == ["What is 2 + 3?"]  # no instruction is repeated in every turn
+    assert second == (*first, *answer.messages[:2])
+    kinds = [e.type for e in sink.events if e.type.startswith(("tool.", "stage.started"))]
+    assert kinds == ["stage.started", "tool.started", "tool.finished", "stage.started"]
+    (finished,) = sink.of_type("tool.finished")
+    assert (finished.tool, finished.text) == ("add", "5")
+    assert (replayed.messages, replayed.answer) == (answer.messages, "5")
+    assert len(reasoner.model.prompts) == 2
+
+
+async def test_a_run_waits_for_an_approval_and_continues_with_it(agent, settings):
+    made, sink = [], MemorySink()
+    turns = [[call("write", x=1)], [call("write", x=2)], "The answer is ok."]
+    async with agent(turns, tools=[writer(made)], approve="writes") as reasoner:
+        answer = await reasoner.aask("Write.", run_id="r", sinks=[sink])
+        assert (answer.stopped, answer.answer, made) == ("waiting", None, [])
+        (pending,) = answer.pending
+        assert (pending.tool, pending.arguments, pending.question) == ("write", '{"x": 1}', "approval")
+        assert [e.type for e in sink.events[-3:]] == ["approval.requested", "run.waiting", "run.finished"]
+        store = await reasoner.open_store()
+        assert (await store.get_run("r")).status == "waiting"
+        assert (await reasoner.areplay("r")).pending == answer.pending
+    async with agent(turns, tools=[writer(made)]) as again:  # another process
+        with pytest.raises(UserError, match="no pending call is called 'x'"):
+            await again.aresume("r", decisions={"x": Decision(kind="approve")})
+        with pytest.raises(UserError, match="'done' is no decision"):
+            await again.aresume("r", decisions={pending.id: Decision(kind="done")})
+        assert (await (await again.open_store()).get_run("r")).status == "waiting"
+        answer = await again.aresume("r", decisions={pending.id[:8]: Decision(kind="edit", arguments='{"x": 9}')})
+        assert (answer.stopped, made) == ("waiting", [9])
+        assert len(again.model.prompts) == 1  # the first turn was in the checkpoint
+        answer = await again.aresume("r", decisions={answer.pending[0].id: Decision(kind="reject", reason="no")})
+        replayed = await again.areplay("r")
+    assert (answer.stopped, answer.answer, made) == ("done", "ok", [9])
+    assert [m.content for m in answer.messages if m.role == "tool"] == [
+        "wrote 9",
+        "Error: the call was rejected: no",
+    ]
+    assert replayed.messages == answer.messages
+
+
+async def test_an_approver_is_asked_and_its_time_is_not_the_runs(agent, clock):
+    asked = []
+
+    async def approver(pending):
+        asked.append((pending.call.tool, pending.question))
+        await clock.advance(1000)
+        return Decision(kind="approve", by="callback")
+
+    made = []
+    turns = [[call("write", x=1)], "The answer is ok."]
+    async with agent(turns, tools=[writer(made)], approver=approver, budget={"seconds": 50}) as reasoner:
+        answer = await reasoner.aask("Write.")
+    assert (answer.answer, made, asked) == ("ok", [1], [("write", "approval")])
+    assert answer.usage.wall_seconds < 50
+
+
+async def test_what_cannot_run_is_refused_before_anything_is_spent(agent, settings, monkeypatch):
+    async with agent(["x"], tools=[writer([])]) as reasoner:
+        with pytest.raises(UserError, match="tool write changes something, and nobody can approve its calls"):
+            await reasoner.aask("Write.")
+        assert await (await reasoner.open_store()).list_runs() == []
+    async with agent(["x"], tools=[add, add]) as reasoner:
+        with pytest.raises(UserError, match="two tools are called 'add'"):
+            await reasoner.aask("Add.")
+    with pytest.raises(UserError, match="strategy coat does not support tools"):
+        agent(["x"], tools=[add], strategy="coat").plan("Add.")
+    async with agent(["x"], tools=[add]) as reasoner:
+        reasoner.model.capabilities = ScriptedModel(replies("x")).capabilities
+        with pytest.raises(CapabilityMissing, match="tools"):
+            await reasoner.aask("Add.")
+    assert reasoner.model.prompts == []
+
+
+async def test_tools_that_are_gone_give_an_error_and_keep_their_declarations(agent):
+    def first(x: int) -> str:
+        """Do it."""
+        return "did"
+
+    turns = [[call("write", x=1)], [call("gone", x=1)], "The answer is ok."]
+    tools = [writer([]), tool_of(first, name="gone", effect="read", source="object:gone")]
+    async with agent(turns, tools=tools, approve="writes") as reasoner:
+        answer = await reasoner.aask("Write.", run_id="r")
+    async with agent(turns, tools=[writer([])]) as again:
+        decided = {answer.pending[0].id: Decision(kind="approve")}
+        answer = await again.aresume("r", decisions=decided)
+    results = [m.content for m in answer.messages if m.role == "tool"]
+    assert results == ["wrote 1", "Error: the tool is not available any more"]
+
+
+# -- ends
+
+
+async def test_the_limit_of_turns_ends_with_an_answer_and_no_dangling_call(agent):
+    def turns(messages):
+        return [call("add", a=len(messages), b=1)]
+
+    async with agent(turns, tools=[add], budget={"turns": 2}) as reasoner:
+        answer = await reasoner.aask("Add.")
+        replayed = await reasoner.areplay(answer.run_id)
+    assert (answer.stopped, answer.stopped_by, answer.usage.turns) == ("budget", "turns", 2)
+    assert (answer.text, answer.tool_calls) == ("Therefore, the answer is concluded", ())
+    assert [m.role for m in answer.messages] == ["assistant", "tool"] * 2 + ["assistant"]
+    assert replayed.messages == answer.messages
+
+
+async def test_calls_over_the_limit_are_not_executed(agent):
+    async with agent([[call("add", a=i, b=0) for i in range(3)], "x"], tools=[add], budget={"tool_calls": 2}) as r:
+        answer = await r.aask("Add.")
+        replayed = await r.areplay(answer.run_id)
+    assert [m.content for m in answer.messages if m.role == "tool"] == [
+        "0",
+        "1",
+        "Error: not executed: the budget is spent",
+    ]
+    assert (answer.stopped, answer.stopped_by, answer.text) == (
+        "budget",
+        "tool_calls",
+        "Therefore, the answer is concluded",
+    )
+    assert replayed.messages == answer.messages
+
+
+async def test_a_model_that_repeats_itself_is_told_and_then_stopped(agent):
+    async with agent(lambda _: [call("add", a=1, b=1)], tools=[add]) as reasoner:
+        answer = await reasoner.aask("Add.")
+    assert (answer.stopped, answer.usage.turns, answer.text) == ("loop", 4, "Therefore, the answer is concluded")
+    told = [m.content for m in answer.messages if m.role == "user"]
+    assert len(told) == 1
+    assert told[0].startswith("You have made the same tool calls with the same results 3 times in a row.")
+
+
+def trajectory(*turns):
+    messages = []
+    for calls in turns:
+        messages.append(Message(role="assistant", tool_calls=tuple(c for c, _ in calls)))
+        messages += [Message(role="tool", content=result) for _, result in calls]
+    return messages
+
+
+def test_repetition():
+    a, b = (call("f", x=1), "1"), (call("f", x=2), "2")
+    changed, rejected = (call("f", x=1), "2"), (call("g"), "Error: the call was rejected")
+    assert repetition(trajectory([a], [b], [a])) == ""
+    assert repetition(trajectory([a], [a], [a])) == "warn"
+    assert repetition(trajectory([a], [a], [changed])) == ""
+    assert repetition(trajectory([a], [a], [a], [a])) == "end"
+    assert repetition(trajectory(*[[a], [b]] * 4)) == ""
+    assert repetition(trajectory(*[[a], [b]] * 5)) == "end"  # eight turns without news
+    assert repetition(trajectory([rejected], [a], [rejected], [b], [rejected])) == "end"
+
+
+async def test_the_answer_is_wanted_while_a_tool_runs(agent):
+    begun = asyncio.Event()
+
+    async def slow(x: int) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    tools = [tool_of(slow, effect="read"), writer([])]
+    async with agent([[call("slow", x=1), call("write", x=2)], "x"], tools=tools, approve="never") as reasoner:
+        task = asyncio.ensure_future(reasoner.aask("Do.", run_id="r"))
+        await begun.wait()
+        reasoner.conclude("r")
+        answer = await task
+        replayed = await reasoner.areplay("r")
+    assert (answer.stopped, answer.text) == ("user", "Therefore, the answer is concluded")
+    assert [m.content for m in answer.messages if m.role == "tool"] == [
+        "Error: cancelled: the user wants the answer now",
+        "Error: not executed: the user wants the answer now",
+    ]
+    assert replayed.messages == answer.messages
+
+
+async def test_the_time_limit_cancels_reads(agent):
+    async def slow(x: int) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    async with agent([[call("slow", x=1)], "x"], tools=[tool_of(slow, effect="read")], budget={"seconds": 0.2}) as r:
+        answer = await r.aask("Do.")
+        replayed = await r.areplay(answer.run_id)
+    assert (answer.stopped, answer.stopped_by, answer.answer) == ("budget", "seconds", None)
+    assert [m.content for m in answer.messages if m.role == "tool"] == ["Error: cancelled: the time limit is reached"]
+    assert replayed.messages == answer.messages
+
+
+async def test_a_cancelled_write_is_asked_about_and_not_repeated(agent):
+    begun, made = asyncio.Event(), []
+
+    async def write(x: int) -> str:
+        made.append(x)
+        begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    turns = [[call("write", x=1)], "The answer is ok."]
+    async with agent(turns, tools=[tool_of(write)], approve="never") as reasoner:
+        task = asyncio.ensure_future(reasoner.aask("Do.", run_id="r"))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        waiting = await reasoner.aresume("r")
+        assert (waiting.stopped, [p.question for p in waiting.pending]) == ("waiting", ["outcome"])
+        answer = await reasoner.aresume("r", assume="done")
+        (row,) = await ToolCallStore(await reasoner.open_store()).list("r")
+    assert (made, row.status, answer.answer) == ([1], "assumed", "ok")
+    assert answer.messages[1].content == "The call was executed; its result is not known."
+
+
+async def test_the_callers_own_tools_wait_for_its_results(agent):
+    theirs = tool_of(add, name="theirs").declaration
+    async with agent([[call("theirs", a=1, b=1)], "x"], tools=[add]) as reasoner:
+        answer = await reasoner.aask(Question(text="Add.", tools=(theirs,)))
+    assert (answer.stopped, [p.question for p in answer.pending]) == ("waiting", ["result"])
