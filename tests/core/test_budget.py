@@ -309,3 +309,21 @@ def test_thinking_tokens_are_counted_by_role_and_in_all():
     restored = Ledger(Budget(thinking_tokens=10))
     restored.restore(usage)
     assert restored.remaining("thinking_tokens") == 3
+
+
+async def test_turns_and_tool_calls_are_counted_and_restored():
+    ledger = Ledger(Budget(turns=2, tool_calls=0))
+    ledger.count("turns")
+    assert (ledger.remaining("turns"), ledger.remaining("tool_calls")) == (1, 0)
+    again = Ledger(Budget(turns=2))
+    again.restore(ledger.usage())
+    assert (again.usage().turns, again.remaining("turns"), again.remaining("tool_calls")) == (1, 1, math.inf)
+    assert ledger.view().remaining("turns") == 1
+
+
+async def test_the_clock_does_not_count_a_pause(clock):
+    ledger = Ledger(Budget(seconds=5))
+    with ledger.paused():
+        await clock.advance(100)
+    await clock.advance(2)
+    assert ledger.remaining_seconds() == 3

@@ -127,3 +127,14 @@ async def test_a_full_disk_fails_only_the_writes_that_do_not_fit(store):
     await store.commits.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))  # somebody has made room
     await store.save("r", RunWrites(calls=calls(1_000_000)))
     assert {c.key for c in await store.list_calls("r")} == {"k10", "k20", "k1000000"}
+
+
+async def test_only_durable_writes_wait_for_the_disk(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    normal, full = 1, 2
+    levels = [
+        (await store.commits.write(lambda db: db.execute("PRAGMA synchronous"), durable=durable))[0][0]
+        for durable in (False, True, False)
+    ]
+    assert levels == [normal, full, normal]
+    await store.aclose()

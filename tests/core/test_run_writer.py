@@ -281,3 +281,40 @@ async def test_concurrent_flushes_share_a_write_that_is_done_at_once():
     writer.add_calls([call("a")])
     await asyncio.gather(writer.flush(), writer.flush())
     assert store.num_written == 1
+
+
+# -- operations
+
+
+async def test_an_operation_is_in_the_transaction_of_what_was_added_before(store):
+    run = run_of(store)
+    run.writer.create(NewRun(run.config, "t"))
+    run.writer.add_calls([call("k")])
+    before = store.commits.transactions
+    found = run.writer.execute(lambda db: db.execute("SELECT key FROM calls WHERE run_id = ?", ("r",)))
+    assert await found == [("k",)]
+    assert store.commits.transactions == before + 1
+
+
+async def test_operations_during_a_write_are_one_transaction_at_its_end(store):
+    run = run_of(store)
+    run.writer.create(NewRun(run.config))
+    before = store.commits.transactions
+    assert await asyncio.gather(*(run.writer.execute(lambda db, n=n: n) for n in range(3))) == [0, 1, 2]
+    assert store.commits.transactions == before + 2
+
+
+async def test_an_operation_that_fails_is_not_executed_again(store):
+    run, executed = run_of(store), []
+    run.writer.create(NewRun(run.config))
+
+    def fail(db):
+        executed.append(1)
+        raise ZeroDivisionError
+
+    run.writer.add_calls([call("k")])
+    with pytest.raises(ZeroDivisionError):
+        await run.writer.execute(fail)
+    await run.writer.flush()
+    assert executed == [1]
+    assert [c.key for c in await store.list_calls("r")] == ["k"]  # what it was to be written with is not lost

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reason.agents import reasoner as reasoner_module
-
-from support.scripted_model import ScriptedModel
+from reason.serving.model import LanguageModel
 
 
 @contextmanager
-def loaded_models(models: Mapping[str, ScriptedModel]) -> Iterator[None]:
+def loaded_models(models: Mapping[str, LanguageModel]) -> Iterator[None]:
     """Inside, reasoners open these, by their strings, and no others."""
 
-    async def load_model(name: str, *_: object) -> ScriptedModel:
+    async def load_model(name: str, *_: object) -> LanguageModel:
         return models[name]
 
     before = reasoner_module.load_model
