@@ -28,7 +28,7 @@ from ..serving.metered.replay import ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.verifier import Verifier, VerifierContext
-from .loop.tool import Effect, ExecutableTool, ToolCallContext, tool_of, tool_spec
+from .loop.tool import READ_RESULT, Effect, ExecutableTool, ToolCallContext, tool_of, tool_spec
 
 
 class KnowledgeProvider(Protocol):
@@ -176,7 +176,7 @@ async def load_tools(
     """
     given = {tool_spec(tool): tool for tool in objects if not isinstance(tool, str)}
     tools: dict[str, ExecutableTool] = {}
-    for spec in config.tools:
+    for spec in (*config.tools, READ_RESULT):
         if spec in given:
             tool = given[spec]
             opened = [tool if isinstance(tool, ExecutableTool) else tool_of(tool)]
@@ -189,7 +189,10 @@ async def load_tools(
                 continue  # it stays declared
         for tool in opened:
             if tool.name in tools or any(tool.name == other.name for other in config.question.tools):
-                raise UserError(f"two tools are called {tool.name!r}", hint="leave one out, or rename it")
+                raise UserError(
+                    f"two tools are called {tool.name!r}",
+                    hint="leave one out, or set a prefix for its server (`[tools.mcp.NAME]`)",
+                )
             tools[tool.name] = replace(tool, effect=settings.tools.effects.get(tool.name, tool.effect))
     if record is not None and "tools" in record.identities:
         return recorded_tools(record, tools)
@@ -197,7 +200,7 @@ async def load_tools(
     if config.approve is None and changing is not None:
         raise UserError(
             f"tool {changing.name} changes something, and nobody can approve its calls",
-            hint="set approve to never or all, or pass approver=",
+            hint="set approve (--approve): never, all, or writes, which waits for a decision; or pass approver=",
             param="approve",
         )
     return tools, []

@@ -17,6 +17,7 @@ from .options import (
     AnswerOptions,
     BudgetOptions,
     ReasoningOptions,
+    ToolOptions,
 )
 
 EXAMPLES = """
@@ -31,6 +32,8 @@ reason ask "Can you see the Great Wall from space?" -s edgejury --juror MODEL_A 
 reason ask "Write is_prime(n) in Python." --verify execution --tests tests.py
 cat report.txt | reason ask "What was decided?" --context -
 reason ask "When was it founded?" --context about.md --verify davinci --evidence archive/
+reason ask "What changed in the last release?" --tool documents --context docs/ --tool python
+reason ask "What time is it in Tokyo?" --mcp "uvx mcp-server-time"
 reason ask - --budget tokens=2000 --trace trace.html < question.txt
 
 The answer is written to standard output, everything else to standard error.
@@ -38,7 +41,8 @@ The answer is written to standard output, everything else to standard error.
 [b]Exit status[/b]
 
 0 answered   1 internal error   2 usage error   3 failure of a model or store
-4 budget exhausted, the answer is partial   5 not verified   6 no answer   130 interrupted
+4 budget exhausted, the answer is partial   5 not verified   6 no answer
+7 waiting for decisions about tool calls   130 interrupted
 
 [b]Keys[/b]
 
@@ -57,7 +61,7 @@ class AskOptions:
         typer.Option(
             metavar="FILE|DIR|…",
             help="Add a text file to the prompt (- is standard input), or a knowledge source for coat and rag: DIR or "
-            "mcp:COMMAND. Repeatable.",
+            "mcp:COMMAND. With [b]--tool documents[/b], let the model search all of them instead. Repeatable.",
             show_default=False,
             rich_help_panel=REASONING,
         ),
@@ -151,6 +155,7 @@ class AskOptions:
             rich_help_panel=VERIFICATION,
         ),
     ] = False
+    tools: ToolOptions
     budget: BudgetOptions
     answer: AnswerOptions
 
@@ -176,7 +181,8 @@ def ask(options: AskOptions) -> None:
 
     reasoning = options.reasoning
     check_one_stdin([options.question == STDIN, *(value == STDIN for value in options.context)])
-    files, sources = split_contexts(options.context)
+    tools = options.tools.specs or load_settings().tools.use
+    files, sources = ([], options.context) if "documents" in tools else split_contexts(options.context)
     question = read_question(options.question)
     choices = parse_choices(options.choices)
     parameters = parse_parameters(reasoning.parameters)
@@ -200,8 +206,10 @@ def ask(options: AskOptions) -> None:
     )
 
     from ..agents.reasoner import Reasoner
+    from .approvals import TerminalApprover, can_ask
     from .terminal_run import Output, answer_in_terminal
 
+    approver = TerminalApprover() if tools and can_ask() else None
     answer_in_terminal(
         lambda progress: Reasoner(
             parameters=parameters,
@@ -214,6 +222,9 @@ def ask(options: AskOptions) -> None:
             calibration=reasoning.calibration,
             context=sources or None,
             memory=options.memory,
+            tools=tools,
+            approve=options.tools.approve,  # type: ignore[arg-type] (its callback has checked it)
+            approver=approver,
             settings=settings,
             progress=progress,
         ),
@@ -226,4 +237,5 @@ def ask(options: AskOptions) -> None:
         ),
         Output.of(options.answer),
         settings.budget,
+        approver,
     )

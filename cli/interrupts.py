@@ -21,6 +21,7 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 MAX_KEYS = 64
 """Maximum number of characters that are read at once."""
+MAX_LINE_BYTES = 1 << 16
 
 _restorers: list[Callable[[], object]] = []
 """Called before the process ends at once."""
@@ -89,8 +90,43 @@ def exit_immediately() -> None:
     os._exit(EXIT_INTERRUPTED)
 
 
+class LineReader:
+    """Reads lines that the user types at the terminal, echoed.
+
+    Args:
+        suspend: Ends the reading of single keys.
+        resume: Begins it again.
+    """
+
+    def __init__(
+        self, suspend: Callable[[], object] = lambda: None, resume: Callable[[], object] = lambda: None
+    ) -> None:
+        self._suspend, self._resume = suspend, resume
+
+    async def read(self) -> str | None:
+        """The next line, without its end; None if the user typed Ctrl-D, or the terminal is gone."""
+        terminal, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+        line: asyncio.Future[bytes] = loop.create_future()
+
+        def receive() -> None:
+            loop.remove_reader(terminal)
+            try:
+                line.set_result(os.read(terminal, MAX_LINE_BYTES))
+            except OSError:
+                line.set_result(b"")
+
+        self._suspend()
+        loop.add_reader(terminal, receive)
+        try:
+            typed = await line
+        finally:
+            loop.remove_reader(terminal)
+            self._resume()
+        return typed.decode(errors="replace").rstrip("\r\n") if typed else None
+
+
 @contextmanager
-def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
+def keys(on_key: Callable[[str], None]) -> Iterator[LineReader | None]:
     """Read single keys within the context, from within an event loop; the terminal is restored in any case.
 
     Keys are not echoed; those that send signals (Ctrl-C, Ctrl-Z) still do.
@@ -99,10 +135,10 @@ def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
         on_key: Called in the event loop with each key.
 
     Yields:
-        Whether keys are read: only from a terminal, by a process in the foreground.
+        What reads a line instead; None if no keys are read: only from a terminal, by a process in the foreground.
     """
-    if not _can_read_keys():
-        yield False
+    if not can_read_terminal():
+        yield None
         return
     import termios
 
@@ -124,18 +160,22 @@ def keys(on_key: Callable[[str], None]) -> Iterator[bool]:
         with suppress(termios.error):
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
-    _restorers.append(restore)
-    try:
+    def read_keys() -> None:
         termios.tcsetattr(terminal, termios.TCSADRAIN, single)
         loop.add_reader(terminal, read)
-        yield True
+
+    _restorers.append(restore)
+    try:
+        read_keys()
+        yield LineReader(restore, read_keys)
     finally:
         loop.remove_reader(terminal)
         restore()
         _restorers.remove(restore)
 
 
-def _can_read_keys() -> bool:
+def can_read_terminal() -> bool:
+    """Whether standard input is a terminal, and this process is in its foreground."""
     try:
         return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError, AttributeError):  # closed, replaced, or a platform without process groups

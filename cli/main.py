@@ -26,7 +26,7 @@ EXIT_STATUSES = """
 [b]Exit status[/b]
 
 0 done   1 internal error   2 usage error   3 failure of a model, a provider or a store
-4 budget exhausted   5 not verified   6 no answer   130 interrupted   141 pipe closed
+4 budget exhausted   5 not verified   6 no answer   7 waiting for decisions   130 interrupted   141 pipe closed
 """
 
 

@@ -53,6 +53,20 @@ def known_effort(value: str | None) -> str | None:
     return value
 
 
+def known_approval_mode(value: str | None) -> str | None:
+    """Callback of an option whose value says which calls need an approval."""
+    if value not in (None, "never", "writes", "all"):
+        raise typer.BadParameter(f"must be never, writes or all, got {value}")
+    return value
+
+
+def known_outcome(value: str | None) -> str | None:
+    """Callback of an option whose value is the outcome of an interrupted call."""
+    if value not in (None, "done", "failed"):
+        raise typer.BadParameter(f"must be done or failed, got {value}")
+    return value
+
+
 def sqlite_file(value: str) -> Path:
     """Parser of a run store that must be an SQLite file."""
     return require_file(parse_location(value), "sweeps and trainings")
@@ -300,6 +314,29 @@ class ReasoningOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolOptions:
+    """Tools that the model may call."""
+
+    tools: ToolNames = field(default_factory=list)
+    mcp: McpServers = field(default_factory=list)
+    approve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="never|writes|all",
+            help="Ask before calls that change something (writes), before all calls, or never. "
+            "(default: writes on a terminal)",
+            callback=known_approval_mode,
+            rich_help_panel=TOOLS,
+        ),
+    ] = None
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The tools, as a run's configuration names them."""
+        return (*self.tools, *(f"mcp:{server}" for server in self.mcp))
+
+
+@dataclass(frozen=True, kw_only=True)
 class BudgetOptions:
     """Limits of a run."""
 
@@ -308,8 +345,8 @@ class BudgetOptions:
         typer.Option(
             "--budget",
             metavar="LIMIT=N",
-            help="Limit tokens, thinking_tokens, prompt_tokens, calls, reward_calls, seconds or usd of the run. "
-            "Repeatable.",
+            help="Limit tokens, thinking_tokens, prompt_tokens, calls, reward_calls, seconds or usd of the run, turns "
+            "or tool_calls of one with tools. Repeatable.",
             show_default=False,
             rich_help_panel=BUDGET,
         ),

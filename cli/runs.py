@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .completion import complete_run
-from .options import Json, RunName, Store, Trace, parse_seconds, resume_flags
+from .options import Json, RunName, Store, Trace, known_outcome, parse_seconds, resume_flags
 from .render.console import out, say, write_line
 from .run_store import with_store
 
 if TYPE_CHECKING:
     from ..core.store.sql import RunStore
+    from .approvals import TerminalApprover
     from .terminal_run import Answering
 
 runs_app = typer.Typer(help="List, show, replay, resume, remove and prune runs.")
@@ -88,26 +89,60 @@ def replay(run: RunName, as_json: Json = False, store: Store = None) -> None:
 
 
 @runs_app.command()
-def resume(run: RunName, as_json: Json = False, store: Store = None) -> None:
-    """Resume a run that was interrupted, killed or failed; finished model calls are not paid again.
+def resume(
+    run: RunName,
+    assume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="done|failed",
+            help="Assume that interrupted calls that change something took effect (done), or did not (failed).",
+            callback=known_outcome,
+        ),
+    ] = None,
+    decide: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CALL=approve|reject", help="Decide about a waiting call. Repeatable.", show_default=False
+        ),
+    ] = [],  # noqa: B006 (typer copies it)
+    as_json: Json = False,
+    store: Store = None,
+) -> None:
+    """Resume a run that was interrupted, killed or failed, or waits; finished model calls are not paid again.
 
     The model and its engine settings must be those of the run.
     """
+    from .approvals import TerminalApprover, can_ask, parse_decisions
+
+    approver = TerminalApprover() if can_ask() else None
+
+    decisions = parse_decisions(decide)
     _rerun(
-        lambda reasoner, sinks, stream_text: reasoner.aresume(run, sinks=sinks, stream_text=stream_text), as_json, store
+        lambda reasoner, sinks, stream_text: reasoner.aresume(
+            run,
+            sinks=sinks,
+            stream_text=stream_text,
+            assume=assume,  # type: ignore[arg-type] (its callback has checked it)
+            decisions=decisions,
+        ),
+        as_json,
+        store,
+        approver,
     )
 
 
-def _rerun(work: Answering, as_json: bool, store: str | None) -> None:
+def _rerun(work: Answering, as_json: bool, store: str | None, approver: TerminalApprover | None = None) -> None:
     from ..agents.reasoner import Reasoner
     from ..core.settings import load_settings
     from .terminal_run import Output, answer_in_terminal
 
     settings = load_settings(store=store)
     answer_in_terminal(
-        lambda progress: Reasoner(settings=settings, calibration="none", progress=progress),  # the run has its own map
+        # the run has its own map
+        lambda progress: Reasoner(settings=settings, calibration="none", approver=approver, progress=progress),
         work,
         Output(as_json, resume_flags=resume_flags(store)),
+        approver=approver,
     )
 
 

@@ -17,7 +17,17 @@ from ..agents.reasoner import Reasoner
 from ..agents.verification import TextVerification
 from ..core.budget import Budget
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError, UserError
-from ..core.events import CallStarted, Event, JsonlSink, MemorySink, RunStarted, Sink, StrategyNote, TextDelta
+from ..core.events import (
+    CallStarted,
+    Event,
+    JsonlSink,
+    MemorySink,
+    RunStarted,
+    Sink,
+    StrategyNote,
+    TextDelta,
+    ToolStarted,
+)
 from ..core.files import Progress
 from ..core.registry import Registry
 from ..core.settings import DEFAULT_MODEL, JURY, Settings
@@ -26,14 +36,25 @@ from ..core.types import Answer
 from ..reasoning.answers.extraction import has_value_answer
 from ..reasoning.search.core import SearchOptions
 from ..reasoning.strategy import STRATEGIES
-from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, keys, run_interruptible
+from .approvals import TerminalApprover
+from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, LineReader, keys, run_interruptible
 from .options import AnswerOptions, resume_flags
 from .render.answer import print_answer, print_json, print_notes
 from .render.claims import print_verification
 from .render.console import TextWriter, can_animate, say, write_line
 from .render.run_status import RunStatus
+from .render.tool_calls import ToolLines, print_pending
 
-EXIT_BY_STOPPED = {"done": 0, "user": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
+EXIT_WAITING = 7
+EXIT_BY_STOPPED = {
+    "done": 0,
+    "user": 0,
+    "budget": 4,
+    "loop": 4,
+    "waiting": EXIT_WAITING,
+    "cancelled": EXIT_INTERRUPTED,
+    "error": 3,
+}
 EXIT_NO_ANSWER = 6
 """Exit status of a run that ended by itself, or at the user's request, without an answer."""
 ANSWER_KEY = "a"
@@ -81,7 +102,11 @@ class Output:
 
 
 def answer_in_terminal(
-    create_reasoner: Callable[[Progress], Reasoner], work: Answering, output: Output, budget: Budget | None = None
+    create_reasoner: Callable[[Progress], Reasoner],
+    work: Answering,
+    output: Output,
+    budget: Budget | None = None,
+    approver: TerminalApprover | None = None,
 ) -> None:
     """Answer a question and print the answer.
 
@@ -90,6 +115,7 @@ def answer_in_terminal(
         work: The call of the reasoner.
         output: Where and how the answer is written.
         budget: Limits shown in the progress line, if they are known before the run starts.
+        approver: The reasoner's, if it asks at this terminal.
 
     Raises:
         typer.Exit: The answer is partial, or there is none; carries the exit status.
@@ -110,6 +136,7 @@ def answer_in_terminal(
                 status.close if sys.stdout.isatty() else lambda: None, task.cancel, show_reasoning=bool(output.stream)
             )
             sinks.append(stream)
+        sinks.append(ToolLines())
 
         def on_key(key: str) -> None:
             if key.lower() != ANSWER_KEY:
@@ -121,8 +148,10 @@ def answer_in_terminal(
             else:  # as soon as it has started, and all sinks have that event
                 status.on_start = lambda run_id: loop.call_soon(reasoner.conclude, run_id)
 
-        with keys(on_key) if can_animate() else nullcontext(False) as has_keys:
-            status.hint = f"{ANSWER_KEY}: answer now" if has_keys else ""
+        with keys(on_key) if can_animate() else nullcontext(None) as reader:
+            status.hint = "" if reader is None else f"{ANSWER_KEY}: answer now"
+            if approver is not None:
+                approver.attach(reader or LineReader(), status.paused)
             async with reasoner:
                 return await work(reasoner, sinks, output.streams or can_animate() or bool(traces))
 
@@ -145,6 +174,8 @@ def answer_in_terminal(
             raise
         value = _print(answer, output, status, stream)
         print_notes(answer, status.exhausted, value=value, with_summary=not output.as_json)
+        if answer.pending:
+            print_pending(answer.pending, output.resume_command(answer.run_id))
         _advise_new_user(reasoner.settings)
     exit_status = EXIT_BY_STOPPED[answer.stopped] or (EXIT_NO_ANSWER if answer.answer is None else 0)
     if exit_status:
@@ -237,7 +268,7 @@ def _advise_new_user(settings: Settings) -> None:
 
 
 class TextStream:
-    """A sink that prints the text of a run's first generation, if it is a single sample that may be the answer.
+    """A sink that prints the text of each turn's first generation, if it is a single sample that may be the answer.
 
     The first generation of a search is a step of its tree, and that of a jury one of several opinions: neither is
     printed, even if another strategy chose the search or the jury. Text that a strategy releases as the run's answer
@@ -259,6 +290,7 @@ class TextStream:
         self._on_first = on_first
         self._on_closed = on_closed
         self._call: int | None = None
+        self._strategy = ""
         self._seen_generation = False
         self._held = ""
         self.writer = TextWriter()
@@ -268,10 +300,13 @@ class TextStream:
     def __call__(self, event: Event) -> None:
         """Print a text delta of the sample."""
         if isinstance(event, RunStarted):
+            self._strategy = event.strategy
             self._seen_generation = starts_with_draft(event.strategy)
             self._is_silent = not self._show_reasoning and has_value_answer(event.question)
         elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
             self._seen_generation |= starts_with_draft(str(event.data.get("chosen", "")))
+        elif isinstance(event, ToolStarted):  # another turn follows
+            self._end_turn()
         elif isinstance(event, CallStarted) and event.operation == "workers":
             self._seen_generation = True  # the generation after the workers only ends their transcript
         elif isinstance(event, CallStarted) and event.operation == "generate":
@@ -282,6 +317,13 @@ class TextStream:
         elif isinstance(event, TextDelta) and event.answer_start is not None:
             self._seen_generation = True
             self._print(event.text)
+
+    def _end_turn(self) -> None:
+        """End the line of a turn's text, which is not the answer's."""
+        self._call, self._seen_generation = None, starts_with_draft(self._strategy)
+        if self.printed and not self.pipe_closed:
+            self.writer.write_line("")
+        self.printed = self._held = ""
 
     def _print(self, text: str) -> None:
         if self._is_silent:

@@ -1,4 +1,7 @@
-"""Tools of our own: `python` runs code in the sandbox, `documents` searches what `--context` names."""
+"""Tools of our own.
+
+`python` runs code in the sandbox, `documents` searches what `--context` names, `read_result` reads what was cut.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,14 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..agents.loop.tool import ExecutableTool, ToolResult, tool_of
+from ..agents.loop.tool import (
+    READ_RESULT,
+    ExecutableTool,
+    InvalidArguments,
+    ToolCallContext,
+    ToolResult,
+    tool_of,
+)
 from ..core.errors import UserError
 from ..core.settings import DEFAULT_EMBEDDING_MODEL, Settings
 from ..core.types import CodeTest
@@ -17,6 +27,7 @@ from ..serving.encoders.protocols import EmbeddingModel
 
 PYTHON_LIMITS = SandboxLimits(cpu_seconds=30, wall_seconds=30.0, total_seconds=30.0, shown_bytes=100_000)
 MAX_PASSAGES = 20
+MAX_PART_CHARS = 15_000
 
 
 async def python_tool() -> ExecutableTool:
@@ -110,3 +121,21 @@ def documents_tool(retriever: Retriever) -> ExecutableTool:
         return "\n\n".join(found) or f"no passage contains words of {query!r}"
 
     return tool_of(documents, effect="read", source="documents")
+
+
+async def read_result(call: str, context: ToolCallContext, start: int = 0, length: int = 10_000) -> str:
+    """Read a part of a result that was cut.
+
+    Args:
+        call: ID of the call, as the cut result names it.
+        start: Position of the first character.
+        length: Number of characters, at most 15000.
+    """
+    text = None if context.stored_result is None or not call else await context.stored_result(call)
+    if text is None:
+        raise InvalidArguments(f"there is no result of a call {call!r}")
+    part = text[max(start, 0) :][: min(max(length, 1), MAX_PART_CHARS)]
+    return f"{part}\n[characters {start:,} to {start + len(part):,} of {len(text):,}]"
+
+
+READ_RESULT_TOOL = tool_of(read_result, name=READ_RESULT, effect="read", source=READ_RESULT)

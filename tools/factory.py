@@ -18,14 +18,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..agents.loop.tool import ExecutableTool, tool_of
+from ..agents.loop.tool import READ_RESULT, ExecutableTool, tool_of
 from ..core.concurrency import PerLoop, gather
 from ..core.errors import UnknownName, UserError
 from ..core.registry import Registry, nearest
 from ..core.settings import Settings, user_error_of
 from ..reasoning.knowledge import Retriever
 from ..reasoning.retrieval.sources.mcp import McpServer
-from .builtin import documents_retriever, documents_tool, python_tool
+from .builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool
 from .mcp import McpServerSettings, server_tools
 from .shell import shell_tool
 
@@ -42,7 +42,7 @@ class ToolPool:
         self._retrievers: dict[tuple[tuple[str, ...], str], Retriever] = {}
 
     async def open(self, spec: str, settings: Settings, context: Sequence[str] = ()) -> list[ExecutableTool]:
-        """The tools that a string names.
+        """The tools that a string names; see the module.
 
         Args:
             context: Knowledge sources of the run, which `documents` searches.
@@ -53,6 +53,8 @@ class ToolPool:
         """
         if spec.startswith(MCP):
             return await self._server_tools(spec.removeprefix(MCP), settings)
+        if spec == READ_RESULT:
+            return [READ_RESULT_TOOL]
         if spec == "python":
             return [await python_tool()]
         if spec == "shell" or spec.startswith("shell:"):

@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -37,6 +36,7 @@ class McpServerSettings(BaseModel):
         url: Address of a streamable HTTP server.
         env: Environment variables of the command, which inherits none of this process.
         token_env: Environment variable that has the bearer token for `url`.
+        prefix: Text before the name of each tool, for servers that share names.
         allow: Tools that may be called; empty allows all.
         effects: Effects by tool, which override the server's hints.
         trust_hints: Whether the server's hints state effects; otherwise every tool is a write.
@@ -51,6 +51,7 @@ class McpServerSettings(BaseModel):
     url: str | None = None
     env: dict[str, str] = Field(default_factory=dict)
     token_env: str | None = None
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]*$")] = ""
     allow: tuple[str, ...] = ()
     effects: dict[str, Effect] = Field(default_factory=dict)
     trust_hints: bool = True
@@ -76,7 +77,7 @@ class McpServerSettings(BaseModel):
             UserError: The command or URL is not valid, or the token is not set.
         """
         if self.url is None:
-            return McpServer(f"mcp:{name}", self.words, env=self.env)
+            return McpServer(f"mcp:{name}", self._words, env=self.env)
         headers = {}
         if self.token_env is not None:
             token = os.environ.get(self.token_env)
@@ -88,7 +89,7 @@ class McpServerSettings(BaseModel):
         return McpServer(f"mcp:{name}", validate_url(self.url), headers=headers)
 
     @property
-    def words(self) -> list[str]:
+    def _words(self) -> list[str]:
         """The command and its arguments; empty for a URL."""
         if not isinstance(self.command, str):
             return list(self.command or ())
@@ -96,13 +97,6 @@ class McpServerSettings(BaseModel):
             return shlex.split(self.command)
         except ValueError as e:
             raise UserError(f"the command {self.command!r} cannot be parsed: {e}", hint="close the quotes") from e
-
-    @property
-    def prefix(self) -> str:
-        """A short name for tools whose names two servers share: the host, the script or the program."""
-        words = self.words or [urlsplit(self.url or "").hostname or "mcp"]
-        name = next((word for word in words[1:] if not word.startswith("-")), words[0])
-        return _NOT_IN_NAMES.sub("_", name.rsplit("/", 1)[-1])[:40]
 
 
 async def server_tools(server: McpServer, settings: McpServerSettings) -> list[ExecutableTool]:
@@ -126,7 +120,7 @@ def _tool(server: McpServer, tool: Any, settings: McpServerSettings) -> Executab
     effect = settings.effects.get(tool.name) or effect_of(hints)
     return ExecutableTool(
         declaration=Tool(
-            name=_NOT_IN_NAMES.sub("_", tool.name)[:128],
+            name=settings.prefix + _NOT_IN_NAMES.sub("_", tool.name)[:100],
             description=tool.description or "",
             parameters=_without_key(schema),
         ),

@@ -17,6 +17,7 @@ from ...core.messages import Message, ToolCall, parse_json
 from ...core.run import ApprovalMode, Run
 from .records import ENDED, Decision, StoredToolCall, ToolCallStore, intent_ids
 from .tool import (
+    READ_RESULT,
     ExecutableTool,
     InvalidArguments,
     OutcomeUnknown,
@@ -155,7 +156,7 @@ class ToolExecutor:
         if is_client:
             return row
         if tool is None:
-            known = ", ".join(sorted(self.tools)) or "none"
+            known = ", ".join(sorted(self.tools.keys() - {READ_RESULT})) or "none"
             return _failed(row, f"there is no tool {call.name!r}; available tools: {known}")
         if fault := tool.fault(call.arguments):
             return _failed(row, f"invalid arguments: {fault}")
@@ -349,7 +350,7 @@ class ToolExecutor:
 
                 try:
                     with run.on_conclude(shorten):
-                        context = ToolCallContext(run.id, row.id, attempt, progress)
+                        context = ToolCallContext(run.id, row.id, attempt, progress, self._stored_result)
                         return result_of(await tool.call(arguments, context))
                 except asyncio.CancelledError as e:
                     if limit.expired() or (task is not None and task.cancelling() > cancelling):
@@ -365,6 +366,10 @@ class ToolExecutor:
             return error_result(f"invalid arguments: {e}")
         except Exception as e:  # noqa: BLE001 - a tool may raise anything, and the model is told
             return error_result(e)
+
+    async def _stored_result(self, call: str) -> str | None:
+        rows = [row for row in await self._store.list(self._run.id) if row.id.startswith(call)]
+        return rows[0].result.text if len(rows) == 1 and rows[0].result is not None else None
 
     def _finished(
         self, row: StoredToolCall, result: ToolResult, *, seconds: float = 0.0, is_replayed: bool = False
@@ -383,7 +388,7 @@ class ToolExecutor:
         return MAX_ERROR_CHARS if tool is None else tool.result_chars
 
     def _message(self, row: StoredToolCall, call: ToolCall, result: ToolResult) -> Message:
-        text = cut(result.text, self._limit(row), call=row.id[:8])
+        text = cut(result.text, self._limit(row), call=row.id[:8] if READ_RESULT in self.tools else "")
         return Message(role="tool", content=text, tool_call_id=call.id, name=call.name)
 
 

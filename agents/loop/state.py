@@ -33,6 +33,7 @@ from ..repairs import VerifiedAttempt, better_attempt, combined, findings_text, 
 from ..resources import RunResources
 from .executor import ToolExecutor
 from .records import REJECTED, next_history
+from .tool import READ_RESULT
 
 END: Final = "__end__"
 """What `next_node` gives at the end; LangGraph's name of it."""
@@ -270,7 +271,8 @@ async def _turn(question: Question, state: LoopState, context: LoopContext, *, i
 def _turn_question(state: LoopState, executor: ToolExecutor, run: Run) -> Question:
     """The question of the next turn of a run with tools."""
     question = run.question
-    declared = tuple(tool.declaration for tool in executor.tools.values())
+    has_cut_result = any(f"; {READ_RESULT}(call=" in message.content for message in state.messages)
+    declared = tuple(tool.declaration for name, tool in executor.tools.items() if name != READ_RESULT or has_cut_result)
     choice = question.tool_choice if state.num_turns == 0 or question.tool_choice == TOOL_CHOICE_NONE else "auto"
     return question.model_copy(
         update={

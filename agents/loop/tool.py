@@ -36,6 +36,8 @@ RESULT_CHARS: Final = 20_000
 """Default length of a result that the model sees, in characters."""
 MAX_STORED_CHARS: Final = 4_000_000
 """Maximum length of a result that is stored; a longer one is cut in the middle there too."""
+READ_RESULT: Final = "read_result"
+"""Name of the tool that reads results which were cut in the prompt; models see it once one was."""
 KEY_PARAMETER: Final = "idempotency_key"
 """A parameter of this name receives the key of the call's intent and is not in the schema."""
 
@@ -60,12 +62,15 @@ class ToolCallContext:
         intent: ID of the call's intent, which stays the same when the run is resumed.
         attempt: 1 for the first execution; higher after a resume that repeats it.
         progress: Reports a line of progress, which becomes an event of the run.
+        stored_result: Reads the complete result of an earlier call of the run by the beginning of its ID; None if there
+            is none.
     """
 
     run_id: str
     intent: str
     attempt: int = 1
     progress: Callable[[str], None] = lambda _: None
+    stored_result: Callable[[str], Awaitable[str | None]] | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -239,7 +244,7 @@ def cut(text: str, limit: int, *, call: str = "") -> str:
     if len(text) <= limit:
         return text
     head, tail = (limit + 1) // 2, limit // 2
-    rest = f"; read_result(call={call!r}, start={head}) returns more" if call else ""
+    rest = f"; {READ_RESULT}(call={call!r}, start={head}) returns more" if call else ""
     left_out = f"[… {len(text) - limit:,} of {len(text):,} characters left out{rest} …]"
     return f"{text[:head]}\n{left_out}\n{text[len(text) - tail :]}"
 

@@ -17,6 +17,9 @@ from ...core.events import (
     StageStarted,
     StrategyNote,
     TextDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
 )
 from ...core.types import Answer, Question
 from .console import printable
@@ -83,6 +86,12 @@ class RunStatus(ProgressView):
                 self.on_start(event.run_id)
             case StrategyNote(name="auto.chosen" | "question.routed"):
                 self._title += f" → {event.data.get('selected_strategy', '')}"
+            case ToolStarted():
+                self._note = f"calling {event.tool}"
+            case ToolProgress():
+                self._note = f"{event.tool}: {event.text}"
+            case ToolFinished():
+                self._note = self._first_note
             case StageStarted():
                 self._first_note = self._note = event.stage
             case CallStarted(operation="generate"):

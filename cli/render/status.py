@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -76,6 +77,18 @@ class ProgressView(ABC):
             self._live.stop()
             self._live = None
             self._next_line = float("inf")  # no plain lines after a redrawn one
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Remove the line while the block uses the terminal."""
+        live, next_line = self._live, self._next_line
+        if live is not None:
+            live.stop()
+        self._live, self._next_line = None, float("inf")
+        try:
+            yield
+        finally:
+            self._live, self._next_line = None if live is None else start_live(self.render, FRAMES_PER_S), next_line
 
     def note(self, text: str) -> None:
         """Show a note in the line."""

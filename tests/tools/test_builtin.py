@@ -1,10 +1,10 @@
 """`python` and `documents`."""
 
 import pytest
-from reason.agents.loop.tool import ToolCallContext
+from reason.agents.loop.tool import InvalidArguments, ToolCallContext
 from reason.core.errors import SandboxUnavailable, UserError
 from reason.core.settings import Settings
-from reason.tools.builtin import documents_retriever, documents_tool, python_tool
+from reason.tools.builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool
 
 CONTEXT = ToolCallContext(run_id="run", intent="i")
 
@@ -67,3 +67,16 @@ async def test_documents_returns_passages_with_ids_to_cite(tmp_path):
 async def test_documents_do_not_search_servers():
     with pytest.raises(UserError, match="cannot search mcp:server.*--mcp"):
         await documents_retriever(["mcp:server"], Settings())
+
+
+async def test_a_result_that_was_cut_is_read_in_parts():
+    async def stored_result(call):
+        return "0123456789" if call == "a1b2c3d4" else None
+
+    context = ToolCallContext(run_id="run", intent="i", stored_result=stored_result)
+    assert list(READ_RESULT_TOOL.declaration.parameters["properties"]) == ["call", "start", "length"]
+    part = await READ_RESULT_TOOL.call({"call": "a1b2c3d4", "start": 3, "length": 4}, context)
+    assert part == "3456\n[characters 3 to 7 of 10]"
+    for call in ("other", ""):
+        with pytest.raises(InvalidArguments, match="no result of a call"):
+            await READ_RESULT_TOOL.call({"call": call}, context)

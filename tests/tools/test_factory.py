@@ -3,15 +3,14 @@
 import sys
 
 import pytest
-from reason.agents.loop.tool import ToolCallContext, tool_spec
+from reason.agents.loop.tool import ToolCallContext
 from reason.core.errors import UnknownName, UserError
 from reason.core.settings import Settings
 from reason.tools.factory import ToolPool
 
 CONTEXT = ToolCallContext(run_id="run", intent="i")
 MODULE = '''
-from functools import partial
-from reason.agents.loop.tool import schema_tool, tool_of
+from reason.agents.loop.tool import tool_of
 
 def add(a: int, b: int = 2) -> int:
     """Add two numbers."""
@@ -24,7 +23,6 @@ class Shop:
         return item
 
 both = [add, tool_of(Shop.buy, effect="idempotent")]
-twice = [add, add]
 number = 4
 '''
 
@@ -48,7 +46,7 @@ async def test_a_function_of_a_module_in_the_working_directory(module):
     assert await tool.call({"a": 1}, CONTEXT) == 3
     (nested,) = await opened("my_tools:Shop.buy")
     assert nested.name == "buy"
-    (again,) = await opened(tool_spec(sys.modules["my_tools"].add))
+    (again,) = await opened(tool.source)
     assert again.source == tool.source
 
 

@@ -10,7 +10,6 @@ from reason.agents.loop.tool import OutcomeUnknown, ToolCallContext, cut, result
 from reason.core.errors import BackendUnavailable, UnknownName, UserError
 from reason.core.settings import Settings
 from reason.tools.factory import ToolPool
-from reason.tools.mcp import McpServerSettings
 
 pytest.importorskip("mcp")
 
@@ -59,9 +58,11 @@ async def test_hints_give_effects_and_the_key_is_not_in_the_schema(pool, log):
 
 
 async def test_settings_decide_about_effects_limits_and_which_tools_there_are(pool, log):
-    tools = await opened(pool, log, trust_hints=False, effects={"slow": "read"}, allow=["look", "slow"], seconds=5)
-    assert {n: t.effect for n, t in tools.items()} == {"look": "write", "slow": "read"}
+    settings = {"trust_hints": False, "effects": {"slow": "read"}, "allow": ["look", "slow"], "seconds": 5}
+    tools = await opened(pool, log, **settings, prefix="drill_")
+    assert {n: t.effect for n, t in tools.items()} == {"drill_look": "write", "drill_slow": "read"}
     assert {t.seconds for t in tools.values()} == {5}
+    assert (await tools["drill_look"].call({"x": 1}, CONTEXT)).text == "look 1"
 
 
 @pytest.mark.parametrize("names", [{"allow": ["lok"]}, {"effects": {"lok": "read"}}])
@@ -136,16 +137,3 @@ async def test_one_server_is_started_for_all_runs(pool, log):
     await first["look"].call({"x": 1}, CONTEXT)
     await second["look"].call({"x": 2}, CONTEXT)
     assert len(pool._servers.get()) == 1
-
-
-@pytest.mark.parametrize(
-    ("address", "prefix"),
-    [
-        ("uvx mcp-server-time --local-timezone UTC", "mcp-server-time"),
-        ("npx -y @modelcontextprotocol/server-filesystem /tmp", "server-filesystem"),
-        ("https://mcp.example.com/v1", "mcp.example.com"),
-        ("server", "server"),
-    ],
-)
-def test_a_server_without_a_name_has_a_prefix(address, prefix):
-    assert McpServerSettings.of(address).prefix == prefix

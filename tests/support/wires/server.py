@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,6 +76,7 @@ class WireServer(HttpServer):
         pause_s: Seconds before each token.
         shape: How streams are cut.
         calls: The tool calls of the responses to a question, one after another; the answer follows.
+        answer: Writes the answer after the calls, from the messages; None is the script's.
 
     Attributes:
         generations: Requests for text since `reset`.
@@ -92,9 +93,10 @@ class WireServer(HttpServer):
         pause_s: float = 0.0,
         shape: Shape = SHAPES[0],
         calls: Sequence[Calls] = (),
+        answer: Callable[[Sequence[Body]], str] | None = None,
     ) -> None:
         super().__init__()
-        self.kind, self.shape, self.calls = kind, shape, calls
+        self.kind, self.shape, self.calls, self.answer = kind, shape, calls, answer
         self.thought_words, self.pause_s = thought_words, pause_s
         self.generations: list[Generation] = []
         self.cuts: list[int] = []
@@ -226,7 +228,10 @@ class WireServer(HttpServer):
             schema = schema or (body.get("structured_outputs") or {}).get("json")
         kind = self.kind
         calls = self._calls(messages, body)
-        answer = "" if calls else rest_of_answer(script_answer(messages, schema, seed), start.answer)
+        if self.answer is not None and not calls and messages[-1]["role"] == "tool":
+            answer = self.answer(messages)
+        else:
+            answer = "" if calls else rest_of_answer(script_answer(messages, schema, seed), start.answer)
         opens, closes = kind.tags
         in_blocks = kind.shows in ("blocks", "parts", "chunks")  # which have no tags
         tokens: list[Token] = []

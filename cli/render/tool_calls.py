@@ -1,0 +1,54 @@
+"""Tool calls on standard error: a line when one starts, a line when it has ended, and what a waiting run needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ...core.events import Event, ToolFinished, ToolStarted
+from ...core.types import PendingToolCall
+from .console import one_line, say, truncate
+
+MAX_CALL_CHARS = 160
+MAX_RESULT_CHARS = 120
+
+
+class ToolLines:
+    """An event sink that prints a line for each start and end of a tool call."""
+
+    def __call__(self, event: Event) -> None:
+        """Print the line of an event."""
+        if isinstance(event, ToolStarted):
+            say(f"→ {call_text(event.tool, event.arguments)}")
+        elif isinstance(event, ToolFinished):
+            first = next((line for line in event.text.splitlines() if line.strip()), "")
+            facts = [f"{len(event.text):,} characters", "recorded" if event.is_replayed else f"{event.seconds:.1f} s"]
+            say(f"← {event.tool}: {truncate(one_line(first), MAX_RESULT_CHARS)} ({', '.join(facts)})")
+
+
+def call_text(tool: str, arguments: str, max_chars: int = MAX_CALL_CHARS) -> str:
+    """A call on one line: `search(query="moon", k=3)`."""
+    try:
+        parsed = json.loads(arguments or "{}")
+        pairs = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parsed.items()]
+        text = ", ".join(pairs)
+    except (ValueError, AttributeError):
+        text = arguments
+    return truncate(one_line(f"{tool}({text})"), max_chars)
+
+
+def print_pending(pending: Sequence[PendingToolCall], resume: str) -> None:
+    """Print the calls that a run waits for, and the command that continues it."""
+    for call in pending:
+        shown = call_text(call.tool, call.arguments)
+        if call.question == "outcome":
+            say(f"{shown} was interrupted, and may have taken effect", label="waiting", style="yellow")
+        elif call.question == "approval":
+            say(f"{shown} ({call.effect}) needs an approval", label="waiting", style="yellow")
+        else:
+            say(f"{shown} needs a result from the caller", label="waiting", style="yellow")
+    approvals = [f"--decide {call.id[:8]}=approve" for call in pending if call.question == "approval"]
+    outcomes = ["--assume done"] if any(call.question == "outcome" for call in pending) else []
+    remedies = {"--decide": "or =reject", "--assume": "or failed"}
+    hint = " ".join(text for flag, text in remedies.items() if any(o.startswith(flag) for o in (*approvals, *outcomes)))
+    say(" ".join([resume, *approvals, *outcomes]) + (f" ({hint})" if hint else ""), label="to continue")
