@@ -223,7 +223,7 @@ def ask(options: AskOptions) -> None:
             context=sources or None,
             memory=options.memory,
             tools=tools,
-            approve=options.tools.approve,  # type: ignore[arg-type] (its callback has checked it)
+            approve=options.tools.approve,  # type: ignore[arg-type]  # its callback has checked it
             approver=approver,
             settings=settings,
             progress=progress,

@@ -122,7 +122,7 @@ def resume(
             run,
             sinks=sinks,
             stream_text=stream_text,
-            assume=assume,  # type: ignore[arg-type] (its callback has checked it)
+            assume=assume,  # type: ignore[arg-type]  # its callback has checked it
             decisions=decisions,
         ),
         as_json,
