@@ -42,7 +42,7 @@ def narrowed_to_budget(
 ) -> tuple[Request, LimitKind | None]:
     """A request for the first of `chains` chains, each with its share of the budget, and the limit that narrows them.
 
-    The first chains leave room for the request of the answer, unless they think (then a thought is cut, and the answer
+    The first chains, and all turns of a run with tools, leave room for the request of the answer, unless they think (then a thought is cut, and the answer
     requested anyway) or the answer is written as JSON.
 
     Raises:
@@ -51,7 +51,7 @@ def narrowed_to_budget(
     tokens, left = model.max_sample_tokens(request.prompt, request.sampling), run.ledger.remaining("tokens")
     is_plain = tokens == request.sampling.max_tokens and run.question.answer_schema is None
     kept = 0
-    if is_plain and 2 <= left < chains * tokens and not run.ledger.used("tokens"):
+    if is_plain and 2 <= left < chains * tokens and (run.config.tools or not run.ledger.used("tokens")):
         kept = min(CONCLUSION_TOKENS, max(1, int(left) // 4))
     narrowed, limit = model.narrowed(request, chains, kept)
     if chains > 1 and (limit is not None or len(narrowed.indices) < len(request.indices)):

@@ -354,6 +354,8 @@ class ToolExecutor:
                         return result_of(await tool.call(arguments, context))
                 except asyncio.CancelledError as e:
                     if limit.expired() or (task is not None and task.cancelling() > cancelling):
+                        if tool.is_thread:
+                            run.degrade(f"a call of {row.tool} was given up, and its thread goes on until it ends")
                         raise
                     return error_result(e)  # the tool raised it; the call was not cancelled
         except TimeoutError as e:

@@ -92,6 +92,7 @@ class ExecutableTool:
         result_chars: Maximum length of the result in the prompt; the complete result stays in the store.
         concurrency: Maximum number of calls at once.
         status: Looks up the outcome of a call whose process was killed: its result, or None if it never took effect.
+        is_thread: Whether a call runs in a thread, which goes on when the call is cancelled.
         source: Origin, for lists and the run's configuration: `python:module:function`, `mcp:NAME`.
     """
 
@@ -102,6 +103,7 @@ class ExecutableTool:
     result_chars: int = RESULT_CHARS
     concurrency: int = 8
     status: Callable[[ToolCallContext], Awaitable[object | None]] | None = None
+    is_thread: bool = False
     source: str = ""
 
     @property
@@ -142,6 +144,7 @@ def tool_of(
     model, hidden = _arguments_model(function, label, documented)
     schema = _clean(model.model_json_schema())
     adapter = TypeAdapter(model)
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
     async def call(arguments: Mapping[str, JsonValue], context: ToolCallContext) -> object:
         try:
@@ -152,7 +155,7 @@ def tool_of(
             ) from e
         values = {n: getattr(parsed, n) for n in type(parsed).model_fields}
         values |= {n: context if kind == "context" else context.idempotency_key for n, kind in hidden.items()}
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        if is_async:
             return await function(**values)
         value = await asyncio.to_thread(function, **values)
         return await value if inspect.isawaitable(value) else value
@@ -167,6 +170,7 @@ def tool_of(
     return ExecutableTool(
         declaration=declaration,
         call=call,
+        is_thread=not is_async,
         effect=effect or getattr(function, "effect", None) or "write",
         source=options.pop("source", f"python:{module}:{getattr(function, '__qualname__', label)}"),
         **options,

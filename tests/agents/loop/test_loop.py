@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from reason.agents.loop.records import Decision, ToolCallStore
@@ -13,7 +14,8 @@ from reason.core.events import MemorySink
 from reason.core.messages import Message
 from reason.core.types import Question
 from support.agent_model import call
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import ScriptedModel, answering, replies
+from support.scripted_tools import ToolModel, calling
 
 
 def add(a: int, b: int) -> int:
@@ -169,6 +171,54 @@ async def test_calls_over_the_limit_are_not_executed(agent):
     assert replayed.messages == answer.messages
 
 
+async def test_a_spent_budget_ends_with_the_best_answer(agent):
+    def script(text):
+        prompt, _, written = text.rpartition("assistant: ")
+        _, is_conclusion, rest = written.partition("the answer is")
+        if is_conclusion:
+            return {" four.\x03"[len(rest)]: 1.0}
+        return answering(lambda _: "It is long. " * 50 if "tool: " in prompt else calling("add", a=2, b=2))(text)
+
+    async with agent([], tools=[add], budget={"tokens": 200}) as reasoner:
+        reasoner._models._models[("scripted", reasoner.settings.local)] = ToolModel(script)
+        answer = await reasoner.aask("What is 2 + 2?")
+        replayed = await reasoner.areplay(answer.run_id)
+    assert (answer.stopped, answer.stopped_by, answer.answer, answer.tool_calls) == ("budget", "tokens", "four", ())
+    assert answer.usage.completion_tokens <= 200
+    assert replayed.messages == answer.messages
+
+
+async def test_a_thread_that_cannot_be_stopped_is_reported(agent):
+    end = threading.Event()
+
+    def slow(x: int) -> str:
+        """Wait."""
+        end.wait(60)
+        return "never"
+
+    async with agent(
+        [[call("slow", x=1)], "The answer is ok."], tools=[tool_of(slow, effect="read", seconds=0.01)]
+    ) as r:
+        answer = await r.aask("Do.")
+        end.set()
+    assert answer.degraded == ("a call of slow was given up, and its thread goes on until it ends",)
+
+
+async def test_a_rejected_answer_is_repaired_with_tools(agent, settings, facts, monkeypatch):
+    turns = [[call("look")], "Barcelona is the capital of Spain.", [call("look")], "Madrid is the capital of Spain."]
+    looked = []
+    look = tool_of(lambda: looked.append(1) or "a map", name="look", effect="read")
+    judged = {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}}
+    async with agent(turns, tools=[look], verify=["davinci"], verify_parameters=judged, evidence=[facts]) as reasoner:
+        answer = await reasoner.aask("What is the capital of Spain?")
+        replayed = await reasoner.areplay(answer.run_id)
+    roles = [m.role for m in answer.messages]
+    assert roles == ["assistant", "tool", "assistant", "user", "assistant", "tool", "assistant"]
+    assert answer.messages[3].content.startswith("Your earlier answer was fact-checked.")
+    assert (answer.text, len(looked)) == ("Madrid is the capital of Spain.", 2)
+    assert replayed.messages == answer.messages
+
+
 async def test_a_model_that_repeats_itself_is_told_and_then_stopped(agent):
     async with agent(lambda _: [call("add", a=1, b=1)], tools=[add]) as reasoner:
         answer = await reasoner.aask("Add.")
@@ -221,13 +271,19 @@ async def test_the_answer_is_wanted_while_a_tool_runs(agent):
     assert replayed.messages == answer.messages
 
 
-async def test_the_time_limit_cancels_reads(agent):
+async def test_the_time_limit_cancels_reads(agent, clock):
+    begun = asyncio.Event()
+
     async def slow(x: int) -> str:
+        begun.set()
         await asyncio.Event().wait()
         return "never"
 
-    async with agent([[call("slow", x=1)], "x"], tools=[tool_of(slow, effect="read")], budget={"seconds": 0.2}) as r:
-        answer = await r.aask("Do.")
+    async with agent([[call("slow", x=1)], "x"], tools=[tool_of(slow, effect="read")], budget={"seconds": 30}) as r:
+        task = asyncio.ensure_future(r.aask("Do."))
+        await begun.wait()
+        await clock.advance(31)
+        answer = await task
         replayed = await r.areplay(answer.run_id)
     assert (answer.stopped, answer.stopped_by, answer.answer) == ("budget", "seconds", None)
     assert [m.content for m in answer.messages if m.role == "tool"] == ["Error: cancelled: the time limit is reached"]
