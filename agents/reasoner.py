@@ -68,6 +68,7 @@ from .resources import (
 if TYPE_CHECKING:
     from ..serving.token_counts import PromptCount, TokenCounter
     from .graph import PipelineGraph
+    from .loop.conversation import Conversation
 
 T = TypeVar("T")
 
@@ -601,8 +602,10 @@ class Reasoner:
         context: Sequence[SourceLike] | None = None,
         effort: Effort | None = None,
         thinking_tokens: int | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        approve: ApprovalMode | None = None,
     ) -> Reasoner:
-        """A reasoner with another strategy, limits, verifiers, efforts or knowledge over the same models and store.
+        """A reasoner with another strategy, limits, verifiers, knowledge or tools over the same models and store.
 
         It is used while this one is open and closed with it; closing it does nothing. For each argument, None is this
         reasoner's value; of `calibration`, if the strategy is the same.
@@ -619,6 +622,8 @@ class Reasoner:
             context=context,
             effort=effort,
             thinking_tokens=thinking_tokens,
+            tools=tools,
+            approve=approve,
             approver=self._approver,
             settings=self.settings,
             progress=self._progress,
@@ -626,9 +631,38 @@ class Reasoner:
         other._store, other._graph, other._lock = await self.open_store(), self._graph, self._lock
         other._models, other._providers = self._models, self._providers
         other._sources = self._sources if context is None else other._sources
-        other._tools = self._tools
+        other._tools = self._tools if tools is None else other._tools
         other._is_variant, other._in_flight = True, self._in_flight
         return other
+
+    def conversation(
+        self,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        approve: ApprovalMode | None = None,
+        system: str = "",
+        budget: Budget | None = None,
+        conversation_id: str | None = None,
+    ) -> Conversation:
+        """A conversation of several questions, for `async with`; see `Conversation`.
+
+        Args:
+            tools: Its tools. Here and below, None is the reasoner's.
+            approve: Which of their calls need an approval.
+            system: System message.
+            budget: Limits of all its questions together.
+            conversation_id: ID of a stored conversation, which is continued; None begins a new one.
+        """
+        from .loop.conversation import Conversation
+
+        return Conversation(
+            self,
+            conversation_id or f"conv-{new_run_id()}",
+            system=system,
+            budget=budget,
+            tools=tools,
+            approve=approve,
+        )
 
     # -- for synchronous callers
 

@@ -31,30 +31,21 @@ complete_dataset = complete_from("reason.datasets")
 
 def complete_tool(prefix: str) -> list[str]:
     """Our own tools, and those of other packages."""
-    return _completed(prefix, lambda: ("documents", "python", "shell", *complete_from("reason.tools")("")))
+    return completed(prefix, lambda: ("documents", "python", "shell", *complete_from("reason.tools")("")))
 
 
 def complete_model(prefix: str) -> list[str]:
     """Models that backends know, those of the settings, and one of each provider with a key."""
-    return _completed(prefix, _models)
-
-
-def complete_kept_model(prefix: str) -> list[str]:
-    """Models and encoders whose files are on this machine."""
-    return _completed(prefix, lambda: _model_files(kept=True))
-
-
-def complete_pullable_model(prefix: str) -> list[str]:
-    """Models and encoders that can be pulled by name and are not on this machine."""
-    return _completed(prefix, lambda: ["recommended", *_model_files(kept=False)])
+    return completed(prefix, _models)
 
 
 def complete_run(prefix: str) -> list[str]:
     """The newest runs of a run store in a file; a database on another machine is not asked."""
-    return _completed(prefix, _runs)
+    return completed(prefix, _runs)
 
 
-def _completed(prefix: str, names: Callable[[], Iterable[str | None]]) -> list[str]:
+def completed(prefix: str, names: Callable[[], Iterable[str | None]]) -> list[str]:
+    """The names that begin with a prefix; none if they cannot be listed."""
     with suppress(Exception):
         return [name for name in dict.fromkeys(names()) if name and name.startswith(prefix)]
     return []
@@ -72,13 +63,6 @@ def _models() -> Iterable[str | None]:
             yield from LOADERS.load(backend).known_models(settings)
     yield from (settings.model, settings.small_model, settings.judge_model, *settings.jurors)
     yield from (name for provider, name in EXAMPLE_MODELS.items() if key_in_environment(provider))
-
-
-def _model_files(*, kept: bool) -> Iterable[str]:
-    from ..core.settings import load_settings
-    from .models import all_models
-
-    return [model.name for model in all_models(load_settings().cache_dir) if (model.directory is not None) is kept]
 
 
 def _runs() -> Iterable[str]:

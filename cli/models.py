@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .completion import complete_kept_model, complete_model, complete_pullable_model
+from .completion import complete_model, completed
 from .interrupts import run_interruptible
 from .options import Json
 from .render.console import byte_size, confirm_removal, out, plain_table, say, write_json
@@ -67,6 +67,22 @@ def all_models(cache_dir: Path) -> list[ModelListing]:
             else replace(here, about=model.about)
         )
     return sorted(listed.values(), key=lambda m: m.name)
+
+
+def complete_kept_model(prefix: str) -> list[str]:
+    """Models and encoders whose files are on this machine."""
+    return completed(prefix, lambda: _model_files(kept=True))
+
+
+def complete_pullable_model(prefix: str) -> list[str]:
+    """Models and encoders that can be pulled by name and are not on this machine."""
+    return completed(prefix, lambda: ["recommended", *_model_files(kept=False)])
+
+
+def _model_files(*, kept: bool) -> list[str]:
+    from ..core.settings import load_settings
+
+    return [model.name for model in all_models(load_settings().cache_dir) if (model.directory is not None) is kept]
 
 
 @models_app.command()

@@ -82,10 +82,10 @@ class CostBound:
 
     def first_shortfall(self, remaining: Callable[[LimitKind], float]) -> LimitKind | None:
         """The first limit with less remaining than this bound; None if it fits."""
-        return next((kind for kind in _LIMITED if getattr(self, kind) > remaining(kind)), None)
+        return next((kind for kind in AMOUNTS if getattr(self, kind) > remaining(kind)), None)
 
 
-_LIMITED: Mapping[LimitKind, str] = MappingProxyType(
+AMOUNTS: Mapping[LimitKind, str] = MappingProxyType(
     {
         "tokens": "completion_tokens",
         "thinking_tokens": "thinking_tokens",
@@ -135,7 +135,7 @@ class Ledger:
             return 0.0
         if kind in self._counts:
             return self._counts[kind]
-        name = _LIMITED[kind]
+        name = AMOUNTS[kind]
         amounts = [getattr(row, name) or 0 for row in self._by_role.values()]
         reserved: float = getattr(self._reserved, kind)
         return reserved + (math.fsum(amounts) if kind == "usd" else sum(amounts))

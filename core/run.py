@@ -70,6 +70,8 @@ class RunConfig(EncodedOnce):
         sample_tokens: Maximum tokens of each attempt at the question, its thought included; None is no limit.
         tools: The tools that the run executes: the names of tools, and descriptions as of `--tool`.
         approve: Which of their calls need an approval; None refuses tools that change something.
+        conversation: Name of the conversation that the question belongs to; empty is none.
+        parent: The conversation's run before this one; empty for the first.
     """
 
     question: Question
@@ -96,6 +98,8 @@ class RunConfig(EncodedOnce):
     sample_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     tools: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     approve: ApprovalMode | None = Field(default=None, exclude_if=lambda value: value is None)
+    conversation: str = Field(default="", exclude_if=lambda value: not value)
+    parent: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class ErrorFilter(Protocol):

@@ -19,7 +19,7 @@ MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 """Limits of the metadata in a list, those of OpenAI's API: pairs, and the length of keys and values."""
 MAX_MODELS = 64
 
-QUESTION_COLUMNS = "strategy, model, models, question, metadata, search"
+QUESTION_COLUMNS = "strategy, model, models, question, metadata, search, conversation"
 """What a run's configuration gives, in the order of `question_columns`."""
 ANSWER_COLUMNS = "answer_text, stopped, tokens, thinking_tokens, cost_usd, seconds"
 """What its answer gives, in the order of `answer_columns`."""
@@ -28,7 +28,9 @@ ANSWER_COLUMNS = "answer_text, stopped, tokens, thinking_tokens, cost_usd, secon
 def question_columns(run_id: str, config: BaseModel | Mapping[str, JsonValue]) -> Row:
     """The values of `QUESTION_COLUMNS` of a run's configuration."""
     if isinstance(config, BaseModel):
-        config = config.model_dump(include={"strategy": True, "models": True, "question": {"text", "metadata"}})
+        config = config.model_dump(
+            include={"strategy": True, "models": True, "conversation": True, "question": {"text", "metadata"}}
+        )
     question = _object(config.get("question"))
     text = plain_text(question.get("text")).strip()
     metadata = _object(question.get("metadata"))
@@ -43,6 +45,7 @@ def question_columns(run_id: str, config: BaseModel | Mapping[str, JsonValue]) -
         _shown(text),
         _pairs_json(pairs),
         "\n".join(searched).casefold(),
+        plain_text(config.get("conversation")),
     )
 
 

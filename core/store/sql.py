@@ -61,6 +61,7 @@ CREATE TABLE runs (
     question TEXT NOT NULL DEFAULT '',
     metadata TEXT NOT NULL DEFAULT '{{}}',
     search TEXT NOT NULL DEFAULT '',
+    conversation TEXT NOT NULL DEFAULT '',
     answer_text TEXT,
     stopped TEXT,
     tokens BIGINT,
@@ -74,6 +75,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_created ON runs (created, id);
 CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempotency IS NOT NULL;
 CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
+CREATE INDEX runs_of_conversation ON runs (conversation, created) WHERE conversation <> '';
 CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
 CREATE TABLE calls (
     run_id {name} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
@@ -711,7 +713,7 @@ _END = (
 _CREATE = (
     "INSERT INTO runs (id, created, updated, status, owner, tenant, background, idempotency, digest, counted, "  # noqa: S608
     f"charged_tokens, charged_usd, error, {QUESTION_COLUMNS}, {ANSWER_COLUMNS}, config, identities, answer) "
-    f"VALUES ({', '.join('?' * 28)}) ON CONFLICT DO NOTHING RETURNING id"
+    f"VALUES ({', '.join('?' * 29)}) ON CONFLICT DO NOTHING RETURNING id"
 )
 
 
