@@ -148,9 +148,9 @@ class FakeClockLoop(asyncio.SelectorEventLoop):
             self._clock.on_timer(timer)
         return timer
 
-    def run_in_executor(self, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
         """Start work in a thread."""
-        return self.expect(super().run_in_executor(*args))
+        return self.expect(super().run_in_executor(executor, func, *args))
 
     def expect(self, result: asyncio.Future[T]) -> asyncio.Future[T]:
         """Let no time pass until a thread has set a result."""
