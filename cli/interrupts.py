@@ -35,6 +35,7 @@ def run_interruptible(
     work: Coroutine[Any, Any, T],
     on_first: Callable[[], None] = lambda: None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    runner: asyncio.Runner | None = None,
 ) -> T:
     """Run a coroutine to its end; SIGINT or SIGTERM cancels it, a second one ends the process with status 130.
 
@@ -42,6 +43,7 @@ def run_interruptible(
         work: The coroutine.
         on_first: Called once, within the event loop, at the first signal.
         loop_factory: Creates the event loop; None is Python's own.
+        runner: Runs it on an event loop that goes on afterwards; None makes one.
 
     Raises:
         asyncio.CancelledError: A signal arrived, and the work has finished its cleanup.
@@ -74,8 +76,10 @@ def run_interruptible(
     # signal.signal instead of the loop's own handlers: the second signal must work even while the loop is blocked
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
+        if runner is not None:
             return runner.run(run())
+        with asyncio.Runner(loop_factory=loop_factory) as own:
+            return own.run(run())
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -33,6 +33,8 @@ EXIT_STATUSES = """
 def complete_app() -> typer.Typer:
     """The command with all of its subcommands."""
     from .catalog import strategies_app, verifiers_app
+    from .chat import EXAMPLES as CHAT_EXAMPLES
+    from .chat import chat
     from .config import config_app
     from .doctor import doctor
     from .eval import eval_app
@@ -57,6 +59,7 @@ def complete_app() -> typer.Typer:
     app.add_typer(pool_app, name="pool")
     app.add_typer(train_app, name="train")
     app.add_typer(strategies_app, name="strategies")
+    app.command("chat", epilog=CHAT_EXAMPLES)(chat)
     app.add_typer(verifiers_app, name="verifiers")
     app.add_typer(models_app, name="models")
     app.add_typer(runs_app, name="runs")
