@@ -32,7 +32,7 @@ from .options import (
     ReasoningOptions,
     RunStore,
 )
-from .render.console import out, plural, say, write_json
+from .render.console import out, plural, print_facts, say, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -59,6 +59,7 @@ reason eval my.jsonl --map question=q,answer=a
 reason eval --resume --out runs/sc8
 reason eval sweep sweep.toml --out runs/sweep
 reason eval calibrate runs/sc8 --method platt --out sc8.json
+reason eval agents shop:Environment --trials 4 -m openai/gpt-5-mini
 
 [b]Exit status[/b]
 
@@ -435,6 +436,122 @@ def sweep(options: SweepOptions) -> None:
     for job, summary in summaries:
         say_warnings(job.label, summary)
     say(f"{len(jobs)} runs in {directory}; reason eval report {shlex.quote(str(directory))} --out report.html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentOptions:
+    """Options of `reason eval agents`."""
+
+    environment: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:ENVIRONMENT", help="Environment, as reason.evals.environments describes it."),
+    ]
+    reasoning: ReasoningOptions
+    trials: Annotated[int, typer.Option(min=1, metavar="K", help="Try each task this many times.")] = 1
+    limit: Limit = None
+    budget: BudgetOptions
+    concurrency: Concurrency = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a line of JSON for each trial to this file. (default: in eval-runs/, named after the "
+            "environment)",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Keep the finished trials of --out.", rich_help_panel=OUTPUT),
+    ] = False
+    as_json: Json = False
+    store: RunStore = None
+
+
+@eval_app.command()
+@option_model
+def agents(options: AgentOptions) -> None:
+    """Let an agent try the tasks of an environment with tools; prints pass@1, pass^k and cost."""
+    from ..agents.reasoner import Reasoner
+    from ..core.errors import UserError
+    from ..core.settings import load_settings
+    from ..evals.environments import Trial, evaluate_environment, load_environment, read_trials, summarize
+    from .inputs import parse_parameters
+
+    environment = load_environment(options.environment)
+    reasoning = options.reasoning
+    settings = load_settings(
+        strategy=reasoning.strategy,
+        model=reasoning.main_model,
+        effort=reasoning.effort,
+        thinking_tokens=reasoning.thinking_tokens,
+        budget=options.budget.limits,
+        store=options.store,
+    )
+    out = options.out or RUNS / f"{options.environment.replace(':', '-')}.jsonl"
+    if out.exists() and not options.resume:
+        raise UserError(f"{out} exists", hint="add --resume to keep its trials, or choose another --out")
+    done = read_trials(out) if out.exists() else []
+    tasks = list(environment.tasks)[: options.limit]
+
+    async def work() -> list[Trial]:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("w", encoding="utf-8") as file:
+
+            def write(trial: Trial) -> None:
+                file.write(trial.model_dump_json() + "\n")
+                file.flush()
+                say(
+                    f"{trial.task} {trial.trial}: {trial.error or format(trial.score, 'g')}",
+                    label="trial",
+                    style="cyan",
+                )
+
+            for trial in done:
+                file.write(trial.model_dump_json() + "\n")
+            file.flush()
+            async with Reasoner(
+                parameters=parse_parameters(reasoning.parameters),
+                small_model=reasoning.small_model,
+                judge_model=reasoning.judge_model,
+                reward_model=reasoning.reward_model,
+                jurors=reasoning.jurors or None,
+                calibration=reasoning.calibration,
+                settings=settings,
+            ) as reasoner:
+                return await evaluate_environment(
+                    reasoner,
+                    environment,
+                    tasks=tasks,
+                    name=options.environment,
+                    trials=options.trials,
+                    concurrency=options.concurrency or 1,
+                    done=done,
+                    write=write,
+                )
+
+    try:
+        trials = run_interruptible(work())
+    except asyncio.CancelledError:
+        say(f"interrupted; the finished trials are in {out}: repeat the command with --resume")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    summary = summarize(trials)
+    if options.as_json:
+        write_json(summary.model_dump(mode="json"))
+        return
+    print_facts(
+        {
+            "tasks": f"{summary.tasks}",
+            "trials": f"{summary.trials}",
+            **{("pass@1" if k == 1 else f"pass^{k}"): f"{value:.3f}" for k, value in summary.pass_hat.items()},
+            "mean score": f"{summary.mean_score:.3f}",
+            "per trial": f"{summary.tokens_per_trial:,.0f} tokens, {summary.turns_per_trial:.1f} turns, "
+            f"{summary.tool_calls_per_trial:.1f} tool calls",
+            "USD per trial": "" if summary.usd_per_trial is None else f"{summary.usd_per_trial:.4f}",
+            "errors": f"{summary.errors}" if summary.errors else "",
+        }
+    )
+    say(f"{len(trials)} trials in {out}")
 
 
 @dataclass(frozen=True, kw_only=True)

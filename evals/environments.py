@@ -12,14 +12,16 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 from ..agents.loop.conversation import Conversation
 from ..agents.loop.tool import ExecutableTool
 from ..agents.reasoner import Reasoner
-from ..core.errors import DataError, ReasonError
+from ..core.errors import DataError, ReasonError, UserError
 from ..core.messages import Frozen
 from ..core.types import Answer
+from ..tools.factory import imported
 from .runner import FATAL_ERRORS
 
 MAX_USER_TURNS = 100
@@ -106,11 +108,38 @@ class EnvironmentSummary(Frozen):
     errors: int
 
 
+def load_environment(name: str) -> Environment:
+    """The environment that `MODULE:NAME` names: an object, or a class or function that makes one.
+
+    Raises:
+        UserError: There is none, or it is no environment.
+    """
+    value: Any = imported(name)
+    environment = value() if callable(value) else value
+    if not (hasattr(environment, "tasks") and hasattr(environment, "reset")):
+        raise UserError(f"{name} has no `tasks` and `reset`", hint="see reason.evals.environments.Environment")
+    return cast(Environment, environment)
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The trials of a file; its last line may be incomplete.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [Trial.model_validate_json(line) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} has no trials: {str(e).splitlines()[0]}", hint="choose another --out") from e
+
+
 async def evaluate_environment(
     reasoner: Reasoner,
     environment: Environment,
     *,
     name: str,
+    tasks: Sequence[str] | None = None,
     trials: int = 1,
     concurrency: int = 1,
     done: Sequence[Trial] = (),
@@ -119,7 +148,8 @@ async def evaluate_environment(
     """Try every task several times.
 
     Args:
-        name: Name of the evaluation, with which seeds and conversations are derived.
+        name: Name of the evaluation, from which the seeds are derived.
+        tasks: Its tasks; None is all of the environment.
         trials: Trials of each task.
         concurrency: Trials at once.
         done: Trials of an evaluation that is resumed.
@@ -131,10 +161,11 @@ async def evaluate_environment(
     Raises:
         ReasonError: An error that the next trial would have as well.
     """
-    if not environment.tasks:
+    tasks = environment.tasks if tasks is None else tasks
+    if not tasks:
         raise DataError("the environment has no tasks", hint="list their names in its attribute `tasks`")
     finished = {(trial.task, trial.trial): trial for trial in done}
-    keys = [(task, number) for task in environment.tasks for number in range(trials)]
+    keys = [(task, number) for task in tasks for number in range(trials)]
     waiting = iter([key for key in keys if key not in finished])
 
     async def work(waiting: Iterator[tuple[str, int]]) -> None:
@@ -142,13 +173,13 @@ async def evaluate_environment(
             finished[key] = await run_trial(reasoner, environment, *key, name=name)
             write(finished[key])
 
-    tasks = [asyncio.ensure_future(work(waiting)) for _ in range(min(concurrency, len(keys)))]
+    workers = [asyncio.ensure_future(work(waiting)) for _ in range(min(concurrency, len(keys)))]
     try:
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*workers)
     finally:
-        for unfinished in tasks:
-            unfinished.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
     return [finished[key] for key in keys]
 
 

@@ -65,7 +65,7 @@ class ToolPool:
                 self._retrievers[key] = await documents_retriever(context, settings)
             return [documents_tool(self._retrievers[key])]
         if ":" in spec:
-            return _as_tools(_imported(spec.removeprefix("python:")), spec)
+            return _as_tools(imported(spec.removeprefix("python:")), spec)
         if spec not in PLUGINS.names():
             names = (*BUILTIN, *PLUGINS.names())
             raise UnknownName("tool", spec, nearest(spec, names), hint=f"give {', '.join(names)}, or MODULE:FUNCTION")
@@ -100,7 +100,7 @@ def _as_tools(value: object, spec: str) -> list[ExecutableTool]:
     return [tool_of(value)]
 
 
-def _imported(spec: str) -> object:
+def imported(spec: str) -> object:
     """The object of a module; modules of the working directory can be named."""
     module_name, _, path = spec.partition(":")
     if os.getcwd() not in sys.path:
