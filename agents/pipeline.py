@@ -33,7 +33,7 @@ from .planner import calibration_difference, inapplicable_map
 from .resources import RecordedTool, RunResources
 
 if TYPE_CHECKING:
-    from .graph import PipelineGraph
+    from .loop.graph import LoopGraph
 
 
 def finish(run: Run, state: LoopState) -> Answer:
@@ -110,7 +110,7 @@ class PipelineRun:
         self,
         run: Run,
         resources: RunResources,
-        graph: Callable[[], PipelineGraph],
+        graph: Callable[[], LoopGraph],
         *,
         approver: Approver | None = None,
         assume: Literal["done", "failed"] | None = None,

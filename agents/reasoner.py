@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import gc
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
-from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
@@ -27,6 +24,7 @@ from ..core.settings import Settings, load_settings
 from ..core.store import open_store
 from ..core.store.records import NewRun, RunRecord
 from ..core.store.sql import RunStore
+from ..core.sync_bridge import SyncBridge
 from ..core.types import Answer, Document, Question
 from ..reasoning.knowledge import Knowledge, SourceLike, source_name
 from ..reasoning.strategy import STRATEGIES, Strategy, requested_entailment, strategy_config
@@ -67,109 +65,8 @@ from .resources import (
 
 if TYPE_CHECKING:
     from ..serving.token_counts import PromptCount, TokenCounter
-    from .graph import PipelineGraph
     from .loop.conversation import Conversation
-
-T = TypeVar("T")
-
-CANCELLED_POLL_S = 0.1
-"""Seconds after which a synchronous call on an event loop sees that its task is cancelled."""
-MAX_EXIT_S = 2.0
-"""Maximum seconds that a program without `close` waits at its end for its connections to be closed."""
-
-
-class SyncBridge:
-    """Runs asynchronous work for synchronous callers, on the event loop of a thread of its own, started at first use.
-
-    A notebook's cell runs inside an event loop, where `asyncio.run` is refused; here the work runs on another thread's
-    loop and the caller waits for it. Interrupting the caller cancels the work and waits for its clean-up. The thread
-    does not keep the program from ending.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run the coroutine that `work` makes, and return its result or raise its error."""
-        loop = self._started()
-        tasks: list[asyncio.Task[Any]] = []
-        ended = threading.Event()
-
-        async def tracked() -> T:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.append(task)
-            try:
-                return await work()
-            finally:
-                ended.set()
-
-        try:
-            return _wait(asyncio.run_coroutine_threadsafe(tracked(), loop))
-        except BaseException:
-            if not ended.is_set():  # the caller was interrupted, not the work
-                asyncio.run_coroutine_threadsafe(_yield(), loop).result()  # after it, the work has started
-                if tasks:  # the interrupt did not come before the work was submitted
-                    # not the future's `cancel()`, which would also cancel what the work awaits for its clean-up
-                    loop.call_soon_threadsafe(tasks[0].cancel)
-                    ended.wait()
-            raise
-
-    def close(self, timeout_s: float | None = None) -> None:
-        """End the loop and its thread, and close its connections; idempotent."""
-        with self._lock:
-            if self._loop is not None and self._thread is not None:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join(timeout_s)
-            self._loop = self._thread = None
-
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="reason-sync", daemon=True)
-                self._thread.start()
-                _bridges.add(self)
-            return self._loop
-
-
-def _wait(future: Future[T]) -> T:
-    """The result of work on another thread."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        task = None
-    if task is None:
-        return future.result()
-    cancelling = task.cancelling()
-    while not wait([future], CANCELLED_POLL_S).done:
-        if task.cancelling() > cancelling:
-            raise asyncio.CancelledError
-    return future.result()
-
-
-_bridges: WeakSet[SyncBridge] = WeakSet()
-
-
-@atexit.register
-def _close_bridges() -> None:
-    """Close the connections of programs that end without `close`."""
-    for bridge in tuple(_bridges):
-        bridge.close(MAX_EXIT_S)
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped, and close it."""
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        with suppress(RuntimeError):  # at the end of the program no thread can be started, and none is left to end
-            loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
+    from .loop.graph import LoopGraph
 
 
 async def _check_schema(question: str | Question) -> None:
@@ -177,25 +74,21 @@ async def _check_schema(question: str | Question) -> None:
         await asyncio.to_thread(check_schema, question.answer_schema, "answer_schema")
 
 
-async def _yield() -> None:
-    pass
-
-
 class LazyGraph:
     """Makes the graph at the first call, always the same one. To be called in a thread: the first imports LangGraph."""
 
     def __init__(self, store: RunStore | None) -> None:
         self._store = store
-        self._graph: PipelineGraph | None = None
+        self._graph: LoopGraph | None = None
         self._lock = threading.Lock()
 
-    def __call__(self) -> PipelineGraph:
+    def __call__(self) -> LoopGraph:
         """The graph."""
         with self._lock:
             if self._graph is None:
                 with without_collections():
-                    from .graph import PipelineGraph
-                self._graph = PipelineGraph(self._store)
+                    from .loop.graph import LoopGraph
+                self._graph = LoopGraph(self._store)
             return self._graph
 
 

@@ -19,6 +19,7 @@ from ..core.files import Progress
 from ..core.messages import Frozen
 from ..core.run import RunConfig, new_seed
 from ..core.settings import JURY, Settings, juror_role, load_settings
+from ..core.sync_bridge import SyncBridge
 from ..core.types import MAX_QUESTION_CHARS, Answer, CodeTest, Document, Question, RunUsage, Verification
 from ..serving.profiles.profile import ModelProfile
 from ..serving.thoughts import COMMON_TAGS, split_thought
@@ -31,7 +32,7 @@ from .planner import (
     resolve_judges,
     verifier_needs_evidence,
 )
-from .reasoner import Reasoner, SyncBridge
+from .reasoner import Reasoner
 
 MAX_ANSWER_CHARS = 2_000_000
 """Maximum length of the text, in characters."""

@@ -177,25 +177,6 @@ class RunWrites:
         )
 
 
-class StoredCheckpoint(Frozen):
-    """The state of a run's pipeline after one stage, as LangGraph numbers and names it.
-
-    Attributes:
-        namespace: Of a graph inside the graph; empty for the pipeline itself.
-        id: Sorts by time.
-        parent: Id of the preceding checkpoint.
-        kind: Format of `state`: "json".
-        metadata: LangGraph's metadata, as JSON.
-    """
-
-    namespace: str
-    id: str
-    parent: str | None
-    kind: str
-    state: bytes
-    metadata: bytes
-
-
 def call_key(identity: str, request: JsonValue, seed: int | None, index: int) -> str:
     """Key of one response: SHA-256 of model, request, seed and sample index, in hexadecimal."""
     return call_keys(identity, request, seed, (index,))[0]

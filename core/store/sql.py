@@ -29,7 +29,6 @@ from .records import (
     RunStatus,
     RunWrites,
     StoredCall,
-    StoredCheckpoint,
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, answer_columns, question_columns
 
@@ -560,53 +559,6 @@ class RunStore:
         """Stored events of a run with a number above `after`, in order."""
         # parsed on the store's thread, so that a long trace does not block the event loop
         return await self.commits.read(lambda db: _read_events(db, run_id, after, limit))
-
-    # -- stage checkpoints
-
-    async def put_checkpoint(self, run_id: str, checkpoint: StoredCheckpoint) -> None:
-        """Store the state after a stage."""
-
-        def put(db: Connection) -> None:
-            self.ownership.check(db, run_id)
-            db.write(
-                "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, "
-                "checkpoint, metadata) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET "
-                "type = excluded.type, checkpoint = excluded.checkpoint, metadata = excluded.metadata",
-                (
-                    run_id,
-                    checkpoint.namespace,
-                    checkpoint.id,
-                    checkpoint.parent,
-                    checkpoint.kind,
-                    checkpoint.state,
-                    checkpoint.metadata,
-                ),
-            )
-
-        await self.commits.write(put, run_id)
-
-    async def get_checkpoint(
-        self, run_id: str, namespace: str = "", *, checkpoint_id: str | None = None
-    ) -> StoredCheckpoint | None:
-        """The last checkpoint of a run, or the one of that id; None if there is none."""
-        where, values = "thread_id = ? AND checkpoint_ns = ?", [run_id, namespace]
-        if checkpoint_id is not None:
-            where += " AND checkpoint_id = ?"
-            values.append(checkpoint_id)
-        rows = await self.commits.read(
-            lambda db: db.execute(
-                "SELECT checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata FROM checkpoints "  # noqa: S608
-                f"WHERE {where} ORDER BY checkpoint_id DESC LIMIT 1",
-                values,
-            )
-        )
-        if not rows:
-            return None
-        ((id_, parent, kind, state, metadata),) = rows
-        return StoredCheckpoint(
-            namespace=namespace, id=id_, parent=parent, kind=kind, state=bytes(state), metadata=bytes(metadata)
-        )
 
     async def aclose(self) -> None:
         """Close the store; idempotent."""

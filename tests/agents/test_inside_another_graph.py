@@ -10,6 +10,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
+from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
 from reason.core.types import Document
@@ -67,7 +68,7 @@ async def test_an_outer_graph_gets_none_of_our_stages(reasoner: Reasoner) -> Non
         assert set(saver.storage["theirs"]) == {""}
         store = await reasoner.open_store()
         for run_id in update["reason"]["runs"]:
-            kept = await store.get_checkpoint(run_id)
+            kept = await RunStoreSaver(store).aget_tuple({"configurable": {"thread_id": run_id}})
             assert (kept is not None) == bool(reasoner.settings.verify)  # ours are in our store
 
 

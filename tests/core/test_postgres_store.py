@@ -8,7 +8,7 @@ from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
 from reason.core.store import open_store
 from reason.core.store.postgres import Lease, PostgresStore
-from reason.core.store.records import RunWrites, StoredCall, StoredCheckpoint
+from reason.core.store.records import RunWrites, StoredCall
 from support.postgres_server import PostgresServer
 from support.waiting import wait_until
 
@@ -62,11 +62,9 @@ async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_wr
     await expire(place, loser)
     assert (await winner.get_run("r")).status == "interrupted"
     await winner.claim_run("r")
-    checkpoint = StoredCheckpoint(namespace="", id="c", parent=None, kind="json", state=b"{}", metadata=b"{}")
     for write in (
         lambda: loser.save("r", RunWrites(calls=[reply("late")])),
         lambda: loser.save("r", RunWrites(events=[StageStarted(number=1, stage="x")])),
-        lambda: loser.put_checkpoint("r", checkpoint),
         lambda: loser.save("r", RunWrites(identities={"main": 1})),
         lambda: loser.release_run("r"),
         lambda: loser.end_run("r", "finished", {"usage": {"completion_tokens": 7}}),
@@ -79,7 +77,7 @@ async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_wr
     run = await winner.get_run("r")
     assert (run.status, run.answer, run.identities) == ("finished", {"text": "the winner's"}, {})
     assert [c.key for c in await winner.list_calls("r")] == ["before"]
-    assert (await winner.list_events("r"), await winner.get_checkpoint("r")) == ([], None)
+    assert await winner.list_events("r") == []
     assert await spent(winner) == 0
     await loser.save("other", RunWrites(calls=[reply("k")]))  # nobody took this one
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from reason.core.errors import DuplicateRequest, RunConflict, StoreError, UnknownName, UserError
 from reason.core.events import StageStarted
-from reason.core.store.records import NewCall, NewRun, RunEnd, RunWrites, StoredCall, StoredCheckpoint
+from reason.core.store.records import NewCall, NewRun, RunEnd, RunWrites, StoredCall
 
 
 def reply(key, tokens=0, usd=0.0, truncated=False, text="x"):
@@ -246,19 +246,22 @@ async def test_copied_calls_are_told_from_paid_ones(any_store):
 async def test_everything_is_deleted_with_its_run(store):
     call = NewCall("k", "main", "m", {"request": "q" * 2000}, {})
     await store.save("r", RunWrites(calls=[call], events=[stage(1)]))
-    for name in ("c1", "c3", "c2"):
-        await store.put_checkpoint(
-            "r", StoredCheckpoint(namespace="", id=name, parent=None, kind="json", state=b"\0\xff", metadata=b"{}")
-        )
-    assert (await store.get_checkpoint("r")).id == "c3"
-    only = await store.get_checkpoint("r", checkpoint_id="c1")
-    assert (only.id, only.state, only.metadata) == ("c1", b"\0\xff", b"{}")
+    tables = {
+        "checkpoints": "thread_id, checkpoint_id, type, checkpoint, metadata",
+        "checkpoint_writes": "thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value",
+        "tool_calls": "run_id, id, turn, position, tool, effect, executor, arguments, status, created",
+    }
+    values = {"idx": 0, "checkpoint": b"", "metadata": b"", "value": b"", "turn": 0, "position": 0, "created": 0.0}
+
+    def fill(db):
+        for table, columns in tables.items():
+            row = [values.get(column, "r") for column in columns.split(", ")]
+            db.write(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+
+    await store.commits.write(fill)
     await store.delete_run("r")
-    left = (await store.get_checkpoint("r"), await store.list_calls("r"), await store.list_events("r"))
-    assert left == (None, [], [])
-    assert await store.commits.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(0,)]
-    with pytest.raises(StoreError, match="not in the run store"):
-        await store.put_checkpoint("r", only)
+    for table in (*tables, "calls", "events", "requests"):
+        assert await store.commits.read(lambda db, table=table: db.execute(f"SELECT COUNT(*) FROM {table}")) == [(0,)]
 
 
 async def test_only_runs_that_have_ended_are_deleted_on_request(stores):

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import reason.core.store.postgres as postgres
 import reason.core.store.sqlite as sqlite
+from langgraph.checkpoint.base import empty_checkpoint
+from reason.agents.loop.saver import RunStoreSaver
 from reason.core.budget import Budget
 from reason.core.messages import Completion, Usage
-from reason.core.store.records import NewCall, RunWrites, StoredCheckpoint
+from reason.core.store.records import NewCall, RunWrites
 from reason.sidecar.coordination import RunCoordinator
 from reason.sidecar.key_store import KeyLimits, KeyStore
 from reason.sidecar.run_list import find_runs
 
 NOW = 1e9
+THREAD: Any = {"configurable": {"thread_id": "r2", "checkpoint_id": "1"}}
 OPERATIONS = {
     "list": lambda s: s.list_runs(),
     "list, oldest first": lambda s: find_runs(s, ascending=True),
@@ -35,12 +38,12 @@ OPERATIONS = {
     "calls of all runs by key": lambda s: s.find_calls("r1", ["a", "b"], any_run=True),
     "copied calls": lambda s: s.copied_call_keys("r1"),
     "events": lambda s: s.list_events("r1", after=3),
-    "checkpoint": lambda s: s.get_checkpoint("r1"),
+    "checkpoint": lambda s: RunStoreSaver(s).aget_tuple(THREAD),
     "spending": lambda s: KeyStore(s).get_spending("t", NOW),
     "reservation": lambda s: KeyStore(s).reserve_spending("n", "t", Budget(tokens=5), KeyLimits(), NOW),
     "add a call": lambda s: s.save("r2", RunWrites(calls=[call("c")])),
-    "add a checkpoint": lambda s: s.put_checkpoint("r2", StoredCheckpoint(
-        namespace="", id="1", parent=None, kind="json", state=b"", metadata=b"")),
+    "add a checkpoint": lambda s: RunStoreSaver(s).aput(THREAD, empty_checkpoint(), {}, {}),
+    "add a task's writes": lambda s: RunStoreSaver(s).aput_writes(THREAD, [("x", 1)], "task"),
     "end": lambda s: s.end_run("r2", "finished"),
     "delete": lambda s: s.delete_run("r1", only_ended=True),
 }  # fmt: skip

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from reason.agents.graph import RunStoreSaver
 from reason.agents.loop.executor import PendingCall
 from reason.agents.loop.records import Decision, ToolCallStore
+from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.loop.tool import ExecutableTool, ToolCallContext, schema_tool
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UnknownName

@@ -1,4 +1,4 @@
-"""Runs that execute tools, on a scripted model."""
+"""Runs that execute tools, on a scripted model; run stores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
 from support.agent_model import AgentModel
+from support.run_stores import any_store, stores  # noqa: F401
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from reason.agents.reasoner import SyncBridge
+from reason.core.sync_bridge import SyncBridge
 
 
 @pytest.fixture
