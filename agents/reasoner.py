@@ -64,6 +64,8 @@ from .resources import (
 )
 
 if TYPE_CHECKING:
+    from langgraph.graph.state import CompiledStateGraph
+
     from ..serving.token_counts import PromptCount, TokenCounter
     from .loop.conversation import Conversation
     from .loop.graph import LoopGraph
@@ -556,6 +558,23 @@ class Reasoner:
             tools=tools,
             approve=approve,
         )
+
+    def graph(self, **options: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """Runs of this reasoner as a LangGraph graph over `messages`: a Runnable, and a node and subgraph of graphs.
+
+        Of a thread, each new user message is a run. With a checkpointer (of the graph around it, or
+        `compile(checkpointer=…)`), calls that need an approval interrupt the graph, as those of LangChain's
+        human-in-the-loop middleware do; resume it with `Command(resume={"decisions": [{"type": "approve"}]})`, in
+        another process too. `stream_mode="messages"` streams text, and "custom" the run's events.
+
+        Args:
+            options: As of `plan`. `approve` is "writes" unless it is set.
+        """
+        from .loop.node import agent_graph
+
+        if self.settings.tools.use and self.settings.tools.approve is None:
+            options = {"approve": "writes", **options}
+        return agent_graph(self, options)
 
     # -- for synchronous callers
 
