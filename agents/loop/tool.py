@@ -127,6 +127,8 @@ def tool_of(
 ) -> ExecutableTool:
     """Make a tool from a function: its schema from the signature, its descriptions from the docstring (Google style).
 
+    A tool of LangChain keeps its schema; its effect may be in its `metadata`: `{"effect": "read"}`.
+
     A synchronous function runs in a thread. A parameter annotated `ToolCallContext` receives the context, one named
     `idempotency_key` the key; neither is in the schema.
 
@@ -137,6 +139,8 @@ def tool_of(
     Raises:
         UserError: The signature has no schema; the message names the parameter.
     """
+    if _is_of_langchain(function):
+        return _from_langchain(function, name=name, description=description, effect=effect, **options)
     label = name or str(getattr(function, "__name__", type(function).__name__))
     if not callable(function):
         raise UserError(f"{label!r} is not callable", hint="pass a function")
@@ -198,7 +202,35 @@ def tool_spec(tool: object) -> str:
         return tool
     if isinstance(tool, ExecutableTool):
         return tool.source or f"object:{tool.name}"
+    if _is_of_langchain(tool):
+        return f"object:{getattr(tool, 'name', '')}"
     return f"python:{getattr(tool, '__module__', '')}:{getattr(tool, '__qualname__', type(tool).__qualname__)}"
+
+
+def _is_of_langchain(tool: object) -> bool:
+    return hasattr(type(tool), "tool_call_schema") and hasattr(tool, "ainvoke")
+
+
+def _from_langchain(
+    tool: Any, *, name: str | None, description: str | None, effect: Effect | None, **options: Any
+) -> ExecutableTool:
+    schema = tool.tool_call_schema  # without what LangChain injects
+    parameters = schema if isinstance(schema, dict) else schema.model_json_schema()
+
+    async def call(arguments: Mapping[str, JsonValue], context: ToolCallContext) -> ToolResult:
+        request = {"type": "tool_call", "name": tool.name, "args": dict(arguments), "id": context.intent}
+        message = await tool.ainvoke(request)
+        return result_of(ToolResult(text=str(message.text), is_error=message.status == "error"))
+
+    return ExecutableTool(
+        declaration=Tool(
+            name=name or tool.name, description=description or tool.description, parameters=_clean(parameters)
+        ),
+        call=call,
+        effect=effect or (tool.metadata or {}).get("effect") or "write",
+        source=options.pop("source", f"object:{tool.name}"),
+        **options,
+    )
 
 
 class InvalidArguments(Exception):
