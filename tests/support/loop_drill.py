@@ -129,7 +129,7 @@ async def _continue(directory: Path, pass_point: Callable[[], None], outcome: Li
         return Decision(kind=outcome if is_outcome else "approve", by="drill")
 
     settings = Settings(model="scripted", store=directory / "runs.sqlite3", cache_dir=directory, seed=5)
-    tools = [_tool(kind, directory, pass_point) for kind in ("read", "idempotent", "write")]
+    tools = [recording_tool(kind, directory, pass_point) for kind in ("read", "idempotent", "write")]
     with loaded_models({"scripted": AgentModel(TURNS)}):
         async with Reasoner(settings=settings, tools=tools, approver=approver) as reasoner:
             try:
@@ -152,7 +152,8 @@ async def _continue(directory: Path, pass_point: Callable[[], None], outcome: Li
     (directory / "summary.json").write_text(json.dumps(summary))
 
 
-def _tool(kind: Any, directory: Path, pass_point: Callable[[], None]) -> ExecutableTool:
+def recording_tool(kind: Any, directory: Path, pass_point: Callable[[], None]) -> ExecutableTool:
+    """A tool that writes each of its executions into a file, with a point before and after."""
     tool = schema_tool(kind, "", X, lambda x: "", effect=kind)
 
     async def execute(arguments: Mapping[str, Any], context: ToolCallContext) -> str:
