@@ -87,6 +87,7 @@ def _as_node(name: NodeName) -> Any:
     async def node(state: GraphState, *, runtime: Runtime[LoopContext]) -> GraphState:
         before = _read(state["state"])
         update = await run_node(name, before, runtime.context)
+        await runtime.context.run.writer.flush()  # no checkpoint without the samples that it rests on
         return {"state": str(to_json(before.after(checkpointed(update, runtime.context.run))))}
 
     return node
