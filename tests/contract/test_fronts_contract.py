@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import openai
 import pytest
 from support.scripted_tools import WEATHER
+from support.sidecar_server import Server
 from support.wire_sidecar import kind_named, sidecar
 from support.wires.server import Fault, WireServer
 
@@ -21,10 +23,28 @@ SHEEP = [TEXTS[0], DATA[0], TEXTS[1], DATA[1], TEXTS[2]]
 FRONTS = ("chat", "responses", "messages")
 
 
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK"):
-        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+Opened = Callable[..., tuple[WireServer, Server]]
+
+
+@pytest.fixture(scope="module")
+def sidecars(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """The servers of a kind of model, which all tests share; no request has reached them in this test."""
+    opened: dict[tuple[Any, ...], tuple[WireServer, Server]] = {}
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        for provider in ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK"):
+            patch.setenv(f"{provider}_API_KEY", "key")
+
+        def servers_of(name: str, **provider: Any) -> tuple[WireServer, Server]:
+            key = (name, *provider.items())
+            if key not in opened:
+                folder = tmp_path_factory.mktemp("sidecar")
+                opened[key] = stack.enter_context(sidecar(kind_named(name), folder, **provider))
+            upstream, server = opened[key]
+            upstream.reset()
+            upstream.faults = []
+            return upstream, server
+
+        yield servers_of
 
 
 def ask(url: str, front: str, parts: list[str], **fields: Any) -> Any:
@@ -68,17 +88,17 @@ def in_order(upstream: WireServer, parts: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", ["gpt-5.6", "Claude 5", "Gemini 2.5"])
-def test_texts_and_images_keep_their_order(name: str, tmp_path: Path) -> None:
-    with sidecar(kind_named(name), tmp_path) as (upstream, server):
-        for front in FRONTS:
-            upstream.reset()
-            ask(server.url, front, SHEEP)
-            assert upstream.refusals == []
-            assert in_order(upstream, SHEEP), (front, upstream.generations[0].body)
+def test_texts_and_images_keep_their_order(name: str, sidecars: Opened) -> None:
+    upstream, server = sidecars(name)
+    for front in FRONTS:
+        upstream.reset()
+        ask(server.url, front, SHEEP)
+        assert upstream.refusals == []
+        assert in_order(upstream, SHEEP), (front, upstream.generations[0].body)
 
 
 @pytest.mark.parametrize("name", ["gpt-5.6", "Claude 5", "Gemini 2.5"])
-def test_images_of_tool_results_go_upstream(name: str, tmp_path: Path) -> None:
+def test_images_of_tool_results_go_upstream(name: str, sidecars: Opened) -> None:
     tool = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.parameters}
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA[0]}}
     uses = [{"type": "tool_use", "id": f"toolu_{city}", "name": "weather", "input": {"city": city}} for city in "ab"]
@@ -91,54 +111,54 @@ def test_images_of_tool_results_go_upstream(name: str, tmp_path: Path) -> None:
         {"role": "assistant", "content": uses},
         {"role": "user", "content": results},
     ]
-    with sidecar(kind_named(name), tmp_path) as (upstream, server):
-        ask(server.url, "messages", [], messages=chat, tools=[tool])
-        assert upstream.refusals == []
-        body = json.dumps(upstream.generations[0].body)
-        places = [body.find(part) for part in ("See:", "24 degrees", "Result of weather (toolu_a)", DATA[0])]
-        assert -1 not in places
-        assert places == sorted(places)
+    upstream, server = sidecars(name)
+    ask(server.url, "messages", [], messages=chat, tools=[tool])
+    assert upstream.refusals == []
+    body = json.dumps(upstream.generations[0].body)
+    places = [body.find(part) for part in ("See:", "24 degrees", "Result of weather (toolu_a)", DATA[0])]
+    assert -1 not in places
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("name", ["Claude 4.5", "Claude 5", "Claude 6"])
-def test_adaptive_thinking_and_the_limit_go_upstream(name: str, tmp_path: Path) -> None:
-    with sidecar(kind_named(name), tmp_path) as (upstream, server):
-        made = ask(server.url, "messages", ["How many?"], thinking={"type": "adaptive"}, max_tokens=6000)
-        assert upstream.refusals == []
-        (sent,) = upstream.generations
-        assert upstream.kind.is_thinking(sent.body)
-        assert sent.body["max_tokens"] <= 6000
-        assert made.content[-1].type == "text"
-        if name == "Claude 4.5":  # later ones hide the text of their thoughts
-            assert made.content[0].type == "thinking"
+def test_adaptive_thinking_and_the_limit_go_upstream(name: str, sidecars: Opened) -> None:
+    upstream, server = sidecars(name)
+    made = ask(server.url, "messages", ["How many?"], thinking={"type": "adaptive"}, max_tokens=6000)
+    assert upstream.refusals == []
+    (sent,) = upstream.generations
+    assert upstream.kind.is_thinking(sent.body)
+    assert sent.body["max_tokens"] <= 6000
+    assert made.content[-1].type == "text"
+    if name == "Claude 4.5":  # later ones hide the text of their thoughts
+        assert made.content[0].type == "thinking"
 
 
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("name", ["gpt-5-mini", "gpt-5.6", "Claude 4.5", "Gemini 2.5", "DeepSeek V4", "SGLang"])
-def test_no_request_may_write_more_than_the_client_allows(name: str, front: str, tmp_path: Path) -> None:
+def test_no_request_may_write_more_than_the_client_allows(name: str, front: str, sidecars: Opened) -> None:
     field = {"chat": "max_completion_tokens", "responses": "max_output_tokens", "messages": "max_tokens"}[front]
-    with sidecar(kind_named(name), tmp_path) as (upstream, server):
-        ask(server.url, front, ["How many?"], **{field: 6000})
-        (sent,) = upstream.generations
-        limits = {**sent.body, **(sent.body.get("generationConfig") or {})}
-        names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-        assert 0 < next(limits[name] for name in names if name in limits) <= 6000
+    upstream, server = sidecars(name)
+    ask(server.url, front, ["How many?"], **{field: 6000})
+    (sent,) = upstream.generations
+    limits = {**sent.body, **(sent.body.get("generationConfig") or {})}
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    assert 0 < next(limits[name] for name in names if name in limits) <= 6000
 
 
-def test_a_schema_that_the_model_fails_is_requested_once(tmp_path: Path) -> None:
+def test_a_schema_that_the_model_fails_is_requested_once(sidecars: Opened) -> None:
     pattern = {"type": "string", "pattern": "^[0-9]+$"}
     schema = {"type": "object", "properties": {"answer": pattern}, "required": ["answer"]}
     form = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
-    with sidecar(kind_named("gpt-5-mini"), tmp_path) as (upstream, server):
-        with pytest.raises(openai.UnprocessableEntityError) as failed:
-            ask(server.url, "chat", ["How many?"], response_format=form)
-        assert "'The answer is 12.' does not match '^[0-9]+$'" in failed.value.message
-        assert len(upstream.generations) == 1 + 3  # the answer, and the attempts at its JSON
-        upstream.reset()
-        with pytest.raises(anthropic.UnprocessableEntityError) as refused:
-            ask(server.url, "messages", ["How?"], output_config={"format": {"type": "json_schema", "schema": schema}})
-        assert "does not match" in refused.value.message
-        assert len(upstream.generations) == 1 + 3
+    upstream, server = sidecars("gpt-5-mini")
+    with pytest.raises(openai.UnprocessableEntityError) as failed:
+        ask(server.url, "chat", ["How many?"], response_format=form)
+    assert "'The answer is 12.' does not match '^[0-9]+$'" in failed.value.message
+    assert len(upstream.generations) == 1 + 3  # the answer, and the attempts at its JSON
+    upstream.reset()
+    with pytest.raises(anthropic.UnprocessableEntityError) as refused:
+        ask(server.url, "messages", ["How?"], output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert "does not match" in refused.value.message
+    assert len(upstream.generations) == 1 + 3
 
 
 HTML = "<html><body><h1>It works!</h1></body></html>"
@@ -162,12 +182,12 @@ HTML = "<html><body><h1>It works!</h1></body></html>"
 )
 @pytest.mark.parametrize("name", ["gpt-5-mini", "Claude 5"])
 def test_clients_do_not_repeat_a_permanent_error(
-    name: str, fault: Fault, status: int, calls: int, front: str, tmp_path: Path
+    name: str, fault: Fault, status: int, calls: int, front: str, sidecars: Opened
 ) -> None:
     retries = 0 if status == 502 else 6
-    with sidecar(kind_named(name), tmp_path, max_retries=retries) as (upstream, server):
-        upstream.faults = [fault] * 20
-        with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as failed:
-            ask(server.url, front, ["How many?"])
-        assert failed.value.status_code == status
-        assert len(upstream.generations) == calls
+    upstream, server = sidecars(name, max_retries=retries)
+    upstream.faults = [fault] * 20
+    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as failed:
+        ask(server.url, front, ["How many?"])
+    assert failed.value.status_code == status
+    assert len(upstream.generations) == calls
