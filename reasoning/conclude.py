@@ -42,8 +42,8 @@ def narrowed_to_budget(
 ) -> tuple[Request, LimitKind | None]:
     """A request for the first of `chains` chains, each with its share of the budget, and the limit that narrows them.
 
-    The first chains, and all turns of a run with tools, leave room for the request of the answer, unless they think (then a thought is cut, and the answer
-    requested anyway) or the answer is written as JSON.
+    The first chains, and all turns of a run with tools, leave room for the request of the answer, unless they think
+    (then a thought is cut, and the answer requested anyway) or the answer is written as JSON.
 
     Raises:
         BudgetExceeded: The budget does not cover a chain.
