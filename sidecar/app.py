@@ -56,7 +56,7 @@ def load_registries(settings: Settings) -> None:
             with suppress(ReasonError):
                 registry.load(name)
     if settings.verify or any(alias.verify for alias in settings.serve.aliases.values()):
-        import_module(f"{agents.__name__}.graph")
+        import_module(f"{agents.__name__}.loop.graph")
 
 
 def validate_aliases(reasoner: Reasoner) -> None:

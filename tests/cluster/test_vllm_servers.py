@@ -74,6 +74,8 @@ async def opened(servers: list[VllmProcess], **changes: Any):
     provider = ProviderSettings.model_validate({"endpoints": endpoints, **changes})
     model = await load_litellm_model(f"hosted_vllm/{SERVED}", Settings(providers={"hosted_vllm": provider}))
     assert isinstance(model, LoadBalancedModel)
+    for endpoint in model.endpoints.all:
+        endpoint.model.probe_usage = None  # what measuring cost is charged, too
     try:
         yield model
     finally:

@@ -110,7 +110,7 @@ async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hoste
 
 async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for: Any, hosted: Any) -> None:
     long = Prompt.user("Keep this in mind: " + " ".join(f"item {i}" for i in range(60)) + ". Say one.")
-    salted = await load_litellm_model(hosted.name, settings_for(cache_salt="tenant", priority=-1))
+    salted = await load_litellm_model(hosted.name, settings_for(cache_salt="tenant"))
     try:
         [[first]] = await hosted.generate([request(long)])
         [[warm]] = await hosted.generate([request(long)])
