@@ -183,9 +183,11 @@ def checkpointed(update: StateUpdate, run: Run) -> StateUpdate:
 
 
 def _stage(name: NodeName, state: LoopState, run: Run) -> str:
-    """The node's name in the trace."""
-    if name != "model" or run.config.tools:
+    """The node's name in the trace. Each turn has its own, by which a replay finds the one that was concluded."""
+    if name != "model":
         return name
+    if run.config.tools:
+        return f"turn {state.num_turns + 1}"
     return "solve" if state.solution is None else "repair"
 
 

@@ -271,6 +271,25 @@ async def test_the_answer_is_wanted_while_a_tool_runs(agent):
     assert replayed.messages == answer.messages
 
 
+async def test_the_answer_is_wanted_in_a_later_turn(agent):
+    begun = asyncio.Event()
+
+    async def slow(x: int) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    turns = [[call("add", a=1, b=1)], [call("slow", x=1)], "x"]
+    async with agent(turns, tools=[add, tool_of(slow, effect="read")]) as reasoner:
+        task = asyncio.ensure_future(reasoner.aask("Do.", run_id="r"))
+        await begun.wait()
+        reasoner.conclude("r")
+        answer = await task
+        replayed = await reasoner.areplay("r")
+    assert (answer.stopped, len(answer.messages)) == ("user", 5)
+    assert replayed.messages == answer.messages
+
+
 async def test_the_time_limit_cancels_reads(agent, clock):
     begun = asyncio.Event()
 
