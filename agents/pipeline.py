@@ -27,7 +27,7 @@ from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
-from .loop.executor import Approver, PendingCall, ToolExecutor, Waiting
+from .loop.executor import Approver, ToolExecutor, Waiting
 from .loop.state import LoopContext, LoopState, run_loop
 from .planner import calibration_difference, inapplicable_map
 from .resources import RecordedTool, RunResources
@@ -213,7 +213,7 @@ class PipelineRun:
                 await shielded(self._end("interrupted", self._partial("cancelled")))
             raise
         except Waiting as e:
-            answer = self._partial("waiting", tuple(map(_pending, e.pending)))
+            answer = self._partial("waiting", e.pending)
             run.emit(RunWaiting(pending=answer.pending))
             await shielded(self._end("waiting", answer))
             return answer
@@ -270,13 +270,6 @@ class PipelineRun:
             best = Solution(chosen=0 if candidates else None, candidates=candidates)
         messages = self._context.state.messages
         return assemble(run, best.model_copy(update={"stopped": stopped}), messages=messages, pending=pending)
-
-
-def _pending(call: PendingCall) -> PendingToolCall:
-    row = call.call
-    return PendingToolCall(
-        id=row.id, tool=row.tool, arguments=row.used_arguments, effect=row.effect, question=call.question
-    )
 
 
 MAX_DESCRIBED = 64

@@ -12,8 +12,8 @@ from pydantic import JsonValue, ValidationError
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
 from ..core.errors import DataError, UserError
-from ..core.messages import EFFORTS, Effort
-from ..core.run import ApprovalMode, RunConfig, new_seed
+from ..core.messages import EFFORTS, ApprovalMode, Effort
+from ..core.run import RunConfig, new_seed
 from ..core.settings import JURY, Settings, jurors_of, models_by_role, user_error_of
 from ..core.types import (
     MAX_CONVERSATION_CHARS,

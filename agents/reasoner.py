@@ -18,8 +18,8 @@ from ..core.errors import UserError, names_run
 from ..core.events import Event, LiveSink, Sink
 from ..core.files import Progress
 from ..core.json_schema import check_schema
-from ..core.messages import Effort, Prompt
-from ..core.run import ApprovalMode, Run, RunConfig, find_conclusion, new_run_id, read_config
+from ..core.messages import ApprovalMode, Effort, Prompt
+from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store import open_store
 from ..core.store.records import NewRun, RunRecord

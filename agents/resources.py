@@ -17,7 +17,7 @@ from ..core.budget import Budget, LimitKind, require_known_price
 from ..core.concurrency import CrossLoopLock
 from ..core.errors import DataError, UserError
 from ..core.files import Progress
-from ..core.messages import Frozen, Tool
+from ..core.messages import Effect, Frozen, Tool
 from ..core.run import Run, RunConfig
 from ..core.settings import LocalSettings, Settings
 from ..core.store.records import RunRecord
@@ -28,7 +28,7 @@ from ..serving.metered.replay import ReplayModel, ReplayReward
 from ..serving.model import Capabilities, LanguageModel
 from ..serving.rewards.model import RewardCapabilities, RewardModel
 from ..verify.verifier import Verifier, VerifierContext
-from .loop.tool import READ_RESULT, Effect, ExecutableTool, ToolCallContext, tool_of, tool_spec
+from .loop.tool import READ_RESULT, ExecutableTool, ToolCallContext, tool_of, tool_spec
 
 
 class KnowledgeProvider(Protocol):

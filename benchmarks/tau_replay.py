@@ -29,13 +29,13 @@ from typing import Any
 from reason import Reasoner
 from reason.agents.loop.records import ToolCallStore
 from reason.agents.loop.tool import ExecutableTool, schema_tool
-from reason.core.messages import Completion, Request, ToolCall, Usage
+from reason.core.messages import Message, ToolCall
 from reason.core.settings import Settings
 from reporting import made_here
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from support.agent_model import AgentModel
 from support.injected_models import loaded_models
-from support.instant_model import InstantModel
 
 TABLES = ("flights", "reservations", "users")
 
@@ -77,37 +77,13 @@ class World:
         return changed
 
 
-class RecordedAgent(InstantModel):
-    """Writes the recorded messages: the one whose number is the count of the assistant's messages in the prompt.
-
-    Attributes:
-        recorded: The assistant's messages of the present conversation.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(lambda *_: "")
-        self.capabilities = self.capabilities.model_copy(update={"tools": True})
-        self.recorded: list[Mapping[str, Any]] = []
-
-    def _completion(self, request: Request, index: int) -> Completion:
-        number = sum(message.role == "assistant" for message in request.prompt.messages)
-        message = self.recorded[number] if number < len(self.recorded) else {}
-        calls = calls_of(message)
-        return Completion(
-            text=message.get("content") or "",
-            tool_calls=calls,
-            finish_reason="stop",
-            usage=Usage(prompt_tokens=1, completion_tokens=1, cost_usd=0.0),
-            sample_index=index,
-        )
-
-
-def calls_of(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    """The tool calls of a recorded message."""
-    return tuple(
+def as_message(recorded: Mapping[str, Any]) -> Message:
+    """A recorded message of the assistant."""
+    calls = tuple(
         ToolCall(name=call["function"]["name"], arguments=call["function"]["arguments"], id=call["id"])
-        for call in message.get("tool_calls") or ()
+        for call in recorded.get("tool_calls") or ()
     )
+    return Message(role="assistant", content=recorded.get("content") or "", tool_calls=calls)
 
 
 def execute_directly(kinds: Mapping[str, Any], calls: Sequence[ToolCall], data: dict[str, Any]) -> None:
@@ -124,15 +100,23 @@ async def replay(directory: Path, num_conversations: int) -> Counter[str]:
     classes = load_tools(directory)
     by_name = {kind.get_info()["function"]["name"]: kind for kind in classes}
     recorded = json.loads((directory / "historical_trajectories/gpt-4o-airline.json").read_text())[:num_conversations]
-    ours, direct, model, counts = World(directory), World(directory), RecordedAgent(), Counter[str]()
+    ours, direct, counts = World(directory), World(directory), Counter[str]()
+    turns: list[Message] = []
+    """The assistant's messages of the present conversation."""
+
+    def turn(messages: Sequence[Message]) -> Message | str:
+        number = sum(message.role == "assistant" for message in messages)
+        return turns[number] if number < len(turns) else ""
+
+    model = AgentModel(turn)
     with tempfile.TemporaryDirectory() as scratch, loaded_models({model.name: model}):  # type: ignore[dict-item]
         settings = Settings(model=model.name, store=Path(scratch) / "runs.sqlite3")
         async with Reasoner(settings=settings) as reasoner:
             store = ToolCallStore(await reasoner.open_store())
             for row in recorded:
                 messages = row["traj"]
-                model.recorded = [message for message in messages if message["role"] == "assistant"]
-                calls = [call for message in model.recorded for call in calls_of(message)]
+                turns[:] = [as_message(message) for message in messages if message["role"] == "assistant"]
+                calls = [call for message in turns for call in message.tool_calls]
                 system = messages[0]["content"] if messages[0]["role"] == "system" else ""
                 async with reasoner.conversation(
                     tools=airline_tools(classes, ours.data), system=system, approve="never"

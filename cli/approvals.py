@@ -16,8 +16,8 @@ from .interrupts import LineReader, can_read_terminal
 from .render.console import printable, say, truncate
 
 if TYPE_CHECKING:
-    from ..agents.loop.executor import PendingCall
     from ..agents.loop.records import Decision
+    from ..core.types import PendingToolCall
 
 MAX_ARGUMENT_CHARS = 4_000
 _EFFECTS = {"read": "changes nothing", "idempotent": "changes something once", "write": "changes something"}
@@ -41,18 +41,15 @@ class TerminalApprover:
         """Read lines from here, and remove the progress line meanwhile."""
         self._reader, self._paused = reader, paused
 
-    async def __call__(self, pending: PendingCall) -> Decision | None:
+    async def __call__(self, call: PendingToolCall) -> Decision | None:
         """The user's decision; None, for Ctrl-D or "wait", leaves the run waiting."""
         async with self._lock:
-            if pending.question == "approval" and pending.call.tool in self._always:
+            if call.question == "approval" and call.tool in self._always:
                 return _decision("approve")
             with self._paused():
-                if pending.question == "outcome":
-                    return await self._outcome(pending)
-                return await self._approval(pending)
+                return await (self._outcome(call) if call.question == "outcome" else self._approval(call))
 
-    async def _approval(self, pending: PendingCall) -> Decision | None:
-        call = pending.call
+    async def _approval(self, call: PendingToolCall) -> Decision | None:
         say(f"{call.tool} {_EFFECTS[call.effect]} ({call.effect}):")
         _show(call.arguments)
         while True:
@@ -87,8 +84,7 @@ class TerminalApprover:
             return None
         return text
 
-    async def _outcome(self, pending: PendingCall) -> Decision | None:
-        call = pending.call
+    async def _outcome(self, call: PendingToolCall) -> Decision | None:
         say(f"{call.tool} was interrupted, and may have taken effect:")
         _show(call.arguments)
         while True:

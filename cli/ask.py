@@ -170,7 +170,6 @@ def ask(options: AskOptions) -> None:
         STDIN,
         check_one_stdin,
         parse_choices,
-        parse_parameters,
         parse_verifier_parameters,
         read_attachments,
         read_contexts,
@@ -185,7 +184,7 @@ def ask(options: AskOptions) -> None:
     files, sources = ([], options.context) if "documents" in tools else split_contexts(options.context)
     question = read_question(options.question)
     choices = parse_choices(options.choices)
-    parameters = parse_parameters(reasoning.parameters)
+    arguments = reasoning.arguments
     verifier_parameters = parse_verifier_parameters(options.verifier_parameters)
     documents = read_contexts(files)
     tests = read_tests(options.tests)
@@ -193,15 +192,12 @@ def ask(options: AskOptions) -> None:
     if options.evidence and not options.verifiers and not load_settings().verify:
         raise UserError("--evidence is used by verifiers, and no verifier is set", hint="add --verify davinci")
     settings = load_settings(
-        strategy=reasoning.strategy,
-        model=reasoning.main_model,
+        **reasoning.settings,
         verify=tuple(options.verifiers) or None,
         evidence=tuple(str(path.expanduser().absolute()) for path in options.evidence) or None,
         repairs=options.repairs,
         seed=options.seed,
         budget=options.budget.limits,
-        effort=reasoning.effort,
-        thinking_tokens=reasoning.thinking_tokens,
         store=options.answer.store,
     )
 
@@ -212,14 +208,9 @@ def ask(options: AskOptions) -> None:
     approver = TerminalApprover() if tools and can_ask() else None
     answer_in_terminal(
         lambda progress: Reasoner(
-            parameters=parameters,
+            **arguments,
             require_verified=options.require_verified,
             verify_parameters=verifier_parameters,
-            small_model=reasoning.small_model,
-            judge_model=reasoning.judge_model,
-            reward_model=reasoning.reward_model,
-            jurors=reasoning.jurors or None,
-            calibration=reasoning.calibration,
             context=sources or None,
             memory=options.memory,
             tools=tools,

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from .command import option_model
-from .interrupts import EXIT_INTERRUPTED, Interrupted, LineReader, keys, run_interruptible
+from .interrupts import EXIT_INTERRUPTED, Interrupted, run_interruptible
 from .options import REASONING, BudgetOptions, ReasoningOptions, RunStore, ToolOptions, resume_flags
-from .render.console import can_animate, say, write_line
+from .render.console import say, write_line
 
 if TYPE_CHECKING:
     from ..agents.loop.conversation import Conversation
@@ -83,26 +83,14 @@ def chat(options: ChatOptions) -> None:
     from ..core.budget import Budget
     from ..core.settings import load_settings
     from .approvals import TerminalApprover, can_ask
-    from .inputs import parse_parameters
 
     reasoning = options.reasoning
-    settings = load_settings(
-        strategy=reasoning.strategy,
-        model=reasoning.main_model,
-        effort=reasoning.effort,
-        thinking_tokens=reasoning.thinking_tokens,
-        store=options.store,
-    )
+    settings = load_settings(**reasoning.settings, store=options.store)
     tools = options.tools.specs or settings.tools.use
     approver = TerminalApprover() if tools and can_ask() else None
     with asyncio.Runner() as runner:
         reasoner = Reasoner(
-            parameters=parse_parameters(reasoning.parameters),
-            small_model=reasoning.small_model,
-            judge_model=reasoning.judge_model,
-            reward_model=reasoning.reward_model,
-            jurors=reasoning.jurors or None,
-            calibration=reasoning.calibration,
+            **reasoning.arguments,
             context=options.context or None,
             tools=tools,
             approve=options.tools.approve,  # type: ignore[arg-type]  # its callback has checked it
@@ -208,24 +196,17 @@ class Chat:
         from .render.answer import print_answer, print_notes
         from .render.run_status import RunStatus
         from .render.tool_calls import ToolLines, print_pending
-        from .terminal_run import ANSWER_KEY, TextStream
+        from .terminal_run import TextStream, attended
 
         status = RunStatus()
         stream: TextStream | None = None
-
-        def on_key(key: str) -> None:
-            if key.lower() == ANSWER_KEY and status.run_id is not None:
-                self._reasoner.conclude(status.run_id)
 
         async def answer() -> Answer:
             nonlocal stream
             task = asyncio.current_task()
             assert task is not None
             stream = TextStream(status.close if sys.stdout.isatty() else lambda: None, task.cancel)
-            with keys(on_key) if can_animate() else nullcontext(None) as reader:
-                status.hint = "" if reader is None else f"{ANSWER_KEY}: answer now"
-                if self._approver is not None:
-                    self._approver.attach(reader or LineReader(), status.paused)
+            with attended(self._reasoner, status, self._approver):
                 return await work([status, stream, ToolLines()])
 
         try:

@@ -256,15 +256,12 @@ def _settings(options: EvalRunOptions) -> Settings:
 
     reasoning = options.reasoning
     flags = {
-        "strategy": reasoning.strategy,
-        "model": reasoning.main_model,
+        **reasoning.settings,
         "small_model": reasoning.small_model,
         "judge_model": reasoning.judge_model,
         "reward_model": reasoning.reward_model,
         "jurors": tuple(reasoning.jurors) or None,
         "budget": options.budget.limits,
-        "effort": reasoning.effort,
-        "thinking_tokens": reasoning.thinking_tokens,
     }
     settings = load_settings(**flags, reuse=options.reuse or "store")
     refuse_unused_models(settings, used_roles(settings.strategy, settings.verify, settings.verifiers), flags)
@@ -450,7 +447,9 @@ class AgentOptions:
     trials: Annotated[int, typer.Option(min=1, metavar="K", help="Try each task this many times.")] = 1
     limit: Limit = None
     budget: BudgetOptions
-    concurrency: Concurrency = None
+    concurrency: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Try at most N tasks at once.", rich_help_panel="Scale")
+    ] = 1
     out: Annotated[
         Path | None,
         typer.Option(
@@ -476,18 +475,10 @@ def agents(options: AgentOptions) -> None:
     from ..core.errors import UserError
     from ..core.settings import load_settings
     from ..evals.environments import Trial, evaluate_environment, load_environment, read_trials, summarize
-    from .inputs import parse_parameters
 
     environment = load_environment(options.environment)
     reasoning = options.reasoning
-    settings = load_settings(
-        strategy=reasoning.strategy,
-        model=reasoning.main_model,
-        effort=reasoning.effort,
-        thinking_tokens=reasoning.thinking_tokens,
-        budget=options.budget.limits,
-        store=options.store,
-    )
+    settings = load_settings(**reasoning.settings, budget=options.budget.limits, store=options.store)
     out = options.out or RUNS / f"{options.environment.replace(':', '-')}.jsonl"
     if out.exists() and not options.resume:
         raise UserError(f"{out} exists", hint="add --resume to keep its trials, or choose another --out")
@@ -510,22 +501,14 @@ def agents(options: AgentOptions) -> None:
             for trial in done:
                 file.write(trial.model_dump_json() + "\n")
             file.flush()
-            async with Reasoner(
-                parameters=parse_parameters(reasoning.parameters),
-                small_model=reasoning.small_model,
-                judge_model=reasoning.judge_model,
-                reward_model=reasoning.reward_model,
-                jurors=reasoning.jurors or None,
-                calibration=reasoning.calibration,
-                settings=settings,
-            ) as reasoner:
+            async with Reasoner(**reasoning.arguments, settings=settings) as reasoner:
                 return await evaluate_environment(
                     reasoner,
                     environment,
                     tasks=tasks,
                     name=options.environment,
                     trials=options.trials,
-                    concurrency=options.concurrency or 1,
+                    concurrency=options.concurrency,
                     done=done,
                     write=write,
                 )

@@ -312,6 +312,30 @@ class ReasoningOptions:
             raise UserError(f"--api-base {self.api_base!r} is not an address", hint="as in http://127.0.0.1:8000/v1")
         return self.api_base if self.model is None else f"{self.model}@{self.api_base}"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings that the options override; None leaves one as it is."""
+        return {
+            "strategy": self.strategy,
+            "model": self.main_model,
+            "effort": self.effort,
+            "thinking_tokens": self.thinking_tokens,
+        }
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The other options as arguments of `Reasoner`."""
+        from .inputs import parse_parameters
+
+        return {
+            "parameters": parse_parameters(self.parameters),
+            "small_model": self.small_model,
+            "judge_model": self.judge_model,
+            "reward_model": self.reward_model,
+            "jurors": self.jurors or None,
+            "calibration": self.calibration,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToolOptions:

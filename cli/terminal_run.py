@@ -128,7 +128,7 @@ def answer_in_terminal(
 
     async def run() -> Answer:
         nonlocal stream
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        task = asyncio.current_task()
         sinks: list[Sink] = [status, *traces]
         if output.streams and task is not None:
             # the progress line and growing text cannot share a terminal
@@ -138,20 +138,7 @@ def answer_in_terminal(
             sinks.append(stream)
         sinks.append(ToolLines())
 
-        def on_key(key: str) -> None:
-            if key.lower() != ANSWER_KEY:
-                return
-            status.note("answering now")
-            status.hint = ""
-            if status.run_id is not None:
-                reasoner.conclude(status.run_id)
-            else:  # as soon as it has started, and all sinks have that event
-                status.on_start = lambda run_id: loop.call_soon(reasoner.conclude, run_id)
-
-        with keys(on_key) if can_animate() else nullcontext(None) as reader:
-            status.hint = "" if reader is None else f"{ANSWER_KEY}: answer now"
-            if approver is not None:
-                approver.attach(reader or LineReader(), status.paused)
+        with attended(reasoner, status, approver):
             async with reasoner:
                 return await work(reasoner, sinks, output.streams or can_animate() or bool(traces))
 
@@ -180,6 +167,28 @@ def answer_in_terminal(
     exit_status = EXIT_BY_STOPPED[answer.stopped] or (EXIT_NO_ANSWER if answer.answer is None else 0)
     if exit_status:
         raise typer.Exit(exit_status)
+
+
+@contextmanager
+def attended(reasoner: Reasoner, status: RunStatus, approver: TerminalApprover | None) -> Iterator[None]:
+    """Take the user's keys and decisions while the reasoner answers a question, from within an event loop."""
+    loop = asyncio.get_running_loop()
+
+    def on_key(key: str) -> None:
+        if key.lower() != ANSWER_KEY:
+            return
+        status.note("answering now")
+        status.hint = ""
+        if status.run_id is not None:
+            reasoner.conclude(status.run_id)
+        else:  # as soon as it has started, and all sinks have that event
+            status.on_start = lambda run_id: loop.call_soon(reasoner.conclude, run_id)
+
+    with keys(on_key) if can_animate() else nullcontext(None) as reader:
+        status.hint = "" if reader is None else f"{ANSWER_KEY}: answer now"
+        if approver is not None:
+            approver.attach(reader or LineReader(), status.paused)
+        yield
 
 
 def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextVerification:

@@ -85,6 +85,13 @@ ToolChoice = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 """`auto`, `none`, `required`, or the name of the tool to call."""
 
 
+Effect = Literal["read", "idempotent", "write"]
+"""What a call changes. "read": nothing, so it may be repeated and shared. "idempotent": something, but a repetition
+with the same arguments changes nothing more. "write": something, each time; the default."""
+ApprovalMode = Literal["never", "writes", "all"]
+"""Which tool calls need an approval: none; those of tools that change something; all."""
+
+
 class Tool(Frozen):
     """A function that a model may call.
 

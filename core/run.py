@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple, Protocol, cast
+from typing import Annotated, NamedTuple, Protocol, cast
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -32,15 +32,13 @@ from .events import (
     TextDelta,
     ToolProgress,
 )
-from .messages import Completion, Effort, EncodedOnce, Failure, Prompt
+from .messages import ApprovalMode, Completion, Effort, EncodedOnce, Failure, Prompt
 from .settings import LocalSettings
 from .store.records import NewCall, RunRecord, StoredCall
 from .store.run_writer import RunWriter
 from .store.sql import RunStore
 from .types import Question, Solution
 
-ApprovalMode = Literal["never", "writes", "all"]
-"""Which tool calls need an approval: none; those of tools that change something; all."""
 MAX_UNSAVED_EVENTS = 100_000
 """More events than a run emits between two saves."""
 

@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from .budget import Budget
 from .errors import DataError, UnknownName, UserError
-from .messages import Effort
+from .messages import ApprovalMode, Effect, Effort
 from .registry import nearest
 from .store.location import parse_location, redacted_location, redacted_url
 
@@ -228,10 +228,10 @@ class ToolSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     use: tuple[str, ...] = ()
-    approve: Literal["never", "writes", "all"] | None = None
+    approve: ApprovalMode | None = None
     turns: Annotated[int, Field(ge=1)] = 50
     tool_calls: Annotated[int, Field(ge=1)] = 200
-    effects: dict[str, Literal["read", "idempotent", "write"]] = Field(default_factory=dict)
+    effects: dict[str, Effect] = Field(default_factory=dict)
     mcp: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from .messages import (
     TOOL_CHOICE_AUTO,
     TOOL_CHOICE_NONE,
     Attachment,
+    Effect,
     EncodedOnce,
     Frozen,
     Message,
@@ -237,6 +238,11 @@ class Candidate(Frozen):
     citations: tuple[Evidence, ...] = ()
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     thought_blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
+
+    @property
+    def message(self) -> Message:
+        """It as a message of the assistant."""
+        return _as_message(self)
 
 
 class Solution(Frozen):
@@ -512,8 +518,14 @@ class PendingToolCall(Frozen):
     id: str
     tool: str
     arguments: str
-    effect: str
+    effect: Effect
     question: Literal["approval", "outcome", "result"]
+
+
+def _as_message(turn: Candidate | Answer) -> Message:
+    has_thought = bool(turn.thought or turn.thought_blocks)
+    thought = Thought(text=turn.thought, blocks=turn.thought_blocks) if has_thought else None
+    return Message(role="assistant", content=turn.text, tool_calls=turn.tool_calls, thought=thought)
 
 
 class Answer(EncodedOnce):
@@ -577,9 +589,7 @@ class Answer(EncodedOnce):
     @property
     def message(self) -> Message:
         """It as a message: in `Question.continuation` it comes before the results of its tool calls."""
-        has_thought = bool(self.thought or self.thought_blocks)
-        thought = Thought(text=self.thought, blocks=self.thought_blocks) if has_thought else None
-        return Message(role="assistant", content=self.text, tool_calls=self.tool_calls, thought=thought)
+        return _as_message(self)
 
     @property
     def shown_answer(self) -> str | None:

@@ -7,17 +7,18 @@ what their tools had changed is lost with the process.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol, cast
 
 from ..agents.loop.conversation import Conversation
 from ..agents.loop.tool import ExecutableTool
 from ..agents.reasoner import Reasoner
+from ..core.concurrency import gather
 from ..core.errors import DataError, ReasonError, UserError
 from ..core.messages import Frozen
 from ..core.types import Answer
@@ -173,13 +174,7 @@ async def evaluate_environment(
             finished[key] = await run_trial(reasoner, environment, *key, name=name)
             write(finished[key])
 
-    workers = [asyncio.ensure_future(work(waiting)) for _ in range(min(concurrency, len(keys)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await gather(work(waiting) for _ in range(min(concurrency, len(keys))))
     return [finished[key] for key in keys]
 
 
@@ -232,19 +227,15 @@ def summarize(trials: Sequence[Trial]) -> EnvironmentSummary:
     return EnvironmentSummary(
         tasks=len(by_task),
         trials=count,
-        pass_at_1=_mean([sum(passed) / len(passed) for passed in by_task.values()]),
+        pass_at_1=fmean([sum(passed) / len(passed) for passed in by_task.values()]),
         pass_hat={
-            k: _mean([math.comb(sum(passed), k) / math.comb(len(passed), k) for passed in by_task.values()])
+            k: fmean([math.comb(sum(passed), k) / math.comb(len(passed), k) for passed in by_task.values()])
             for k in range(1, min(map(len, by_task.values())) + 1)
         },
-        mean_score=_mean([trial.score for trial in trials]),
-        tokens_per_trial=_mean([trial.tokens for trial in trials]),
-        turns_per_trial=_mean([trial.turns for trial in trials]),
-        tool_calls_per_trial=_mean([trial.tool_calls for trial in trials]),
-        usd_per_trial=None if None in costs else _mean([cost or 0.0 for cost in costs]),
+        mean_score=fmean([trial.score for trial in trials]),
+        tokens_per_trial=fmean([trial.tokens for trial in trials]),
+        turns_per_trial=fmean([trial.turns for trial in trials]),
+        tool_calls_per_trial=fmean([trial.tool_calls for trial in trials]),
+        usd_per_trial=None if None in costs else fmean([cost or 0.0 for cost in costs]),
         errors=sum(bool(trial.error) for trial in trials),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

@@ -18,6 +18,7 @@ from typing import Any
 from ..agents.planner import NO_MAP, calibration_map_for, models_of, uses_role
 from ..agents.reasoner import Reasoner
 from ..core.clock import monotonic
+from ..core.concurrency import gather
 from ..core.errors import (
     BackendUnavailable,
     CapabilityMissing,
@@ -116,13 +117,7 @@ class EvalRunner:
                 self._observer.row(row)
 
         waiting = iter(missing)
-        tasks = [asyncio.ensure_future(work(waiting)) for _ in range(min(self._concurrency, len(missing)))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await gather(work(waiting) for _ in range(min(self._concurrency, len(missing))))
         return [done[key] for key in keys]
 
     async def _run_item(self, key: tuple[str, int], attempts: int) -> ResultRow:

@@ -14,14 +14,13 @@ from ..agents.loop.tool import (
     CALL_S,
     KEY_PARAMETER,
     RESULT_CHARS,
-    Effect,
     ExecutableTool,
     OutcomeUnknown,
     ToolCallContext,
     ToolResult,
 )
 from ..core.errors import BackendTimeout, BackendUnavailable, UnknownName, UserError
-from ..core.messages import Tool
+from ..core.messages import Effect, Tool
 from ..core.registry import nearest
 from ..reasoning.retrieval.sources.mcp import McpServer, validate_url
 

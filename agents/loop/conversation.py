@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...core.budget import AMOUNTS, Budget
 from ...core.errors import BudgetExceeded, UnknownName, UserError
 from ...core.events import Sink
-from ...core.messages import Message
-from ...core.run import ApprovalMode, read_config
+from ...core.messages import ApprovalMode, Message
+from ...core.run import read_config
+from ...core.store.group_commit import Row
 from ...core.store.records import RunRecord
 from ...core.store.sql import RunStore
 from ...core.types import Answer, Question
@@ -60,13 +61,8 @@ class Conversation:
         if self._tools is not None or self._approve is not None:
             self._reasoner = await self._reasoner.variant(tools=self._tools, approve=self._approve)
         store = await self._reasoner.open_store()
-        rows = await store.commits.read(
-            lambda db: db.execute(
-                "SELECT id FROM runs WHERE conversation = ? ORDER BY created DESC, id DESC LIMIT 1", (self.id,)
-            )
-        )
-        if rows:
-            await self._load(rows[0][0])
+        if newest := await _newest_run(store, "conversation = ?", self.id):
+            await self._load(newest[0])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -175,12 +171,15 @@ class Conversation:
 
 async def last_conversation(store: RunStore) -> str | None:
     """ID of the conversation with the newest run; None if there is no conversation."""
-    rows = await store.commits.read(
-        lambda db: db.execute(
-            "SELECT conversation FROM runs WHERE conversation <> '' ORDER BY created DESC, id DESC LIMIT 1", ()
-        )
-    )
-    return rows[0][0] if rows else None
+    newest = await _newest_run(store, "conversation <> ?", "")
+    return newest[1] if newest else None
+
+
+async def _newest_run(store: RunStore, condition: str, value: str) -> Row:
+    """Name and conversation of the newest run; empty if there is none."""
+    sql = f"SELECT id, conversation FROM runs WHERE {condition} ORDER BY created DESC, id DESC LIMIT 1"  # noqa: S608
+    rows = await store.commits.read(lambda db: db.execute(sql, (value,)))
+    return rows[0] if rows else ()
 
 
 def remaining_budget(budget: Budget, answers: Sequence[Answer]) -> Budget:

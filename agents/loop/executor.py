@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from ...core.concurrency import gather
 from ...core.errors import StoreError, UserError
 from ...core.events import ApprovalDecided, ApprovalRequested, ToolFinished, ToolProgress, ToolStarted
-from ...core.messages import Message, ToolCall, parse_json
-from ...core.run import ApprovalMode, Run
+from ...core.messages import ApprovalMode, Message, ToolCall, parse_json
+from ...core.run import Run
+from ...core.types import PendingToolCall
 from .records import ENDED, Decision, StoredToolCall, ToolCallStore, intent_ids
 from .tool import (
     READ_RESULT,
@@ -39,28 +40,15 @@ NOT_EXECUTED: Final = "not executed: "
 OVER_BUDGET: Final = "not executed: the budget is spent"
 
 
-@dataclass(frozen=True)
-class PendingCall:
-    """A call that needs a decision or its client's result.
-
-    Attributes:
-        question: "approval": whether it may be executed; "outcome": whether an interrupted write took effect; "result":
-            what the client's execution returned.
-    """
-
-    call: StoredToolCall
-    question: Literal["approval", "outcome", "result"]
-
-
 class Waiting(Exception):
     """The turn needs decisions or results that are not there; the run ends as "waiting" until they are."""
 
-    def __init__(self, pending: Sequence[PendingCall]) -> None:
+    def __init__(self, pending: Sequence[PendingToolCall]) -> None:
         super().__init__(f"{len(pending)} tool calls wait for a decision or a result")
         self.pending = tuple(pending)
 
 
-Approver = Callable[[PendingCall], Awaitable[Decision | None]]
+Approver = Callable[[PendingToolCall], Awaitable[Decision | None]]
 """Asks a person about a call; None leaves it pending."""
 
 
@@ -196,16 +184,16 @@ class ToolExecutor:
         if new and self._run.recording:
             await self._store.add(self._run.id, new)
             rows.update((row.id, row) for row in new)
-        pending: list[PendingCall] = []
+        pending: list[PendingToolCall] = []
         decisions: dict[str, Decision] = {}
         for i, row in enumerate(planned):
             if row.status == "proposed":
-                one = PendingCall(row, "result" if row.executor == "client" else "approval")
+                one = row.pending("result" if row.executor == "client" else "approval")
             elif row.status == "started" and row.effect == "write":
                 if await self._looked_up(row):
                     planned[i] = (self._rows or {})[row.id]
                     continue
-                one = PendingCall(row, "outcome")
+                one = row.pending("outcome")
             else:
                 continue
             decision = await self._decision(one)
@@ -220,22 +208,22 @@ class ToolExecutor:
         if pending:
             raise Waiting(pending)
 
-    async def _decision(self, pending: PendingCall) -> Decision | None:
-        run, call = self._run, pending.call
-        if pending.question == "result" or not run.recording:
+    async def _decision(self, call: PendingToolCall) -> Decision | None:
+        run = self._run
+        if call.question == "result" or not run.recording:
             return None
-        if pending.question == "outcome" and self._assume is not None:
+        if call.question == "outcome" and self._assume is not None:
             return Decision(kind=self._assume, by="assume")
-        run.emit(ApprovalRequested(call=call.id, tool=call.tool, arguments=call.arguments, question=pending.question))
+        run.emit(ApprovalRequested(call=call.id, tool=call.tool, arguments=call.arguments, question=call.question))
         if self._approver is None:
             return None
         with run.ledger.paused():  # a person's time is not the run's
-            decision = await self._approver(pending)
+            decision = await self._approver(call)
         if decision is not None:
-            allowed = ("done", "failed") if pending.question == "outcome" else ("approve", "edit", "reject")
+            allowed = ("done", "failed") if call.question == "outcome" else ("approve", "edit", "reject")
             if decision.kind not in allowed:
                 raise UserError(
-                    f"the approver decided {decision.kind!r} about the {pending.question} of {call.tool}",
+                    f"the approver decided {decision.kind!r} about the {call.question} of {call.tool}",
                     hint=f"return one of {', '.join(allowed)}, or None",
                 )
             run.emit(ApprovalDecided(call=call.id, tool=call.tool, decision=decision.kind, by=decision.by))
@@ -262,12 +250,8 @@ class ToolExecutor:
     # -- execution
 
     async def _execute_reads(self, planned: list[StoredToolCall], reads: list[int], results: list[ToolResult]) -> None:
-        if not reads:
-            return
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._result(planned[i])) for i in reads]
-        for i, task in zip(reads, tasks, strict=True):
-            results[i] = task.result()
+        for i, result in zip(reads, await gather(self._result(planned[i]) for i in reads), strict=True):
+            results[i] = result
         reads.clear()
 
     async def _result(self, row: StoredToolCall) -> ToolResult:

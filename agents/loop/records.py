@@ -16,15 +16,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import JsonValue
-
 from ...core.errors import StoreError, UserError
-from ...core.messages import Frozen, Message, ToolCall, arguments_or_text
+from ...core.messages import Effect, Frozen, Message, ToolCall, canonical_calls
 from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
 from ...core.store.run_writer import RunWriter
 from ...core.store.sql import RunStore, to_json
-from .tool import Effect, ToolResult
+from ...core.types import PendingToolCall
+from .tool import ToolResult
 
 ToolCallStatus = Literal["proposed", "approved", "denied", "started", "done", "failed", "assumed"]
 ENDED: Final[frozenset[ToolCallStatus]] = frozenset({"denied", "done", "failed", "assumed"})
@@ -83,6 +82,12 @@ class StoredToolCall(Frozen):
         edited = None if self.decision is None else self.decision.arguments
         return self.arguments if edited is None else edited
 
+    def pending(self, question: Literal["approval", "outcome", "result"]) -> PendingToolCall:
+        """The call as one that its run waits for."""
+        return PendingToolCall(
+            id=self.id, tool=self.tool, arguments=self.used_arguments, effect=self.effect, question=question
+        )
+
 
 class UnknownOutcome(StoreError):
     """A write was started before, and no result is stored."""
@@ -94,7 +99,7 @@ def intent_ids(history: str, calls: Sequence[ToolCall]) -> list[str]:
     The same calls after the same messages have the same IDs in a resumed process, a replay and a forked thread. The
     IDs that providers give to calls do not count: they are not unique (gpt-4o repeats them within a conversation).
     """
-    turn = _digest([history, _canonical(calls)])
+    turn = _digest([history, canonical_calls(calls)])
     return [hashlib.sha256(f"{turn}:{i}".encode()).hexdigest()[:32] for i in range(len(calls))]
 
 
@@ -102,12 +107,8 @@ def next_history(history: str, messages: Sequence[Message]) -> str:
     """The hash of a history with further messages; the history of a run begins with the hash of its question."""
     for message in messages:
         shown = [attachment.sha256 for attachment in message.attachments]
-        history = _digest([history, message.role, message.content, shown, _canonical(message.tool_calls)])
+        history = _digest([history, message.role, message.content, shown, canonical_calls(message.tool_calls)])
     return history
-
-
-def _canonical(calls: Sequence[ToolCall]) -> list[JsonValue]:
-    return [{"name": call.name, "arguments": arguments_or_text(call)} for call in calls]
 
 
 def _digest(value: list[Any]) -> str:

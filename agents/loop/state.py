@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Self
 from ...core.clock import monotonic
 from ...core.errors import BackendError, BudgetExceeded, StoreError
 from ...core.events import SolutionFinished, StageFinished, StageStarted, VerificationFinished
-from ...core.messages import TOOL_CHOICE_NONE, Frozen, Message, Thought, ToolCall, canonical_calls
+from ...core.messages import TOOL_CHOICE_NONE, Frozen, Message, ToolCall, canonical_calls
 from ...core.run import Run
 from ...core.types import Candidate, Question, RunUsage, Solution, Verification
 from ...reasoning.conclude import conclude_run
@@ -232,7 +232,7 @@ async def model(state: LoopState, context: LoopContext) -> StateUpdate:
         return {**update, "solution": previous.solution}
     run.emit(SolutionFinished(solution=solution))
     if context.executor is not None and solution.best is not None:
-        update["messages"] = (*update.get("messages", ()), _message(solution.best))
+        update["messages"] = (*update.get("messages", ()), solution.best.message)
     return {**update, "solution": solution}
 
 
@@ -283,13 +283,6 @@ def _turn_question(state: LoopState, executor: ToolExecutor, run: Run) -> Questi
             "continuation": (*question.continuation, *state.messages),
         }
     )
-
-
-def _message(candidate: Candidate) -> Message:
-    """A turn as a message."""
-    has_thought = bool(candidate.thought or candidate.thought_blocks)
-    thought = Thought(text=candidate.thought, blocks=candidate.thought_blocks) if has_thought else None
-    return Message(role="assistant", content=candidate.text, tool_calls=candidate.tool_calls, thought=thought)
 
 
 def _ended(state: LoopState, context: LoopContext) -> Solution | None:

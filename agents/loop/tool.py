@@ -24,11 +24,7 @@ from pydantic.errors import PydanticUserError
 
 from ...core.errors import UserError
 from ...core.json_schema import check_schema, schema_fault
-from ...core.messages import Frozen, Tool
-
-Effect = Literal["read", "idempotent", "write"]
-"""What a call changes. "read": nothing, so it may be repeated and shared. "idempotent": something, but a repetition
-with the same arguments changes nothing more. "write": something, each time; the default."""
+from ...core.messages import Effect, Frozen, Tool
 
 CALL_S: Final = 60.0
 """Default time limit of one call, in seconds."""

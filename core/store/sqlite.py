@@ -62,14 +62,17 @@ class _File:
     def __init__(self, path: Path, busy_timeout_s: float, write_timeout_s: float) -> None:
         self._path = path
         self._db = _connect(path, busy_timeout_s, write_timeout_s)
+        self._is_durable = False
         self._connection = _SqliteConnection(self._db)
 
     def transact(
         self, operations: Sequence[Callable[[Connection], Any]], runs: Sequence[str], *, durable: bool = False
     ) -> list[Any]:
         with sqlite_errors(self._path):
-            # NORMAL syncs the log only at checkpoints: a power cut may undo the last transactions, SIGKILL cannot
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            if durable != self._is_durable:
+                # NORMAL syncs the log only at checkpoints: a power cut may undo the last transactions, SIGKILL cannot
+                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._is_durable = durable
             self._db.execute("BEGIN IMMEDIATE")
         try:
             results = [operation(self._connection) for operation in operations]

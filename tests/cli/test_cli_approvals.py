@@ -5,7 +5,6 @@ import os
 import sys
 
 import pytest
-from reason.agents.loop.executor import PendingCall
 from reason.agents.loop.records import StoredToolCall
 from reason.cli.approvals import TerminalApprover
 from reason.cli.interrupts import LineReader
@@ -26,7 +25,7 @@ class Typed:
 
 def pending(question="approval", tool="delete", arguments='{"path": "a.txt"}', **values):
     call = StoredToolCall(id="c" * 32, turn=0, position=0, tool=tool, effect="write", arguments=arguments, **values)
-    return PendingCall(call, question)
+    return call.pending(question)
 
 
 async def decided(approver, *lines, **call):

@@ -9,7 +9,7 @@ from reason.core.messages import Completion, Message, Prompt, Request, ToolCall
 
 from support.instant_model import InstantModel
 
-Turn = str | list[ToolCall]
+Turn = str | list[ToolCall] | Message
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -22,7 +22,8 @@ class AgentModel(InstantModel):
 
     Args:
         turns: The turns, of which the one with the number of assistant messages in the prompt is made; or a function of
-            the messages. A turn is a text, or calls. After the last one, the text is "The answer is done.".
+            the messages. A turn is a text, calls, or a message with both. After the last one, the text is "The answer
+            is done.".
 
     Attributes:
         prompts: The messages of all requests.
@@ -38,6 +39,8 @@ class AgentModel(InstantModel):
         turn = self._turn(request.prompt)
         self.prompts.append(request.prompt.messages)
         made = super()._completion(request, index)
+        if isinstance(turn, Message):
+            return made.model_copy(update={"text": turn.content, "tool_calls": turn.tool_calls})
         if isinstance(turn, str):
             return made.model_copy(update={"text": turn})
         return made.model_copy(update={"tool_calls": tuple(turn)})

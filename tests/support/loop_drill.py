@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from reason.agents.loop.executor import PendingCall
 from reason.agents.loop.records import Decision, ToolCallStore
 from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.loop.tool import ExecutableTool, ToolCallContext, schema_tool
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UnknownName
 from reason.core.settings import Settings
-from reason.core.types import Answer
+from reason.core.types import Answer, PendingToolCall
 
 from support.agent_model import AgentModel, call
 from support.injected_models import loaded_models
@@ -123,9 +122,9 @@ def _in_child(killer: Killer, directory: Path, outcome: Literal["done", "failed"
 async def _continue(directory: Path, pass_point: Callable[[], None], outcome: Literal["done", "failed"]) -> None:
     """Start the run, or resume it."""
 
-    async def approver(pending: PendingCall) -> Decision:
+    async def approver(pending: PendingToolCall) -> Decision:
         is_outcome = pending.question == "outcome"
-        _append(directory / "asked", f"{pending.question} {pending.call.id}")
+        _append(directory / "asked", f"{pending.question} {pending.id}")
         return Decision(kind=outcome if is_outcome else "approve", by="drill")
 
     settings = Settings(model="scripted", store=directory / "runs.sqlite3", cache_dir=directory, seed=5)

@@ -104,10 +104,10 @@ async def test_a_waiting_turn_executes_nothing_and_continues_after_the_decision(
     )
     with pytest.raises(Waiting) as waiting:
         await executor(tools, approve="writes").execute(0, "h", calls("read", "write"))
-    assert [(p.call.tool, p.question) for p in waiting.value.pending] == [("write", "approval")]
+    assert [(p.tool, p.question) for p in waiting.value.pending] == [("write", "approval")]
     assert made == []
     decision = Decision(kind="edit", arguments='{"x": 9}')
-    await ToolCallStore(store).decide("r", {waiting.value.pending[0].call.id: decision}, owned=False)
+    await ToolCallStore(store).decide("r", {waiting.value.pending[0].id: decision}, owned=False)
     assert await texts(executor(tools, approve="writes"), calls("read", "write")) == ["r", "w"]
     assert made == [0, 9]
 
@@ -124,7 +124,7 @@ async def test_an_approver_is_asked_once(executor):
     asked = []
 
     async def approver(pending):
-        asked.append(pending.call.arguments)
+        asked.append(pending.arguments)
         return Decision(kind="reject", reason="no")
 
     for _ in range(2):

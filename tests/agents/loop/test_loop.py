@@ -93,7 +93,7 @@ async def test_an_approver_is_asked_and_its_time_is_not_the_runs(agent, clock):
     asked = []
 
     async def approver(pending):
-        asked.append((pending.call.tool, pending.question))
+        asked.append((pending.tool, pending.question))
         await clock.advance(1000)
         return Decision(kind="approve", by="callback")
 
