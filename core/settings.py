@@ -264,6 +264,7 @@ class ServeSettings(BaseModel):
         workers: Processes, which share the run store.
         models: Model strings that callers may request, in addition to the setting `model`.
         aliases: Further model names, each with its strategy.
+        tools: Tools that callers may name, as `--tool` names them, in addition to those of `[tools] use`.
         auth: Whether callers need an API key.
         max_runs: Maximum number of runs in flight in one process. Four times as many wait; further ones are refused.
         max_seconds: Maximum time limit of a run.
@@ -288,6 +289,7 @@ class ServeSettings(BaseModel):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     models: tuple[str, ...] = ()
     aliases: dict[str, AliasSettings] = Field(default_factory=dict)
+    tools: tuple[str, ...] = ()
     auth: bool = True
     max_runs: Annotated[int, Field(ge=1, le=100_000)] = 64
     max_seconds: Seconds = 600.0

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 def load_registries(settings: Settings) -> None:
-    """Import all strategies and verifiers, and LangGraph if the settings name verifiers.
+    """Import all strategies and verifiers, and LangGraph if the settings name verifiers or tools.
 
     No request waits for an import, and an upgrade on disk does not mix versions in a running process. A plug-in that
     fails to load does not affect the others; requests that use it get the error. LangGraph takes half a second and
@@ -55,7 +55,8 @@ def load_registries(settings: Settings) -> None:
         for name in registry.names():
             with suppress(ReasonError):
                 registry.load(name)
-    if settings.verify or any(alias.verify for alias in settings.serve.aliases.values()):
+    has_tools = settings.tools.use or settings.serve.tools
+    if settings.verify or has_tools or any(alias.verify for alias in settings.serve.aliases.values()):
         import_module(f"{agents.__name__}.loop.graph")
 
 

@@ -1,14 +1,16 @@
-"""Request policy: the models callers may name, budget ceilings, and parameters reserved for the operator."""
+"""Request policy: the models and tools that callers may name, ceilings, and parameters reserved for the operator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from pydantic import JsonValue
 
 from ..agents.planner import GIVEN
 from ..core.budget import Budget
-from ..core.errors import ModelNotFound, UserError
+from ..core.errors import ModelNotFound, UnknownName, UserError
+from ..core.messages import ApprovalMode
 from ..core.registry import nearest
 from ..core.run import RunConfig
 from ..core.settings import ServeSettings, Settings
@@ -35,6 +37,38 @@ def allowed_model(settings: Settings, name: str) -> str:
     if name not in offered:
         raise ModelNotFound(name, nearest(name, offered), hint="GET /v1/models lists the offered models")
     return name
+
+
+def allowed_tools(settings: Settings, names: Sequence[str] | None, *, param: str = "tools") -> tuple[str, ...] | None:
+    """Return the tools that a request names if the server offers them; a module, command or address is never opened.
+
+    Args:
+        names: The tools as `serve.tools` and `tools.use` name them; None are those of `tools.use`.
+        param: Name of the request field, used in the error.
+
+    Raises:
+        UnknownName: The server does not offer a tool.
+    """
+    offered = (*settings.tools.use, *settings.serve.tools)
+    for name in names or ():
+        if name not in offered:
+            error = UnknownName("tool", name, nearest(name, offered), hint="the operator can add it to serve.tools")
+            error.param = param
+            raise error
+    return None if names is None else tuple(dict.fromkeys(names))
+
+
+def allowed_approval(settings: Settings, approve: ApprovalMode | None, *, param: str = "approve") -> ApprovalMode:
+    """Return which calls of a run need an approval: what the server's setting requires, or more of a request.
+
+    Raises:
+        UserError: The request would have fewer calls approved than the setting.
+    """
+    required: ApprovalMode = settings.tools.approve or "writes"
+    modes: tuple[ApprovalMode, ...] = get_args(ApprovalMode)  # the strictest last
+    if approve is not None and modes.index(approve) < modes.index(required):
+        raise UserError(f"{param} is {approve!r}, and the server requires {required!r}", hint="omit it", param=param)
+    return approve or required
 
 
 def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:

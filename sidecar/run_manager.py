@@ -196,7 +196,8 @@ def _ending(status: RunStatus, event: RunFinished | RunFailed, unwritten: RunWri
 
 def _status_of(closing: RunFinished | RunFailed | None, error: ReasonError) -> RunStatus:
     if isinstance(closing, RunFinished) and isinstance(error, NotVerified | StoreError):
-        return "interrupted" if closing.answer.stopped == "cancelled" else "finished"
+        stopped = closing.answer.stopped
+        return "interrupted" if stopped == "cancelled" else "waiting" if stopped == "waiting" else "finished"
     return "failed"
 
 
@@ -739,7 +740,7 @@ class RunManager:
             if isinstance(done, StoredRun):
                 live.end(done.status, other_owner=done)
             else:
-                live.end("finished", done)
+                live.end("waiting" if done.stopped == "waiting" else "finished", done)
 
     async def _end_stopped(self, live: LiveRun) -> None:
         """End a cancelled run; if it ended by itself before the cancellation, its stored end applies."""

@@ -318,6 +318,8 @@ def stored_answer(record: RunRecord) -> Answer:
         raise error_from(record.error or {}, partial=answer)
     if record.status == "interrupted" or answer is None:
         raise Cancelled("the run was stopped before it finished", partial=answer)
+    if record.status == "waiting":
+        return answer
     verification = answer.verification
     if read_config(record).require_verified and (verification is None or verification.verdict != "supported"):
         raise NotVerified(failure_text(verification), partial=answer)

@@ -24,7 +24,16 @@ from ...reasoning.strategy import STRATEGIES, Strategy
 from ...verify.verifier import VERIFIERS, Verifier
 from ..errors import public_event
 from ..openai.models import chosen_strategy, resolve_model
-from ..policy import allowed_model, apply_ceilings, check_code_execution, check_samples, offered_models, reject_paths
+from ..policy import (
+    allowed_approval,
+    allowed_model,
+    allowed_tools,
+    apply_ceilings,
+    check_code_execution,
+    check_samples,
+    offered_models,
+    reject_paths,
+)
 from ..run_list import RunSort, find_runs
 from ..run_manager import RunManager
 from ..run_start import (
@@ -224,6 +233,8 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         judge_model=offered("judge_model", body.judge_model),
         jurors=jurors,
         tenant=tenant,
+        tools=allowed_tools(settings, body.tools),
+        approve=allowed_approval(settings, body.approve),
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import (
 from ...agents.planner import GIVEN, given_text
 from ...agents.verification import MAX_ANSWER_CHARS
 from ...core.budget import Budget
-from ...core.messages import Effort
+from ...core.messages import ApprovalMode, Effort
 from ...core.run import read_config
 from ...core.store.records import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
@@ -121,6 +121,9 @@ class AskBody(RequestBody):
         effort: How much models that think do so before they answer; None is each model's default.
         thinking_tokens: Maximum number of tokens of each thought.
         seed: Seed of the run, for reproducible sampling.
+        tools: Tools that the model may call and the server executes, of those that the server offers.
+        approve: Which of their calls need an approval: "never" none, "writes" those that change something, "all". Not
+            fewer than the server requires, which is "writes" unless it is set.
     """
 
     model_config = ConfigDict(
@@ -162,6 +165,8 @@ class AskBody(RequestBody):
     effort: Effort | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    tools: Names | None = None
+    approve: ApprovalMode | None = None
 
 
 class ReasonBody(AskBody):
@@ -248,7 +253,7 @@ class RunSummary(ResponseBody):
 
     Attributes:
         id: The run's ID.
-        status: "queued", "running", "finished", "interrupted" or "failed".
+        status: "queued", "running", "waiting" (for decisions about tool calls), "finished", "interrupted" or "failed".
         created: Creation time, in seconds since the epoch.
         updated: Time of the last update, in seconds since the epoch.
         background: Whether another process continues the run if its process ends.
@@ -261,8 +266,8 @@ class RunSummary(ResponseBody):
         metadata: The pairs of the request; in a list, only texts.
         answer: The extracted answer, of a multiple-choice question the option's text and letter, `21 (A)`; None until
             there is one. In a list, its first 200 characters.
-        stopped: Why the answer was final: "done", "budget", "user", "cancelled" or "error"; None until the run has
-            ended.
+        stopped: Why the answer was final: "done", "budget", "user", "loop", "waiting", "cancelled" or "error"; None
+            until the run has ended.
         tokens: Number of generated tokens, those of thoughts included; None until the run has ended.
         thinking_tokens: Number of them that are thoughts; None until the run has ended.
         cost_usd: Cost in US dollars; None until the run has ended, or if a price is unknown.
