@@ -33,6 +33,8 @@ from ..core.events import (
     SampleFinished,
     Sink,
     StageStarted,
+    ToolFinished,
+    ToolStarted,
     VerificationFinished,
 )
 from ..core.types import Stopped, Verdict
@@ -98,6 +100,10 @@ class Metrics:
             "reason_thinking_tokens_total", "Output tokens that are thoughts, excluding replayed samples.", "role"
         )
         self.cost = counter("reason_cost_usd_total", "Cost in US dollars of calls with known prices.")
+        self.tool_calls = counter(
+            "reason_tool_calls_total", "Tool calls, excluding those replayed from the run store.", "effect", "outcome"
+        )
+        self.tool_duration = histogram("reason_tool_call_duration_seconds", "Time of a tool call.", "effect")
         self.in_flight = gauge("reason_runs_in_flight", "Runs in flight.")
         self.waiting = gauge("reason_runs_waiting", "Runs waiting for a slot.")
         self.cancelled = counter("reason_cancelled_total", "Cancelled runs by stage.", "phase")
@@ -170,6 +176,8 @@ class _RunMeter:
         self._seen = self._ended = False
         self._phase = "starting"
         self._calls: dict[int, _CallProgress] = {}
+        self._tools: dict[int, str] = {}
+        """Effects of the tool calls in flight."""
         self._usd: float | None = 0.0
         """The run's total cost as last reported; None until the first report of a resumed run."""
 
@@ -186,7 +194,18 @@ class _RunMeter:
         self._usd = None if event.resumed else 0.0
 
     def _enter_stage(self, event: StageStarted) -> None:
-        self._phase = event.stage if event.stage in _STAGES else self._phase
+        stage = "solve" if event.stage.startswith("turn ") else event.stage
+        self._phase = stage if stage in _STAGES else self._phase
+
+    def _begin_tool(self, event: ToolStarted) -> None:
+        self._tools[event.number] = event.effect
+
+    def _count_tool(self, event: ToolFinished) -> None:
+        effect = self._tools.pop(event.parent or 0, None)
+        if effect is None or event.is_replayed:
+            return
+        self._metrics.tool_calls.labels(effect, "error" if event.is_error else "done").inc()
+        self._metrics.tool_duration.labels(effect).observe(event.seconds)
 
     def _begin_call(self, event: CallStarted) -> None:
         self._calls[event.number] = _CallProgress(event)
@@ -250,6 +269,8 @@ class _RunMeter:
 _COUNTED: dict[type[Event], Callable[[_RunMeter, Any], None]] = {
     RunStarted: _RunMeter._begin,
     StageStarted: _RunMeter._enter_stage,
+    ToolStarted: _RunMeter._begin_tool,
+    ToolFinished: _RunMeter._count_tool,
     CallStarted: _RunMeter._begin_call,
     SampleFinished: _RunMeter._count_sample,
     CallFinished: _RunMeter._count_call,

@@ -32,6 +32,8 @@ from ..core.events import (
     SampleFinished,
     StageFinished,
     StageStarted,
+    ToolFinished,
+    ToolStarted,
     VerificationFinished,
 )
 from ..core.messages import Completion
@@ -42,6 +44,8 @@ _NO_SPAN_STAGES = frozenset({"route", "finish"})
 _OPERATIONS = {"generate": "chat", "workers": "chat", "embed": "embeddings"}
 """Operation name by operation of a model call; all others are text completions that generate no tokens."""
 _MAX_SAMPLES = 64
+_AGENT = -1
+"""Key in `_open` of the agent span: with tools, it has all turns, and each turn the calls that it made."""
 
 
 class RunSpans:
@@ -80,6 +84,8 @@ class RunSpans:
         self._above: dict[int, int] = {}
         """By event number: the nearest event with a span, the event itself or an ancestor; 0 is the run."""
         self._samples: dict[int, list[Completion]] = {}
+        self._turn = 0
+        """The stage of the current turn of a run with tools, whose span ends with the calls that it made."""
 
     def __call__(self, event: Event) -> None:
         """Start, update or end the span of an event."""
@@ -99,7 +105,12 @@ class RunSpans:
             case CallFinished():
                 self._end_call(event)
             case StageFinished():
-                self._end(event.parent)
+                if event.parent != self._turn:
+                    self._end(event.parent)
+            case ToolStarted():
+                self._begin_tool(event)
+            case ToolFinished():
+                self._end_tool(event)
             case EvidenceRetrieved():
                 self._add_retrieval_span(event)
             case VerificationFinished(verification=verification):
@@ -122,6 +133,8 @@ class RunSpans:
                         **({} if usage.cost_usd is None else {"reason.cost.usd": usage.cost_usd}),
                     }
                 )
+                self._end_turn()
+                self._end(_AGENT)
                 self._end_run()
             case RunFailed(code=code):
                 self._run.set_attribute("error.type", code)
@@ -165,8 +178,16 @@ class RunSpans:
 
     def _begin_stage(self, event: StageStarted) -> None:
         attributes: dict[str, AttributeValue] = {"reason.stage": event.stage}
-        if event.stage in _AGENT_STAGES:
-            agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": self._strategy}
+        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": self._strategy}
+        if event.parent is None:
+            self._end_turn()
+        if event.stage.startswith("turn ") and event.parent is None:
+            if _AGENT not in self._open:
+                self._open_span(_AGENT, None, f"invoke_agent {self._strategy}", SpanKind.INTERNAL, agent)
+                self._above[0] = _AGENT
+            self._begin(event, event.stage, SpanKind.INTERNAL, attributes)
+            self._turn = self._above[0] = event.number
+        elif event.stage in _AGENT_STAGES:
             self._begin(event, f"invoke_agent {self._strategy}", SpanKind.INTERNAL, {**agent, **attributes})
         elif event.stage in _NO_SPAN_STAGES:
             self._above[event.number] = self._nearest(event.parent)
@@ -210,6 +231,31 @@ class RunSpans:
             span.set_status(Status(StatusCode.ERROR))
         self._end(event.parent)
 
+    def _end_turn(self) -> None:
+        if self._turn:
+            self._end(self._turn)
+            self._turn, self._above[0] = 0, _AGENT
+
+    def _begin_tool(self, event: ToolStarted) -> None:
+        attributes: dict[str, AttributeValue] = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": event.tool,
+            "gen_ai.tool.call.id": event.call,
+            "gen_ai.tool.type": "function",
+            "reason.tool.effect": event.effect,
+        }
+        self._begin(event, f"execute_tool {event.tool}", SpanKind.INTERNAL, attributes)
+
+    def _end_tool(self, event: ToolFinished) -> None:
+        span = self._open.get(event.parent or 0)
+        if span is None:  # a call that was refused before it began
+            return
+        span.set_attribute("reason.call.replayed", event.is_replayed)
+        if event.is_error:
+            span.set_attribute("error.type", "tool_error")
+            span.set_status(Status(StatusCode.ERROR))
+        self._end(event.parent)
+
     def _add_retrieval_span(self, event: EvidenceRetrieved) -> None:
         """Add the span of a finished retrieval; its start is computed from the duration."""
         now = self._now_ns()
@@ -225,9 +271,14 @@ class RunSpans:
         self._tracer.start_span(name, context, SpanKind.CLIENT, attributes, start_time=start).end(now)
 
     def _begin(self, event: Event, name: str, kind: SpanKind, attributes: dict[str, AttributeValue]) -> None:
-        context = self._context(event.parent)
-        self._open[event.number] = self._tracer.start_span(name, context, kind, attributes, start_time=self._now_ns())
-        self._above[event.number] = event.number
+        self._open_span(event.number, event.parent, name, kind, attributes)
+
+    def _open_span(
+        self, number: int, parent: int | None, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]
+    ) -> None:
+        context = self._context(parent)
+        self._open[number] = self._tracer.start_span(name, context, kind, attributes, start_time=self._now_ns())
+        self._above[number] = number
 
     def _end(self, number: int | None) -> None:
         span = self._open.pop(number or 0, None)

@@ -25,6 +25,7 @@ from reason.core.events import (
 from reason.core.messages import Completion, Usage
 from reason.core.types import CheckedClaim, Evidence, Question, Verification
 from reason.sidecar.metrics import MULTIPROCESS, Metrics, shared_metrics
+from support.agent_runs import agent_run
 from support.answers import plain_answer
 
 
@@ -69,6 +70,18 @@ class Watched:
     @property
     def exposition(self):
         return self.metrics.exposition().decode()
+
+
+async def test_tool_calls_are_counted_by_effect_and_outcome(tmp_path):
+    w = Watched()
+    w.run()
+    await agent_run(tmp_path, sinks=[w.sink])
+    w.check(
+        'tool_calls_total{effect="read",outcome="done"} 1.0',
+        'tool_calls_total{effect="read",outcome="error"} 1.0',
+        'tool_calls_total{effect="write",outcome="done"} 1.0',
+        'tool_call_duration_seconds_count{effect="read"} 2.0',
+    )
 
 
 async def test_a_run_is_counted_by_what_it_paid_for(clock):

@@ -31,6 +31,7 @@ from reason.core.events import (
 from reason.core.messages import Completion, Failure, Usage
 from reason.core.types import Question, RunUsage, Verification
 from reason.sidecar.tracing import RunSpans, close_tracing, exporters_named, open_tracing
+from support.agent_runs import agent_run
 from support.answers import plain_answer
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -194,6 +195,54 @@ def test_a_trace_that_is_none_is_not_followed(traceparent):
     traced = Traced(traceparent=traceparent)
     whole_run(traced)
     assert traced.spans["invoke_workflow reason"].parent is None
+
+
+async def test_the_turns_of_a_run_with_tools_have_the_calls_that_they_made(tmp_path):
+    traced = Traced()
+    await agent_run(tmp_path, sinks=[traced.sink])
+    assert {name: traced.above(name) for name in traced.spans} == {
+        "invoke_workflow reason": None,
+        "invoke_agent cot": "invoke_workflow reason",
+        "turn 1": "invoke_agent cot",
+        "execute_tool search_orders": "turn 1",
+        "execute_tool read_page": "turn 1",
+        "turn 2": "invoke_agent cot",
+        "execute_tool cancel_order": "turn 2",
+        "turn 3": "invoke_agent cot",
+        "chat instant": "turn 3",
+    }
+    chats = [span for span in traced.exporter.get_finished_spans() if span.name == "chat instant"]
+    turns = [traced.spans[f"turn {n}"].context.span_id for n in (1, 2, 3)]
+    assert [chat.parent.span_id for chat in chats] == turns
+    done, failed = traced.spans["execute_tool cancel_order"], traced.spans["execute_tool read_page"]
+    call_id = done.attributes["gen_ai.tool.call.id"]
+    assert len(call_id) == 32
+    assert dict(done.attributes) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "cancel_order",
+        "gen_ai.tool.call.id": call_id,
+        "gen_ai.tool.type": "function",
+        "reason.tool.effect": "write",
+        "reason.call.replayed": False,
+    }
+    assert (failed.attributes["error.type"], failed.status.status_code) == ("tool_error", StatusCode.ERROR)
+    assert not any("reason.unfinished" in span.attributes for span in traced.exporter.get_finished_spans())
+    assert "ada@example.com" not in "".join(span.to_json() for span in traced.exporter.get_finished_spans())
+
+
+def test_the_verification_of_a_run_with_tools_is_no_part_of_a_turn():
+    traced = Traced()
+    traced.start()
+    turn = traced.tell(StageStarted(stage="turn 1"))
+    traced.tell(StageFinished(stage="turn 1", seconds=1.0), turn)
+    verify = traced.tell(StageStarted(stage="verify"))
+    traced.call(verify)
+    traced.end()
+    assert {name: traced.above(name) for name in ("turn 1", "verify", "chat openai/gpt")} == {
+        "turn 1": "invoke_agent coat",
+        "verify": "invoke_agent coat",
+        "chat openai/gpt": "verify",
+    }
 
 
 def test_a_run_that_fails_half_way_leaves_no_span_open():
