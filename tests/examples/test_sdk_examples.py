@@ -61,7 +61,9 @@ async def test_vote_is_streamed_bounded_verified_and_replayed(
     assert [line for line in message if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
         f"{c.verdict}: {c.text} {[span.text for span in c.evidence]}" for c in claims
     ]
-    answer = record.answer["answer"]
-    assert message[-3] == f"answer: {answer} ({verified.verification.verdict}), 160 tokens, stopped: budget"
+    # a chain that ends early leaves its share of the budget unused
+    answer, tokens = record.answer["answer"], record.answer["usage"]["completion_tokens"]
+    assert spent.used <= tokens <= 160
+    assert message[-3] == f"answer: {answer} ({verified.verification.verdict}), {tokens} tokens, stopped: budget"
     assert message[-2] == f"run {record.id} is finished, with {len(events)} events"
-    assert message[-1] == f"replayed: {answer}, 160 tokens, all of them from the store"
+    assert message[-1] == f"replayed: {answer}, {tokens} tokens, all of them from the store"
