@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from reason.core.events import (
+    ApprovalDecided,
+    ApprovalRequested,
     AssociatedItem,
     BudgetCharged,
     BudgetExhausted,
@@ -24,6 +26,7 @@ from reason.core.events import (
     ReviewAdded,
     RunFinished,
     RunStarted,
+    RunWaiting,
     SampleFinished,
     SearchEnded,
     SearchNode,
@@ -34,16 +37,20 @@ from reason.core.events import (
     StepsScored,
     StrategyNote,
     TextDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     VerificationFinished,
     VoteUpdated,
 )
-from reason.core.messages import Completion, Failure, Thought, Usage
+from reason.core.messages import Completion, Failure, Thought, ToolCall, Usage
 from reason.core.types import (
     Answer,
     AnswerCandidate,
     Candidate,
     CheckedClaim,
     Evidence,
+    PendingToolCall,
     Question,
     RoleUsage,
     RunUsage,
@@ -115,6 +122,9 @@ def evil_run(evil: str) -> list[Event]:
     block = {"block": evil, "letter": evil, "vote": 0, "state": [1]}
     label = {"claim": {"text": evil, "start": 0}, "label": evil, "note": evil, "support": [0]}
     solved = Solution(chosen=0, candidates=(Candidate(text=evil, answer=evil, thought=evil),), notes={evil: evil})
+    calls = (ToolCall(name=evil, arguments=evil), ToolCall(name=evil, arguments=evil))
+    called = Solution(chosen=0, candidates=(Candidate(text=evil, thought=evil, tool_calls=calls),))
+    pending = PendingToolCall(id="2", tool=evil, arguments=evil, effect="write", question="outcome")
     known = AssociatedItem(text=evil, source_id=evil, score=0.5)
     return numbered(
         [
@@ -153,6 +163,15 @@ def evil_run(evil: str) -> list[Event]:
             Degraded(what=evil),
             SolutionFinished(solution=solved),
             StageFinished(stage=evil, seconds=1.0),
+            StageStarted(stage="turn 1"),
+            SolutionFinished(solution=called),
+            StageFinished(stage="turn 1", seconds=1.0),
+            ApprovalRequested(call="1", tool=evil, arguments=evil, question="approval"),
+            ApprovalDecided(call="1", tool=evil, decision="approve", by=evil),
+            ToolStarted(call="1", tool=evil, arguments=evil, effect="write", turn=0),
+            ToolProgress(call="1", tool=evil, text=evil),
+            ToolFinished(call="1", tool=evil, text=evil),
+            RunWaiting(pending=(pending,)),
             StageStarted(stage="verify"),
             ClaimChecked(index=0, report=report),
             VerificationFinished(verification=verification),

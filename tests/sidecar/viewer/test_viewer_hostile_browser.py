@@ -33,7 +33,18 @@ def test_a_run_that_says_evil_in_every_place(look: Look, tmp_path: Path, status:
     for button in ("button[value=style]", ".ribbon button", ".block", ".rows summary"):
         tab.page.locator(button).first.click()
     tab.page.click("[data-node='2']")
-    for place in ("h1", ".choices", ".panel .step", ".worker", "#jury", "#votes", "#candidates", "#samples", "#events"):
+    for place in (
+        "h1",
+        ".choices",
+        "#conversation",
+        ".panel .step",
+        ".worker",
+        "#jury",
+        "#votes",
+        "#candidates",
+        "#samples",
+        "#events",
+    ):
         assert EVIL in tab.text(place), place
     elements = tab.js("[...new Set([...document.querySelectorAll('#app *')].map((e) => e.localName))]")
     assert not {"script", "img", "iframe", "object", "form", "base", "style", "link", "meta"} & set(elements)

@@ -23,19 +23,27 @@ from reason.core.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    RunWaiting,
     SampleFinished,
+    SolutionFinished,
+    StageFinished,
     StageStarted,
     StepRouted,
     StrategyNote,
     TextDelta,
+    ToolFinished,
+    ToolStarted,
     VoteUpdated,
 )
-from reason.core.messages import Completion, Failure, Thought, Usage
+from reason.core.messages import Completion, Failure, Thought, ToolCall, Usage
 from reason.core.types import (
     AnswerCandidate,
+    Candidate,
+    PendingToolCall,
     Question,
     RoleUsage,
     RunUsage,
+    Solution,
 )
 from reason.sidecar.viewer.page import trace_html
 from support.viewer_runs import answer_of, numbered
@@ -196,6 +204,30 @@ def test_a_thought_is_collapsed_and_apart_from_the_answer(seen: Any) -> None:
     assert "3 tokens, 2 thinking" in tab.text("#candidates summary")
     assert "-0.50 nats/token3 tokens, 2 thinking" in tab.text("#samples summary")  # of the answer alone
     tab.check()
+
+
+def test_a_run_with_tools_is_a_conversation(seen: Any) -> None:
+    cut = "x" * 300 + "\n[… 9,000 of 9,600 characters left out …]\n" + "x" * 300
+    calls = (ToolCall(name="look", arguments='{"k": 1}'), ToolCall(name="book"), ToolCall(name="pay"))
+    turn = Candidate(text="I look.", thought="hm", tool_calls=calls)
+    pending = PendingToolCall(id="2", tool="book", arguments="{}", effect="write", question="approval")
+    tab = seen(
+        STARTED,
+        StageStarted(stage="turn 1"),
+        SolutionFinished(solution=Solution(chosen=0, candidates=(turn,))),
+        StageFinished(stage="turn 1", seconds=1.5),
+        ToolStarted(call="1", tool="look", arguments='{"k": 1}', effect="read", turn=0),
+        ToolFinished(call="1", tool="look", text=cut, seconds=2.0),
+        RunWaiting(pending=(pending,)),
+        RunFinished(answer=answer_of("", stopped="waiting").model_copy(update={"answer": None})),
+        status="waiting",
+    )
+    assert tab.texts("#conversation h3") == ["turn 1 0 tokens, 1.50 s"]
+    assert tab.texts(".call > p") == ["lookreadexecutedcut2.00 s", "bookwritewaiting", "payproposed"]
+    assert tab.text(".call pre") == '{\n  "k": 1\n}'
+    assert not tab.page.locator(".call details pre").is_visible()
+    assert tab.text("#answer .answer") == "The run waits for decisions about tool calls."
+    assert tab.page.locator("#conversation button").count() == 0
 
 
 def test_workers_stand_side_by_side(seen: Any) -> None:

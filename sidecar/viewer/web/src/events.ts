@@ -141,7 +141,7 @@ export interface Answer {
   strategy: string;
   model: string;
   confidence: Figure;
-  stopped: "done" | "budget" | "user" | "cancelled" | "error";
+  stopped: "done" | "budget" | "user" | "loop" | "waiting" | "cancelled" | "error";
   candidates: AnswerCandidate[];
   verification: Verification | null;
   usage: RunUsage;
@@ -163,6 +163,7 @@ export interface SolutionCandidate {
   tokens: number;
   thought?: string;
   thinking_tokens?: number;
+  tool_calls?: { name: string; arguments: string }[];
 }
 
 export interface Solution {
@@ -285,6 +286,18 @@ export type Degraded = Told<"run.degraded", { what: string }>;
 export type SolutionFinished = Told<"solution.finished", { solution: Solution }>;
 export type ClaimChecked = Told<"claim.checked", { index: number; report: Report }>;
 export type VerificationFinished = Told<"verification.finished", { verification: Verification }>;
+export type ToolStarted = Told<"tool.started", { call: string; tool: string; arguments: string; effect: string; turn: number }>;
+export type ToolProgress = Told<"tool.progress", { call: string; tool: string; text: string }>;
+export type ToolFinished = Told<
+  "tool.finished",
+  { call: string; tool: string; text: string; is_error: boolean; seconds: number; is_replayed?: boolean }
+>;
+export type ApprovalRequested = Told<"approval.requested", { call: string; tool: string; arguments: string; question: string }>;
+export type ApprovalDecided = Told<"approval.decided", { call: string; tool: string; decision: string; by: string }>;
+export type RunWaiting = Told<
+  "run.waiting",
+  { pending: { id: string; tool: string; arguments: string; effect: string; question: string }[] }
+>;
 export type RunFailed = Told<"run.failed", { code: string; message: string }>;
 export type RunFinished = Told<"run.finished", { answer: Answer }>;
 export type EventsDropped = Told<"events.dropped", { count: number }>;
@@ -319,6 +332,12 @@ export type RunEvent =
   | SolutionFinished
   | ClaimChecked
   | VerificationFinished
+  | ToolStarted
+  | ToolProgress
+  | ToolFinished
+  | ApprovalRequested
+  | ApprovalDecided
+  | RunWaiting
   | RunFailed
   | RunFinished
   | EventsDropped;

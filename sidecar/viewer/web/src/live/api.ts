@@ -7,7 +7,7 @@ export const LOCKED = "reason-locked"; // told to the window when a key is wante
 
 export interface RunSummary {
   id: string;
-  status: "queued" | "running" | "finished" | "interrupted" | "failed";
+  status: "queued" | "running" | "waiting" | "finished" | "interrupted" | "failed";
   created: number;
   updated: number;
   cancelling: boolean;

@@ -1,6 +1,6 @@
 // Which runs are listed, and in which order: kept in the page's address, so that a list can be linked to.
 
-export const STATUSES = ["queued", "running", "finished", "interrupted", "failed"];
+export const STATUSES = ["queued", "running", "waiting", "finished", "interrupted", "failed"];
 
 export interface Filter {
   search: string;

@@ -11,6 +11,8 @@ const STOPPED: Record<string, Standing> = {
   done: { word: "done", tone: "good" },
   user: { word: "answered early", tone: "good" },
   budget: { word: "budget", tone: "warn" },
+  loop: { word: "repeated itself", tone: "warn" },
+  waiting: { word: "waiting", tone: "warn" },
   cancelled: { word: "cancelled", tone: "warn" },
   error: { word: "error", tone: "bad" },
 };
@@ -35,6 +37,10 @@ function withoutAnswer(stopped: string): string {
       return "The budget was spent before there was an answer.";
     case "cancelled":
       return "The run was cancelled before there was an answer.";
+    case "waiting":
+      return "The run waits for decisions about tool calls.";
+    case "loop":
+      return "The run ended because the model repeated itself.";
     default:
       return "No answer was found in the text.";
   }

@@ -119,6 +119,20 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
       const counts = claims.length > 0 ? `: ${countsText(claims)}` : "";
       return { kind: "verified", what: spaced(verdict) + counts, tone: tone(verdict), record: event.verification };
     }
+    case "tool.started":
+      return { kind: "tool", what: shortened(`${event.tool} ${event.arguments} (${event.effect})`), record: event };
+    case "tool.progress":
+      return { kind: "tool", what: shortened(`${event.tool}: ${event.text}`) };
+    case "tool.finished": {
+      const took = event.is_replayed ? "recorded" : `${fixed(event.seconds, 2)} s`;
+      return { kind: "tool result", what: shortened(`${event.tool}, ${took}: ${event.text}`), tone: event.is_error ? "bad" : "", record: event };
+    }
+    case "approval.requested":
+      return { kind: "approval", what: shortened(`${event.tool} ${event.arguments}: ${event.question} needed`), tone: "warn", record: event };
+    case "approval.decided":
+      return { kind: "approval", what: `${event.tool}: ${event.decision} by ${event.by || "unknown"}` };
+    case "run.waiting":
+      return { kind: "waiting", what: event.pending.map(({ tool, question }) => `${tool}: ${question}`).join(", "), tone: "warn", record: event.pending };
     case "run.failed":
       return { kind: "run failed", what: `${event.message} (${event.code})`, tone: "bad" };
     case "run.finished": {

@@ -7,6 +7,7 @@ import { type Tree, treeOf } from "../tree/tree";
 import { SearchView } from "../tree/tree_view";
 import { AnswerCard } from "./answer";
 import { Blocks } from "./blocks";
+import { Conversation } from "./conversation";
 import { Budget, Costs } from "./costs";
 import { DownloadButton } from "./download";
 import { EventList } from "./event_list";
@@ -32,6 +33,7 @@ export function RunView({ state, status, question, actions }: Props) {
   const trees = useTrees(state.searches);
   const running = standing(state, status).tone === "busy";
   const parts: [id: string, name: string, count: number][] = [
+    ["conversation", "Conversation", state.entries.filter((event) => event.type === "stage.started" && event.stage === "turn 1").length],
     ["search", "Search", trees.length],
     ["workers", "Workers", state.workers?.names.length ?? 0],
     ["routing", "Routing", state.steps.length],
@@ -68,6 +70,7 @@ export function RunView({ state, status, question, actions }: Props) {
           ))}
         </nav>
       )}
+      {has("conversation") && <Conversation state={state} running={running} />}
       {has("search") && (
         <section id="search">
           <h2>Search</h2>
