@@ -28,7 +28,7 @@ MIN_TOP_LOGPROBS: Final = 5
 """With fewer alternatives available, verdicts are sampled instead."""
 MIN_COVERAGE: Final = 0.5
 """Minimum probability of all labels together; below it, the model did not answer the question."""
-NUM_VERDICTS: Final = 8
+NUM_VERDICTS = 8
 """Verdicts that are sampled where no distribution is available."""
 VERDICT_TOKENS: Final = 4
 """Maximum tokens of a sampled verdict."""
@@ -162,12 +162,12 @@ def has_verdict_distribution(model: LanguageModel) -> bool:
 
 
 async def read_verdicts(
-    model: LanguageModel, prompts: Sequence[Prompt], labels: Sequence[str], *, num_verdicts: int = NUM_VERDICTS
+    model: LanguageModel, prompts: Sequence[Prompt], labels: Sequence[str]
 ) -> list[VerdictDistribution | None]:
     """The verdict on each prompt, in one batch of quick calls, one for each prompt.
 
-    Nothing is generated where the model returns a distribution, unless it has to think first; else `num_verdicts`
-    verdicts of a few tokens are sampled at temperature 1.
+    Nothing is generated where the model returns a distribution, unless it has to think first; else
+    `NUM_VERDICTS` verdicts of a few tokens are sampled at temperature 1.
 
     Returns:
         A distribution for each prompt; None if its sample failed, or was cut while the model thought.
@@ -180,7 +180,7 @@ async def read_verdicts(
         top = min(TOP_LOGPROBS, quick_capabilities(model).top_logprobs)
         firsts = await first_tokens(model, prompts, top)
         return [None if first is None else verdict_from_token(first, labels) for first in firsts]
-    sampling = quick_params(model, max_tokens=VERDICT_TOKENS, default_temperature=1.0, n=num_verdicts)
+    sampling = quick_params(model, max_tokens=VERDICT_TOKENS, default_temperature=1.0, n=NUM_VERDICTS)
     completions = await model.generate([Request(prompt=p, sampling=sampling, is_attempt=False) for p in prompts])
     report_cut(model, [sample for samples in completions for sample in samples], "verdicts")
     verdicts = [VerdictDistribution.from_samples(samples, labels) for samples in completions]

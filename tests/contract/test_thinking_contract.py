@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 from _pytest.mark import ParameterSet
+from reason.serving import verdict_distribution
 from support.thinking_cells import CUT_NAMES, FEATURES, SETTINGS, KindSessions, contract_cells, kind_sessions
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.script import RIGHT
@@ -27,7 +28,8 @@ def each(kinds: Iterable[Kind]) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def sessions() -> Iterator[KindSessions]:
-    with kind_sessions() as opened:
+    with kind_sessions() as opened, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdict_distribution, "NUM_VERDICTS", 2)  # more are more of the same requests
         yield opened
 
 

@@ -124,9 +124,10 @@ async def test_a_distribution_is_read_where_there_is_one():
     assert not model.generate_calls
 
 
-async def test_verdicts_are_sampled_where_there_is_none():
+async def test_verdicts_are_sampled_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("reason.serving.verdict_distribution.NUM_VERDICTS", 40)
     model = WithoutLogprobs(replies("Yes", "No", weights=[3, 1]))
-    verdicts = await read_verdicts(model, [Prompt.user("?"), Prompt.user("!")], YES_NO, num_verdicts=40)
+    verdicts = await read_verdicts(model, [Prompt.user("?"), Prompt.user("!")], YES_NO)
     assert [v.num_samples for v in verdicts] == [40, 40]
     assert all(0.5 < v.expected((1, 0)) < 1 for v in verdicts)
     (requests,) = model.generate_calls

@@ -9,7 +9,7 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ from reason.reasoning.retrieval import run_knowledge
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.litellm.model import CHARS_PER_TOKEN
 from reason.verify.entailment import run_resources
+from reason.verify.entailment.embedded import EmbeddedEntailment
+from reason.verify.types import Pair, Support
 
 from support.encoder_cache import cache_with_encoders
 from support.scripted_tools import WEATHER
@@ -437,6 +439,7 @@ def kind_sessions() -> Iterator[KindSessions]:
             patch.setenv(f"{provider}_API_KEY", "none")
         for module, loader in ((run_knowledge, "load_embedding_model"), (run_resources, "load_entailment")):
             patch.setattr(module, loader, _loading_once(getattr(module, loader)))
+        patch.setattr(EmbeddedEntailment, "judge", _judging_once(EmbeddedEntailment.judge))
         sessions = KindSessions(Path(directory), portal)
         try:
             yield sessions
@@ -454,6 +457,19 @@ def _loading_once(load: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
         return loaded[name]
 
     return load_once
+
+
+def _judging_once(judge: Callable[..., Awaitable[list[Support | None]]]) -> Callable[..., Awaitable[Any]]:
+    """The judge, which computes a pair once: most pairs are the same on every kind of model."""
+    known: dict[tuple[str, Pair], Support | None] = {}
+
+    async def judge_once(self: EmbeddedEntailment, pairs: Sequence[Pair]) -> list[Support | None]:
+        new = [pair for pair in dict.fromkeys(pairs) if (self.identity, pair) not in known]
+        if new:
+            known.update(zip(((self.identity, pair) for pair in new), await judge(self, new), strict=True))
+        return [known[self.identity, pair] for pair in pairs]
+
+    return judge_once
 
 
 def cell_names() -> list[str]:
