@@ -14,6 +14,10 @@ from ..core.store.sql import MAX_PARAMETERS, RunStore, find_request
 _PROBE_BYTES = 16 << 10
 """What `check_writable` writes: about as much as a small run."""
 _CLAIMABLE_PAGE = 50
+_PENDING = (
+    "SELECT id FROM tool_calls WHERE run_id = ? "
+    "AND (status = 'proposed' OR (status = 'started' AND effect = 'write')) LIMIT 1"
+)
 
 
 class RequestedStops(NamedTuple):
@@ -98,6 +102,24 @@ class RunCoordinator:
                 db.write("UPDATE runs SET answer_requested = 1 WHERE id = ?", (run_id,))
 
         await self._runs.commits.write(request)
+
+    async def queue_waiting(self, run_id: str, *, answer_now: bool = False) -> None:
+        """Queue a waiting run for any process, unless a call needs something; one that does not wait stays as it is.
+
+        Args:
+            answer_now: Whether to ask for its answer.
+        """
+
+        def queue(db: Connection) -> None:
+            status, _, _ = self._runs.lock(db, run_id)
+            if status == "waiting" and not db.execute(_PENDING, (run_id,)):
+                sql = (
+                    "UPDATE runs SET status = 'queued', background = 1, adoptions = 0, answer_requested = ?, "
+                    "updated = ? WHERE id = ?"
+                )
+                db.write(sql, (int(answer_now), time.time(), run_id))
+
+        await self._runs.commits.write(queue)
 
     async def requested(self, run_ids: Sequence[str]) -> RequestedStops:
         """What was requested of these runs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
+from ..agents.loop.records import Decision, ToolCallStore, decide
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
 from ..core.clock import monotonic
@@ -39,9 +40,10 @@ from ..core.errors import (
 from ..core.events import RunFailed, RunFinished, Sink
 from ..core.run import RunConfig, new_run_id, read_config
 from ..core.settings import ServeSettings
+from ..core.store.group_commit import Connection
 from ..core.store.records import NewRun, RunEnd, RunRecord, RunStatus, RunWrites
-from ..core.store.sql import RunStore
-from ..core.types import Answer, RunUsage
+from ..core.store.sql import RunStore, to_json
+from ..core.types import Answer, PendingToolCall, RunUsage
 from .admission import AdmissionQueue
 from .auth import Caller
 from .coordination import RunCoordinator
@@ -49,7 +51,7 @@ from .errors import INTERNAL, error_from, public_error
 from .key_limits import KeyLimiter
 from .logs import log_event, log_fault
 from .native.schemas import is_active
-from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun
+from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, stored_answer
 
 ADOPT_INTERVAL_S = 2.0
 """Interval between searches for runs without a living owner, in seconds."""
@@ -79,7 +81,7 @@ ResumeReason = Literal["adopted", "repeated", "requested"]
 
 If another process claims the run first, "requested" raises `RunConflict`; the other reasons follow that process."""
 _ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
-_RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "interrupted", "failed")
+_RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "waiting", "interrupted", "failed")
 
 
 @dataclass
@@ -377,6 +379,9 @@ class RunManager:
                 async with asyncio.timeout(CANCEL_GRACE_S):
                     await live.wait_ended()
         record = await self.record(run_id, caller)
+        if record.status == "waiting":
+            await self._cancel_waiting(record)
+            return await self.record(run_id, caller)
         if not is_active(record):
             return record
         await self.others.request_cancel(run_id)
@@ -407,6 +412,13 @@ class RunManager:
             UnknownName: There is no such run.
         """
         record = await self.record(run_id, caller)
+        if record.status == "waiting":
+            calls = await self.pending(run_id)
+            if any(call.question != "approval" for call in calls):
+                raise RunConflict(f"run {run_id} waits for more than approvals", hint="decide about its calls first")
+            reject = Decision(kind="reject", reason="the user wants the answer now", by=decided_by(caller))
+            await decide(ToolCallStore(self.store), run_id, {call.id: reject for call in calls}, owned=False)
+            return await self._continue_waiting(run_id, caller, answer_now=True)
         if not is_active(record):
             return record
         await self.others.request_answer(run_id)
@@ -414,6 +426,43 @@ class RunManager:
         if live is not None:
             live.conclude()
         return await self.record(run_id, caller)
+
+    async def pending(self, run_id: str) -> tuple[PendingToolCall, ...]:
+        """The tool calls that a run waits for; empty if it does not wait for any."""
+        rows = await ToolCallStore(self.store).list(run_id)
+        return tuple(call for row in rows if (call := row.pending) is not None)
+
+    async def decide(
+        self, run_id: str, caller: Caller, decisions: Mapping[str, Decision], *, resume: bool = True
+    ) -> RunRecord:
+        """Record decisions about the calls that a run waits for; a run that needs no further one continues.
+
+        It continues in the background, here or in another process.
+
+        Args:
+            decisions: By the calls' ids.
+            resume: Whether it continues once all is decided; otherwise `resume` continues it.
+
+        Raises:
+            UnknownName: There is no such run.
+            UserError: A decision fits no pending call, or is not one that its call needs.
+            RunConflict: The run does not wait, or another decision was faster.
+        """
+        record = await self.record(run_id, caller)
+        if record.status != "waiting":
+            raise RunConflict(f"run {run_id} is {record.status}: it waits for no decision", hint="read it again")
+        calls = ToolCallStore(self.store)
+        if decided := [row.id for row in await calls.list(run_id) if row.id in decisions and row.pending is None]:
+            raise RunConflict(f"the call {decided[0]} needs no decision any more", hint="read the run again")
+        await decide(calls, run_id, decisions, owned=False)
+        return await self._continue_waiting(run_id, caller) if resume else await self.record(run_id, caller)
+
+    async def _continue_waiting(self, run_id: str, caller: Caller, *, answer_now: bool = False) -> RunRecord:
+        await self.others.queue_waiting(run_id, answer_now=answer_now)
+        record = await self.record(run_id, caller)
+        if record.status == "queued" and not self.draining:
+            self._resumed(record, "adopted")
+        return record
 
     async def resume(self, run_id: str, caller: Caller) -> LiveRun:
         """Resume a run that was interrupted or failed; completed model calls are not repeated.
@@ -559,6 +608,23 @@ class RunManager:
             live = self._resumed(record, "repeated", caller)
             await live.accepted()
         return AttachedRun(live)
+
+    async def _cancel_waiting(self, record: RunRecord) -> None:
+        """End a waiting run with its partial answer; nothing was spent since it was charged."""
+        answer = stored_answer(record).model_copy(update={"stopped": "cancelled", "pending": ()})
+        event = RunFinished(number=await self._next_number(record.id), run_id=record.id, answer=answer)
+
+        def end(db: Connection) -> None:
+            sql = "UPDATE runs SET status = 'interrupted', owner = NULL, stopped = ?, answer = ? WHERE id = ?"
+            db.write(sql, (answer.stopped, to_json(answer), record.id))
+            db.forget_owner(record.id)
+
+        allowed: tuple[RunStatus, ...] = ("waiting",)
+        try:
+            await self.store.claim_run(record.id, allowed=allowed)
+        except UserError:  # it has been continued
+            return
+        await self.store.save(record.id, RunWrites(events=[event], operations=[end]))
 
     async def _fail(self, run_id: str, error: ReasonError) -> None:
         """Mark a run that no process can continue as failed."""
@@ -767,6 +833,11 @@ class RunManager:
                     await self._refuse_repeated(config, idempotency, digest)
                     raise
             yield budget
+
+
+def decided_by(caller: Caller) -> str:
+    """The origin of a caller's decisions about tool calls."""
+    return f"http:{caller.key_id or caller.tenant}"
 
 
 def _continues(record: RunRecord) -> bool:

@@ -187,14 +187,10 @@ class ToolExecutor:
         pending: list[PendingToolCall] = []
         decisions: dict[str, Decision] = {}
         for i, row in enumerate(planned):
-            if row.status == "proposed":
-                one = row.pending("result" if row.executor == "client" else "approval")
-            elif row.status == "started" and row.effect == "write":
-                if await self._looked_up(row):
-                    planned[i] = (self._rows or {})[row.id]
-                    continue
-                one = row.pending("outcome")
-            else:
+            if (one := row.pending) is None:
+                continue
+            if one.question == "outcome" and await self._looked_up(row):
+                planned[i] = (self._rows or {})[row.id]
                 continue
             decision = await self._decision(one)
             if decision is None:

@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 from weakref import WeakValueDictionary
 
@@ -27,7 +28,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import interrupt
 from pydantic import ValidationError
 
-from ...core.errors import UnknownName, UserError
+from ...core.errors import RunConflict, UnknownName, UserError
 from ...core.events import Event, StageStarted, TextDelta
 from ...core.messages import Message, ToolCall
 from ...core.run import new_run_id
@@ -82,7 +83,8 @@ def agent_graph(reasoner: Reasoner, options: dict[str, Any]) -> CompiledStateGra
                 decisions = _decisions(interrupt(request), [call.id for call in pending])
             except (UserError, ValidationError) as e:
                 request["error"] = str(e)
-        await ToolCallStore(store).decide(run_id, decisions, owned=False)
+        with suppress(RunConflict):  # decided before the process was killed, in a node that is repeated
+            await ToolCallStore(store).decide(run_id, decisions, owned=False)
         return {}
 
     graph = StateGraph(AgentState)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-from ...core.errors import StoreError, UserError
+from ...core.errors import RunConflict, StoreError, UserError
 from ...core.messages import Effect, Frozen, Message, ToolCall, canonical_calls
 from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
@@ -82,8 +82,16 @@ class StoredToolCall(Frozen):
         edited = None if self.decision is None else self.decision.arguments
         return self.arguments if edited is None else edited
 
-    def pending(self, question: Literal["approval", "outcome", "result"]) -> PendingToolCall:
-        """The call as one that its run waits for."""
+    @property
+    def pending(self) -> PendingToolCall | None:
+        """The call as one that its run waits for; None if it needs nothing."""
+        question: Literal["approval", "outcome", "result"]
+        if self.status == "proposed":
+            question = "result" if self.executor == "client" else "approval"
+        elif self.status == "started" and self.effect == "write":
+            question = "outcome"
+        else:
+            return None
         return PendingToolCall(
             id=self.id, tool=self.tool, arguments=self.used_arguments, effect=self.effect, question=question
         )
@@ -154,7 +162,11 @@ class ToolCallStore:
 
         Args:
             decisions: By intent ID.
-            owned: Whether this process must own the run; a decision over HTTP may reach any process.
+            owned: Whether this process must own the run; a decision over HTTP may reach any process, while the run
+                waits.
+
+        Raises:
+            RunConflict: Nobody must own the run, and it does not wait.
         """
 
         def write(db: Connection) -> frozenset[str]:
@@ -171,7 +183,13 @@ class ToolCallStore:
                 first.update(row[0] for row in rows)
             return frozenset(first)
 
-        return await (self._write(write, run_id) if owned else self._store.commits.write(write))
+        def while_waiting(db: Connection) -> frozenset[str]:
+            status, _, _ = self._store.lock(db, run_id)
+            if status != "waiting":
+                raise RunConflict(f"run {run_id} is {status}: it waits for no decision", hint="read it again")
+            return write(db)
+
+        return await (self._write(write, run_id) if owned else self._store.commits.write(while_waiting))
 
     async def start(self, run_id: str, call: StoredToolCall) -> int:
         """Record that a call is about to be executed; returns the number of this attempt.
@@ -225,14 +243,16 @@ class ToolCallStore:
         await self._write(lambda db: db.write(sql, (run_id, intent)), run_id)
 
 
-async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Decision]) -> None:
+async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Decision], *, owned: bool = True) -> None:
     """Record a person's decisions about pending calls of a run.
 
     Args:
         decisions: By the calls' ids, or beginnings of them that no other pending call has.
+        owned: As of `ToolCallStore.decide`.
 
     Raises:
         UserError: A decision fits no pending call, or is not one that its call needs.
+        RunConflict: Another decision about a call was faster, or the run does not wait.
     """
     pending = {row.id: row for row in await store.list(run_id) if row.status in ("proposed", "started")}
     by_id: dict[str, Decision] = {}
@@ -249,7 +269,8 @@ async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Deci
                 hint=f"decide one of {', '.join(kinds)}",
             )
         by_id[named[0].id] = decision
-    await store.decide(run_id, by_id)
+    if late := by_id.keys() - await store.decide(run_id, by_id, owned=owned):
+        raise RunConflict(f"another decision was made about {', '.join(sorted(late))}", hint="read the run again")
 
 
 def _result_of(decision: Decision) -> ToolResult | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from ...agents.loop.records import Decision
 from ...agents.reasoner import Reasoner
 from ...agents.verification import ClaimReportSink, TextVerification, plan_verification, text_verification_of
 from ...core.errors import ModelNotFound, ReasonError, UnknownName, UserError
@@ -17,7 +19,7 @@ from ...core.events import Event
 from ...core.registry import Registry
 from ...core.run import RunConfig
 from ...core.settings import Settings
-from ...core.store.records import RunStatus
+from ...core.store.records import RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
 from ...core.types import Answer, CodeTest, Document, Question
 from ...reasoning.strategy import STRATEGIES, Strategy
@@ -35,7 +37,7 @@ from ..policy import (
     reject_paths,
 )
 from ..run_list import RunSort, find_runs
-from ..run_manager import RunManager
+from ..run_manager import RunManager, decided_by
 from ..run_start import (
     ERROR_RESPONSES,
     AskCaller,
@@ -49,6 +51,7 @@ from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, on_one_line, whil
 from .schemas import (
     AskBody,
     CodeTestIn,
+    DecisionsBody,
     DeletedRun,
     DocumentIn,
     HealthStatus,
@@ -412,7 +415,7 @@ async def list_runs(
 @runs.get("/{run_id}", response_model=RunDetail, summary="Show a run")
 async def show(run_id: RunId, request: Request, caller: ReadCaller) -> Response:
     """Return a run, with its answer once there is one."""
-    return _detail(detail_of(await _run_manager(request).record(run_id, caller)))
+    return await _shown(request, await _run_manager(request).record(run_id, caller))
 
 
 @runs.get(
@@ -482,9 +485,34 @@ async def answer_now(run_id: RunId, request: Request, caller: AskCaller) -> Resp
     return _detail(detail_of(record), 202 if is_active(record) else 200)
 
 
+@runs.post(
+    "/{run_id}/decisions",
+    response_model=RunDetail,
+    summary="Decide about tool calls",
+    responses={202: {"model": RunDetail, "description": "All is decided, and the run continues"}},
+)
+async def decisions(body: DecisionsBody, run_id: RunId, request: Request, caller: AskCaller) -> Response:
+    """Decide about the tool calls that a run waits for. It continues in the background once it needs no more decisions.
+
+    A call that was decided already is refused (409), as is a run that does not wait.
+    """
+    made = {
+        call: Decision(
+            kind=one.type,
+            arguments=None if one.arguments is None else json.dumps(one.arguments, ensure_ascii=False),
+            reason=one.reason,
+            by=decided_by(caller),
+            at=time.time(),
+        )
+        for call, one in body.decisions.items()
+    }
+    record = await _run_manager(request).decide(run_id, caller, made, resume=body.resume)
+    return await _shown(request, record, 200 if record.status == "waiting" else 202)
+
+
 @runs.post("/{run_id}/resume", status_code=202, response_model=RunDetail, summary="Resume a run")
 async def resume(run_id: RunId, request: Request, caller: AskCaller) -> Response:
-    """Resume a run that was interrupted or failed. Completed model calls are not repeated."""
+    """Resume a run that was interrupted or failed, or waits. Completed model calls are not repeated."""
     run = await _run_manager(request).resume(run_id, caller)
     return _detail(detail_of(await _run_manager(request).record(run.id, caller)), 202, run_headers(run.id))
 
@@ -496,6 +524,12 @@ def _run_manager(request: Request) -> RunManager:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= len(str(MAX_NUMBER))
+
+
+async def _shown(request: Request, record: RunRecord, status: int = 200) -> Response:
+    """The response with a run and what it waits for."""
+    pending = await _run_manager(request).pending(record.id) if record.status == "waiting" else ()
+    return _detail(detail_of(record, pending), status)
 
 
 def _detail(detail: RunDetail, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -22,7 +22,7 @@ from ...core.messages import ApprovalMode, Effort
 from ...core.run import read_config
 from ...core.store.records import ListedRun, RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
-from ...core.types import MAX_QUESTION_CHARS, MAX_TESTS, Answer, AnswerKind
+from ...core.types import MAX_QUESTION_CHARS, MAX_TESTS, Answer, AnswerKind, PendingToolCall
 from ..errors import public_stored_error
 from ..policy import without_paths
 
@@ -181,6 +181,39 @@ class ReasonBody(AskBody):
     text: bool = False
 
 
+class DecisionIn(RequestBody):
+    """A decision about a tool call.
+
+    Attributes:
+        type: "approve", "edit" (with other arguments) or "reject"; of an interrupted call, "done" if it took effect,
+            else "failed".
+        arguments: With "edit", the new arguments.
+        reason: Shown to the model with a rejection.
+    """
+
+    type: Literal["approve", "edit", "reject", "done", "failed"]
+    arguments: dict[str, JsonValue] | None = None
+    reason: Annotated[str, StringConstraints(max_length=2_000)] = ""
+
+    @model_validator(mode="after")
+    def _edits_have_arguments(self) -> Self:
+        if (self.type == "edit") != (self.arguments is not None):
+            raise ValueError("the decision edit needs arguments, and no other takes any")
+        return self
+
+
+class DecisionsBody(RequestBody):
+    """Decisions about the tool calls that a run waits for.
+
+    Attributes:
+        decisions: By the ids of the calls.
+        resume: Whether the run continues once all of them are decided.
+    """
+
+    decisions: Annotated[dict[Name, DecisionIn], Field(min_length=1, max_length=MAX_FIELDS)]
+    resume: bool = True
+
+
 class VerifyBody(RequestBody):
     """A text to verify claim by claim.
 
@@ -313,6 +346,7 @@ class RunDetail(RunSummary):
         text: The verified text; None unless the run is a verification.
         result: The full answer; partial if the run was stopped.
         error: The error, if the run failed.
+        pending: The tool calls that the run waits for.
     """
 
     parameters: dict[str, JsonValue]
@@ -324,6 +358,7 @@ class RunDetail(RunSummary):
     text: str | None = None
     result: Answer | None = None
     error: RunError | None = None
+    pending: tuple[PendingToolCall, ...] = ()
 
 
 class RunPage(ResponseBody):
@@ -406,7 +441,7 @@ def summary_of(run: ListedRun) -> RunSummary:
     return RunSummary.model_construct(**_summary(run))
 
 
-def detail_of(record: RunRecord) -> RunDetail:
+def detail_of(record: RunRecord, pending: tuple[PendingToolCall, ...] = ()) -> RunDetail:
     """Convert a stored run to its details, without parameters that name files on the server."""
     config = read_config(record)
     answer = None if record.answer is None else Answer.model_validate(record.answer)
@@ -423,6 +458,7 @@ def detail_of(record: RunRecord) -> RunDetail:
         "seed": config.seed,
         "text": given_text(config.parameters) if is_given else None,
         "result": answer,
+        "pending": pending,
         "error": None if record.error is None else RunError.model_validate(public_stored_error(record.error)),
     }
     return RunDetail.model_construct(**{**_summary(record), **whole})

@@ -105,3 +105,75 @@ def test_a_stream_ends_where_the_run_waits(orders):
     assert finished.answer.pending == waiting.pending
     again = orders.http.get(f"/v1/runs/{finished.run_id}/events")
     assert parse_events(again.text.splitlines())[-2:] == [waiting, finished]
+
+
+def decide(orders, answer, kind, *, status=202, call=None, **more):
+    call = call or answer["pending"][0]["id"]
+    body = {"decisions": {call: {"type": kind}}, **more}
+    response = orders.http.post(f"/v1/runs/{answer['run_id']}/decisions", json=body)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def ended(orders, run_id):
+    """The run, once its events have ended."""
+    events = parse_events(orders.http.get(f"/v1/runs/{run_id}/events").text.splitlines())
+    return orders.run(run_id), events
+
+
+def test_an_approved_call_is_executed_and_the_run_ends(orders):
+    answer = orders.ask().json()
+    assert orders.run(answer["run_id"])["pending"] == answer["pending"]
+    assert [run["id"] for run in orders.http.get("/v1/runs?status=waiting").json()["data"]] == [answer["run_id"]]
+    assert decide(orders, answer, "approve")["pending"] == []
+    run, events = ended(orders, answer["run_id"])
+    assert (run["status"], run["answer"], run["pending"]) == ("finished", "done", [])
+    assert orders.calls() == ["look 1", "change 2"]
+    assert [e.number for e in events] == sorted({e.number for e in events})
+
+
+def test_a_decision_is_made_once(orders):
+    answer = orders.ask().json()
+    assert decide(orders, answer, "approve", resume=False, status=200)["status"] == "waiting"
+    assert orders.run(answer["run_id"])["pending"] == []
+    assert decide(orders, answer, "reject", status=409)["error"]["code"] == "run_conflict"
+    assert orders.http.post(f"/v1/runs/{answer['run_id']}/resume").status_code == 202
+    run, _ = ended(orders, answer["run_id"])
+    assert run["status"] == "finished"
+    error = decide(orders, answer, "approve", status=409)["error"]
+    assert error["code"] == "run_conflict"
+    assert orders.calls() == ["look 1", "change 2"]
+
+
+def test_a_decision_that_the_call_does_not_need_changes_nothing(orders):
+    answer = orders.ask().json()
+    decide(orders, answer, "done", status=400)
+    decide(orders, answer, "edit", status=422)
+    decide(orders, answer, "approve", call="none", status=400)
+    assert orders.run(answer["run_id"])["pending"] == answer["pending"]
+
+
+def test_a_waiting_run_is_cancelled_or_deleted(orders):
+    answer = orders.ask().json()
+    cancelled = orders.http.post(f"/v1/runs/{answer['run_id']}/cancel").json()
+    assert (cancelled["status"], cancelled["stopped"], cancelled["pending"]) == ("interrupted", "cancelled", [])
+    other = orders.ask().json()
+    assert orders.http.delete(f"/v1/runs/{other['run_id']}").status_code == 200
+    assert orders.calls() == ["look 1", "look 1"]
+
+
+def test_a_waiting_run_answers_now_without_the_call(orders):
+    answer = orders.ask().json()
+    assert orders.http.post(f"/v1/runs/{answer['run_id']}/answer").status_code == 202
+    run, _ = ended(orders, answer["run_id"])
+    assert (run["status"], run["stopped"], orders.calls()) == ("finished", "user", ["look 1"])
+
+
+def test_a_waiting_run_survives_a_restart_of_the_server(tmp_path):
+    with serving_tools(tmp_path) as orders:
+        answer = orders.ask().json()
+    with serving_tools(tmp_path) as orders:
+        assert orders.run(answer["run_id"])["pending"] == answer["pending"]
+        decide(orders, answer, "approve")
+        run, _ = ended(orders, answer["run_id"])
+        assert (run["status"], orders.calls()) == ("finished", ["look 1", "change 2"])

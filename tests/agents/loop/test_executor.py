@@ -107,7 +107,9 @@ async def test_a_waiting_turn_executes_nothing_and_continues_after_the_decision(
     assert [(p.tool, p.question) for p in waiting.value.pending] == [("write", "approval")]
     assert made == []
     decision = Decision(kind="edit", arguments='{"x": 9}')
+    await store.release_run("r", "waiting")
     await ToolCallStore(store).decide("r", {waiting.value.pending[0].id: decision}, owned=False)
+    await store.claim_run("r")
     assert await texts(executor(tools, approve="writes"), calls("read", "write")) == ["r", "w"]
     assert made == [0, 9]
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from reason.agents.loop.records import Decision, StoredToolCall, ToolCallStore, UnknownOutcome, intent_ids, next_history
 from reason.agents.loop.tool import ToolResult
-from reason.core.errors import StoreError
+from reason.core.errors import RunConflict, StoreError
 from reason.core.messages import Message, ToolCall
 from reason.core.store.sqlite import SqliteStore
 
@@ -64,7 +64,11 @@ async def test_only_an_approved_call_is_started(store):
 async def test_a_rejection_has_a_result_for_the_model(store):
     calls = ToolCallStore(store)
     await calls.add("r", [call()])
-    assert await calls.decide("r", {"a": Decision(kind="reject", reason="not today")}, owned=False)
+    decisions = {"a": Decision(kind="reject", reason="not today")}
+    with pytest.raises(RunConflict, match="is running"):  # its process may execute the call
+        await calls.decide("r", decisions, owned=False)
+    await store.release_run("r", "waiting")
+    assert await calls.decide("r", decisions, owned=False)
     (row,) = await calls.list("r")
     assert row.result == ToolResult(text="Error: the call was rejected: not today", is_error=True)
 
