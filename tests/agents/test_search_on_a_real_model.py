@@ -34,7 +34,9 @@ async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
             answer = await variant.aask(QUESTION, run_id=name, sinks=[sink])
             assert answer.text
             assert answer.stopped == "done"
-            assert (answer.answer is None) == bool(answer.degraded)  # so small a model may state no answer
+            # so small a model may state no answer, or go on after it to the maximum of tokens
+            has_answer = answer.answer is not None
+            assert has_answer == all("after an answer" in note for note in answer.degraded), answer.degraded
             (ended,) = [e for e in sink.events if isinstance(e, SearchEnded)]
             assert ended.cost["gen_tokens"] == answer.usage.completion_tokens
             # the model judges its own steps: a pass for each different one
