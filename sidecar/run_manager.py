@@ -451,10 +451,7 @@ class RunManager:
         record = await self.record(run_id, caller)
         if record.status != "waiting":
             raise RunConflict(f"run {run_id} is {record.status}: it waits for no decision", hint="read it again")
-        calls = ToolCallStore(self.store)
-        if decided := [row.id for row in await calls.list(run_id) if row.id in decisions and row.pending is None]:
-            raise RunConflict(f"the call {decided[0]} needs no decision any more", hint="read the run again")
-        await decide(calls, run_id, decisions, owned=False)
+        await decide(ToolCallStore(self.store), run_id, decisions, owned=False)
         return await self._continue_waiting(run_id, caller) if resume else await self.record(run_id, caller)
 
     async def _continue_waiting(self, run_id: str, caller: Caller, *, answer_now: bool = False) -> RunRecord:

@@ -252,13 +252,16 @@ async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Deci
 
     Raises:
         UserError: A decision fits no pending call, or is not one that its call needs.
-        RunConflict: Another decision about a call was faster, or the run does not wait.
+        RunConflict: A call has been decided already, or the run does not wait.
     """
-    pending = {row.id: row for row in await store.list(run_id) if row.status in ("proposed", "started")}
+    rows = await store.list(run_id)
+    pending = {row.id: row for row in rows if row.pending is not None}
     by_id: dict[str, Decision] = {}
     for name, decision in decisions.items():
         named = [row for row in pending.values() if row.id.startswith(name)]
         if len(named) != 1:
+            if any(row.id == name for row in rows):
+                raise RunConflict(f"the call {name} needs no decision any more", hint="read the run again")
             known = ", ".join(row.id[:8] for row in pending.values()) or "none"
             raise UserError(f"no pending call is called {name!r}", hint=f"pending calls are: {known}")
         needed = _AFTER[decision.kind][1]

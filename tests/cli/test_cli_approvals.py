@@ -23,9 +23,9 @@ class Typed:
         return self.lines.pop(0)
 
 
-def pending(question="approval", tool="delete", arguments='{"path": "a.txt"}', **values):
+def pending(tool="delete", arguments='{"path": "a.txt"}', **values):
     call = StoredToolCall(id="c" * 32, turn=0, position=0, tool=tool, effect="write", arguments=arguments, **values)
-    return call.pending(question)
+    return call.pending
 
 
 async def decided(approver, *lines, **call):
@@ -61,12 +61,12 @@ async def test_always_holds_for_the_tool_only(capsys):
     assert (await decided(approver))[0] == "approve"
     assert capsys.readouterr().err == ""
     assert await decided(approver, "w", tool="buy") is None
-    assert (await decided(approver, "y", question="outcome"))[0] == "done"
+    assert (await decided(approver, "y", status="started"))[0] == "done"
 
 
 @pytest.mark.parametrize(("line", "kind"), [("y", "done"), ("no", "failed")])
 async def test_the_outcome_of_an_interrupted_call_is_asked_about(line, kind, capsys):
-    assert (await decided(TerminalApprover(), line, question="outcome"))[0] == kind
+    assert (await decided(TerminalApprover(), line, status="started"))[0] == kind
     assert "was interrupted, and may have taken effect" in capsys.readouterr().err
 
 
