@@ -118,7 +118,7 @@ class PipelineRun:
         self._run, self._resources, self._graph = run, resources, graph
         self._changed_sources: tuple[str, ...] = ()
         executor = None
-        if run.config.tools:
+        if run.config.tools or run.config.client_loop:
             approve = run.config.approve or "never"
             executor = ToolExecutor(run, resources.tools, approve=approve, approver=approver, assume=assume)
         self._context = LoopContext(run, self._metered(), resources, executor)
@@ -143,11 +143,27 @@ class PipelineRun:
             await writer.flush()
         return await self._execute(LoopState(), resumed=self._run.resumed)
 
-    async def resume(self) -> Answer:
-        """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning."""
+    async def resume(self, waited: Answer | None = None) -> Answer:
+        """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning.
+
+        Args:
+            waited: Its answer when it last waited, which is the checkpoint of a run whose client executes its tools.
+        """
         self._changed_sources = self._resources.knowledge.changed
         if not self._uses_graph:
-            return await self.start()
+            if waited is None:
+                return await self.start()
+            turn = Candidate(text=waited.text, tool_calls=waited.tool_calls, thought=waited.thought)
+            turn = turn.model_copy(update={"thought_blocks": waited.thought_blocks})
+            last = LoopState(
+                node="model",
+                messages=waited.messages,
+                solution=Solution(chosen=0, candidates=(turn,), confidence=waited.confidence),
+                usage=waited.usage,
+                degraded=waited.degraded,
+            )
+            self._restore(last)
+            return await self._execute(last, resumed=True)
         graph = await asyncio.to_thread(self._graph)
         state = await graph.last_state(self._run.id)
         if state is None:
@@ -253,8 +269,10 @@ class PipelineRun:
 
     def _partial(self, stopped: Stopped, pending: tuple[PendingToolCall, ...] = ()) -> Answer:
         """The best answer so far; without one, what was being generated when the run was stopped."""
-        run = self._run
+        run, state = self._run, self._context.state
         best = run.best
+        if any(call.question == "result" for call in pending):  # the client gets the turn
+            best = state.last_solution
         if best is None:
             candidates = tuple(
                 Candidate(
@@ -268,8 +286,8 @@ class PipelineRun:
                 if c.text
             )
             best = Solution(chosen=0 if candidates else None, candidates=candidates)
-        messages = self._context.state.messages
-        return assemble(run, best.model_copy(update={"stopped": stopped}), messages=messages, pending=pending)
+        solution = best.model_copy(update={"stopped": stopped})
+        return assemble(run, solution, messages=state.messages, pending=pending)
 
 
 MAX_DESCRIBED = 64

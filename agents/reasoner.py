@@ -15,7 +15,7 @@ from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
 from ..core.concurrency import CrossLoopLock, shielded
 from ..core.errors import UserError, names_run
-from ..core.events import Event, LiveSink, Sink
+from ..core.events import Event, LiveSink, RunFinished, Sink
 from ..core.files import Progress
 from ..core.json_schema import check_schema
 from ..core.messages import ApprovalMode, Effort, Prompt
@@ -467,7 +467,8 @@ class Reasoner:
             on_start(run)
             in_flight.begin(run)
             pipeline = PipelineRun(run, resources, self._graph, approver=self._approver, assume=assume)
-            return await pipeline.resume()
+            ends = [event.answer for event in events if isinstance(event, RunFinished)]
+            return await pipeline.resume(next((end for end in reversed(ends) if end.stopped == "waiting"), None))
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Run the pipeline of a stored run again without any model: every response comes from the store.

@@ -70,6 +70,9 @@ class RunConfig(EncodedOnce):
         approve: Which of their calls need an approval; None refuses tools that change something.
         conversation: Name of the conversation that the question belongs to; empty is none.
         parent: The conversation's run before this one; empty for the first.
+        client_loop: Digest of what the requests of a client that executes the question's tools itself have in common
+            in one run: it waits for the results of their calls, with which an equal request continues it. Empty for a
+            run that ends with its first turn.
     """
 
     question: Question
@@ -98,6 +101,7 @@ class RunConfig(EncodedOnce):
     approve: ApprovalMode | None = Field(default=None, exclude_if=lambda value: value is None)
     conversation: str = Field(default="", exclude_if=lambda value: not value)
     parent: str = Field(default="", exclude_if=lambda value: not value)
+    client_loop: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class ErrorFilter(Protocol):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from ..agents.loop.records import Decision, ToolCallStore, decide
+from ..agents.loop.records import Decision, ToolCallStore, client_results, decide
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
 from ..core.clock import monotonic
@@ -51,7 +51,7 @@ from .errors import INTERNAL, error_from, public_error
 from .key_limits import KeyLimiter
 from .logs import log_event, log_fault
 from .native.schemas import is_active
-from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, stored_answer
+from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, client_turns, stored_answer
 
 ADOPT_INTERVAL_S = 2.0
 """Interval between searches for runs without a living owner, in seconds."""
@@ -315,6 +315,10 @@ class RunManager:
         if self.draining:
             raise ShuttingDown
         config = config.model_copy(update={"tenant": caller.tenant})
+        if config.client_loop:
+            joined = await self._joined(config, caller, is_detached=idempotency is not None, text=text)
+            if joined is not None:
+                return joined
         if background and self._waiting() >= self._serve.max_queued:
             try:
                 await self._refuse_repeated(config, idempotency, digest)
@@ -576,7 +580,51 @@ class RunManager:
 
     # -- internals
 
-    def _resumed(self, record: RunRecord, reason: ResumeReason, caller: Caller | None = None) -> LiveRun:
+    async def _joined(self, config: RunConfig, caller: Caller, *, is_detached: bool, text: bool) -> AnyRun | None:
+        """The run that made the calls whose results a client returns; None if the request begins a new one.
+
+        A repeated request gets the turn that the first one led to, or is attached to it.
+        """
+        call_id, results = client_results(config.question)
+        if not results:
+            return None
+        calls = ToolCallStore(self.store)
+        for run_id in await calls.client_runs(next(iter(results)), call_id, config.tenant):
+            with suppress(UnknownName):  # deleted meanwhile
+                record = await self.store.get_run(run_id, exact=True)
+                if record.config.get("client_loop") != config.client_loop:
+                    continue
+                turns, ends = client_turns(await self.store.list_events(run_id))
+                made = [{call.id for call in end.answer.pending} for end in ends]
+                if set(results) not in made or await calls.return_results(run_id, results) == "other":
+                    continue
+                turn = turns[made.index(set(results)) + 1]
+                record = await self.store.get_run(run_id, exact=True)
+                break
+        else:
+            return None
+        live = self._live.get(run_id)
+        is_last = turn == turns[-1] and (live is None or live.ended or live.turn == turn)
+        if is_last and live is not None and not live.ended:
+            return AttachedRun(live)
+        if not is_last or not (record.status == "waiting" or _continues(record)):
+            stored = self._stored(record, replayed=True)
+            stored.turn = turn
+            return stored
+        live = self._resumed(record, "repeated", caller, is_detached=is_detached or record.background)
+        live.turn = turn
+        if text:
+            live.buffer.expect_text()
+        try:
+            await live.accepted()
+        except asyncio.CancelledError:
+            await live.release()
+            raise
+        return live
+
+    def _resumed(
+        self, record: RunRecord, reason: ResumeReason, caller: Caller | None = None, *, is_detached: bool = True
+    ) -> LiveRun:
         """Resume a stored run, unless this process executes it already."""
         live = self._live.get(record.id)
         if live is None or live.ended:
@@ -585,7 +633,7 @@ class RunManager:
                 read_config(record),
                 self.store,
                 background=record.background,
-                is_detached=True,
+                is_detached=is_detached,
                 resumed=True,
             )
             live.caller = caller or live.caller

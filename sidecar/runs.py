@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..core.clock import monotonic
@@ -21,7 +22,7 @@ from ..core.events import RUN_ENDS, Event, EventsDropped, RunFailed, RunFinished
 from ..core.run import Run, RunConfig, read_config
 from ..core.store.records import NewRun, RunRecord, RunStatus, RunWrites
 from ..core.store.sql import RunStore
-from ..core.types import Answer
+from ..core.types import Answer, RunUsage
 from ..core.verdicts import failure_text
 from .auth import Caller
 from .errors import RunErrors, error_from
@@ -211,8 +212,51 @@ def _number_of(event: Event) -> int:
     return event.number
 
 
+@dataclass(frozen=True)
+class ClientTurn:
+    """A request's turn of a run whose client executes the tools; each ends with calls, the last one with the answer.
+
+    Attributes:
+        number: From 1.
+        after: Number of the event that ended the turn before.
+        spent: Usage of the turns before.
+    """
+
+    number: int = 1
+    after: int = 0
+    spent: RunUsage = field(default_factory=RunUsage)
+
+    def name(self, run_id: str) -> str:
+        """Name of the turn: of the first that of the run."""
+        return run_id if self.number == 1 else f"{run_id}_{self.number}"
+
+
+def client_turns(events: Sequence[Event]) -> tuple[list[ClientTurn], list[RunFinished]]:
+    """The turns of a run, the one that follows the last calls included, and the ends of all but that one."""
+    ends = {
+        event.answer.pending: event
+        for event in events
+        if isinstance(event, RunFinished) and waits_for_client(event.answer)
+    }  # of a run that was resumed without the results, the last
+    turns = [ClientTurn()]
+    for end in ends.values():
+        turns.append(ClientTurn(len(turns) + 1, end.number, end.answer.usage))
+    return turns, list(ends.values())
+
+
+def waits_for_client(answer: Answer) -> bool:
+    """Whether a run waits for results of tools that its client executes."""
+    return any(call.question == "result" for call in answer.pending)
+
+
 class FollowedRun(ABC):
-    """A run whose events can be read."""
+    """A run whose events can be read.
+
+    Attributes:
+        turn: The turn that the request is about.
+    """
+
+    turn = ClientTurn()
 
     @abstractmethod
     def batches(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Sequence[Event], None]:
@@ -541,7 +585,7 @@ class AttachedRun(FollowedRun):
 
     def __init__(self, run: LiveRun) -> None:
         self._run = run
-        self.id, self.config = run.id, run.config
+        self.id, self.config, self.turn = run.id, run.config, run.turn
 
     @property
     def status(self) -> RunStatus:

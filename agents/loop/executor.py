@@ -18,6 +18,7 @@ from ...core.run import Run
 from ...core.types import PendingToolCall
 from .records import ENDED, Decision, StoredToolCall, ToolCallStore, intent_ids
 from .tool import (
+    MAX_STORED_CHARS,
     READ_RESULT,
     ExecutableTool,
     InvalidArguments,
@@ -94,6 +95,10 @@ class ToolExecutor:
             await self.load()
         ids = intent_ids(history, calls)
         planned = [self._planned(turn, i, ids[i], call) for i, call in enumerate(calls)]
+        new = [i for i, row in enumerate(planned) if row.executor == "client" and row.id not in (self._rows or {})]
+        if len(new) > self._run.ledger.remaining("tool_calls"):
+            for i in new:
+                planned[i] = _failed(planned[i], OVER_BUDGET)
         await self._settle(planned)
         return planned
 
@@ -131,7 +136,7 @@ class ToolExecutor:
         if stored is not None:
             return stored
         tool = self.tools.get(call.name)
-        is_client = call.name in self._client_tools
+        is_client = call.name in self._client_tools or not self.tools
         row = StoredToolCall(
             id=intent,
             turn=turn,
@@ -139,6 +144,7 @@ class ToolExecutor:
             tool=call.name,
             effect="write" if tool is None else tool.effect,
             executor="client" if is_client else "run",
+            call_id=call.id,
             arguments=call.arguments,
         )
         if is_client:
@@ -172,7 +178,7 @@ class ToolExecutor:
         was_refused = row.result is not None and row.result.text == error_result(OVER_BUDGET).text
         if was_refused or (not is_stored and ledger.remaining("tool_calls") < 1):
             self._run.record_limit(ledger.exceeded("tool_calls"))
-        elif row.attempts or not is_stored:
+        elif row.attempts or row.executor == "client" or not is_stored:
             ledger.count("tool_calls")
             return True
         return is_stored
@@ -367,7 +373,9 @@ class ToolExecutor:
 
     def _limit(self, row: StoredToolCall) -> int:
         tool = self.tools.get(row.tool)
-        return MAX_ERROR_CHARS if tool is None else tool.result_chars
+        if tool is None:
+            return MAX_ERROR_CHARS if row.executor == "run" else MAX_STORED_CHARS
+        return tool.result_chars
 
     def _message(self, row: StoredToolCall, call: ToolCall, result: ToolResult) -> Message:
         text = cut(result.text, self._limit(row), call=row.id[:8] if READ_RESULT in self.tools else "")

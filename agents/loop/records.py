@@ -14,6 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final, Literal, TypeVar
 
 from ...core.errors import RunConflict, StoreError, UserError
@@ -22,13 +23,15 @@ from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
 from ...core.store.run_writer import RunWriter
 from ...core.store.sql import RunStore, to_json
-from ...core.types import PendingToolCall
+from ...core.types import PendingToolCall, Question
 from .tool import ToolResult
 
 ToolCallStatus = Literal["proposed", "approved", "denied", "started", "done", "failed", "assumed"]
 ENDED: Final[frozenset[ToolCallStatus]] = frozenset({"denied", "done", "failed", "assumed"})
 REJECTED: Final = "Error: the call was rejected"
 """Beginning of the result of a call that a person has rejected."""
+MAX_CLIENT_RUNS: Final = 8
+"""Maximum number of runs with equal calls among which that of a client is looked for."""
 T = TypeVar("T")
 
 
@@ -59,6 +62,7 @@ class StoredToolCall(Frozen):
         turn: Index of the model turn in the run.
         position: Index among the calls of the turn.
         executor: "run", or "client": the caller executes it and sends the result.
+        call_id: The ID by which the model and a client name it.
         arguments: As the model wrote them.
         attempts: Number of times it was started.
         result: None until it has ended.
@@ -70,6 +74,7 @@ class StoredToolCall(Frozen):
     tool: str
     effect: Effect
     executor: Literal["run", "client"] = "run"
+    call_id: str = ""
     arguments: str
     status: ToolCallStatus = "proposed"
     attempts: int = 0
@@ -115,8 +120,33 @@ def next_history(history: str, messages: Sequence[Message]) -> str:
     """The hash of a history with further messages; the history of a run begins with the hash of its question."""
     for message in messages:
         shown = [attachment.sha256 for attachment in message.attachments]
-        history = _digest([history, message.role, message.content, shown, canonical_calls(message.tool_calls)])
+        # clients return texts without the white space around them
+        content = message.content.strip()
+        history = _digest([history, message.role, content, shown, canonical_calls(message.tool_calls)])
     return history
+
+
+def question_history(question: Question, messages: Sequence[Message]) -> str:
+    """The hash of a question, of the conversation before it, and of messages after it."""
+    asked = Message(role="user", content=question.text, attachments=question.attachments)
+    before = (*question.conversation, asked, *messages)
+    return next_history("", [message for message in before if message.role != "system"])
+
+
+def client_results(question: Question) -> tuple[str, dict[str, ToolResult]]:
+    """The results that a question ends with, by the intents of their calls; and the ID of the first call.
+
+    There are none unless each call of the last turn has one text.
+    """
+    results = list(takewhile(lambda message: message.role == "tool", reversed(question.continuation)))
+    before = question.continuation[: len(question.continuation) - len(results)]
+    by_call = {message.tool_call_id: message.content for message in results if not message.attachments}
+    calls = before[-1].tool_calls if before else ()
+    if not len(by_call) == len(results) == len(calls) > 0 or by_call.keys() != {call.id for call in calls}:
+        return "", {}
+    intents = intent_ids(question_history(question, before[:-1]), calls)
+    texts = [by_call[call.id] for call in calls]
+    return calls[0].id, {intent: ToolResult(text=text) for intent, text in zip(intents, texts, strict=True)}
 
 
 def _digest(value: list[Any]) -> str:
@@ -237,6 +267,38 @@ class ToolCallStore:
 
         await self._write(write, run_id)
 
+    async def client_runs(self, intent: str, call_id: str, tenant: str) -> Sequence[str]:
+        """Names of a tenant's runs in which a client was given a call, the newest first."""
+        sql = (
+            "SELECT runs.id FROM tool_calls JOIN runs ON runs.id = run_id WHERE tool_calls.id = ? AND call_id = ? "
+            "AND tenant = ? AND executor = 'client' ORDER BY runs.created DESC LIMIT ?"
+        )
+        values = (intent, call_id, tenant, MAX_CLIENT_RUNS)
+        rows = await self._store.commits.read(lambda db: db.execute(sql, values))
+        return [row[0] for row in rows]
+
+    async def return_results(
+        self, run_id: str, results: Mapping[str, ToolResult]
+    ) -> Literal["recorded", "repeated", "other"]:
+        """Record the results of a turn's calls that a client has executed, by intent, whoever has the run.
+
+        Returns:
+            "repeated" if the same were recorded before, "other" if others were.
+        """
+
+        def write(db: Connection) -> Literal["recorded", "repeated", "other"]:
+            now, first, repeated = time.time(), 0, 0
+            for intent, result in results.items():
+                values = (to_json(result), now, run_id, intent)
+                first += len(db.execute(f"{_END.format(repr('proposed'))} RETURNING id", ("done", *values)))
+                stored = db.execute("SELECT result FROM tool_calls WHERE run_id = ? AND id = ?", (run_id, intent))
+                repeated += stored[0][0] == values[0]
+            if first:
+                return "recorded"
+            return "repeated" if repeated == len(results) else "other"
+
+        return await self._store.commits.write(write)
+
     async def release(self, run_id: str, intent: str) -> None:
         """Allow a call that is known to have had no effect to be started again."""
         sql = "UPDATE tool_calls SET status = 'approved' WHERE run_id = ? AND id = ? AND status = 'started'"
@@ -290,10 +352,10 @@ def _result_of(decision: Decision) -> ToolResult | None:
     return None
 
 
-_COLUMNS = "id, turn, position, tool, effect, executor, arguments, status, attempts, decision, result"
+_COLUMNS = "id, turn, position, tool, effect, executor, call_id, arguments, status, attempts, decision, result"
 _ADD = (
-    "INSERT INTO tool_calls (run_id, id, turn, position, tool, effect, executor, arguments, status, result, created) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO tool_calls (run_id, id, turn, position, tool, effect, executor, call_id, arguments, status, result, "
+    "created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _END = "UPDATE tool_calls SET status = ?, result = ?, ended = ? WHERE run_id = ? AND id = ? AND status IN ({})"
 _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
@@ -315,6 +377,7 @@ def _row(run_id: str, call: StoredToolCall) -> tuple[object, ...]:
         call.tool,
         call.effect,
         call.executor,
+        call.call_id,
         call.arguments,
         call.status,
         to_json(call.result),

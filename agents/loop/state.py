@@ -32,7 +32,7 @@ from ..planner import given_text
 from ..repairs import VerifiedAttempt, better_attempt, combined, findings_text, has_findings, with_findings
 from ..resources import RunResources
 from .executor import ToolExecutor
-from .records import REJECTED, next_history
+from .records import REJECTED, question_history
 from .tool import READ_RESULT
 
 END: Final = "__end__"
@@ -121,10 +121,7 @@ class LoopContext:
 
     def history(self, messages: Sequence[Message]) -> str:
         """The hash of the conversation up to some messages after the question, by which intents are named."""
-        question = self.run.question
-        asked = Message(role="user", content=question.text)
-        before = (*question.conversation, asked, *question.continuation, *messages)
-        return next_history("", [message for message in before if message.role != "system"])
+        return question_history(self.run.question, (*self.run.question.continuation, *messages))
 
 
 # -- drivers
@@ -186,7 +183,7 @@ def _stage(name: NodeName, state: LoopState, run: Run) -> str:
     """The node's name in the trace. Each turn has its own, by which a replay finds the one that was concluded."""
     if name != "model":
         return name
-    if run.config.tools:
+    if run.config.tools or run.config.client_loop:
         return f"turn {state.num_turns + 1}"
     return "solve" if state.solution is None else "repair"
 
@@ -293,7 +290,7 @@ def _ended(state: LoopState, context: LoopContext) -> Solution | None:
     if state.node == "tools":
         if ledger.is_closed:
             return Solution(chosen=None, stopped="user")
-        if repetition(state.messages) == "end":
+        if context.executor.tools and repetition(state.messages) == "end":  # a client knows why it looks again
             return Solution(chosen=None, stopped="loop")
         if ledger.remaining("turns") < 1:
             context.run.record_limit(ledger.exceeded("turns"))
@@ -343,7 +340,7 @@ async def tools(state: LoopState, context: LoopContext) -> StateUpdate:
     """
     executor, turn, history, calls = _last_calls(state, context)
     results = await executor.execute(turn, history, calls)
-    if repetition((*state.messages, *results)) == "warn":
+    if executor.tools and repetition((*state.messages, *results)) == "warn":
         results.append(Message(role="user", content=_REPEATED))
     return {"messages": tuple(results)}
 

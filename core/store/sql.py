@@ -32,7 +32,7 @@ from .records import (
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, answer_columns, question_columns
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Version of the tables."""
 # the JSON is last in a row: what precedes it is read without it
 SCHEMA = """
@@ -132,6 +132,7 @@ CREATE TABLE tool_calls (
     tool TEXT NOT NULL,
     effect TEXT NOT NULL,
     executor TEXT NOT NULL,
+    call_id TEXT NOT NULL DEFAULT '',
     arguments TEXT NOT NULL,
     status TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -142,6 +143,7 @@ CREATE TABLE tool_calls (
     result TEXT,
     PRIMARY KEY (run_id, id)
 ){end};
+CREATE INDEX tool_calls_of_clients ON tool_calls (id) WHERE executor = 'client';
 CREATE TABLE spending (
     tenant TEXT NOT NULL,
     day {name} NOT NULL,

@@ -11,20 +11,21 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, JsonValue
 
-from ...core.errors import UserError
+from ...core.errors import UnknownName, UserError
+from ...core.events import RunFinished
 from ...core.messages import ToolCall
 from ...core.run import RunConfig
 from ...core.store.records import RunRecord
 from ...core.store.sql import RunStore
-from ...core.types import Answer
+from ...core.types import Answer, RoleUsage, RunUsage
 from ..auth import Caller
 from ..run_start import RunStarter
-from ..runs import AnyRun, LiveRun
+from ..runs import AnyRun, ClientTurn, LiveRun, StoredRun, client_turns, waits_for_client
 from ..sse import Put
 from .run_config import RunRequest
 from .streaming import AnswerText, EventTranslator, TextPiece, in_pieces, join_thoughts, until_stop
@@ -61,7 +62,9 @@ def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTransla
     """Map an answer to an outcome. The translator must have processed the run's events."""
     text = answer.text.strip()
     content = until_stop(text, run_request.stop)
-    calls = answer.tool_calls[:1] if run_request.one_call else answer.tool_calls
+    offered = {tool.name for tool in run_request.config.question.offered_tools}
+    calls = tuple(call for call in answer.tool_calls if not run_request.config.tools or call.name in offered)
+    calls = calls[:1] if run_request.one_call else calls
     tokens, ended = _chosen(answer, translator)
     is_json = run_request.config.question.answer_schema is not None
     if content != text:  # the content is the beginning of the text: its share is estimated
@@ -111,7 +114,7 @@ class EndedRun:
     """The end of a run.
 
     Attributes:
-        run_id: Run id.
+        run_id: Run id, with the number of the turn of a client's loop that is not the first.
         outcome: Result.
         thoughts: Thoughts of the run that were not streamed.
         late: Whether thoughts were sent as content.
@@ -193,22 +196,28 @@ class RequestRunner:
         after = 0 if isinstance(run, LiveRun) else math.inf
         translator = EventTranslator(run.config, answer_text, after=after)
         thoughts: list[TextPiece] = []
-        async with aclosing(run.batches(text=stream is not None)) as batches:
+        name, waiting = run.turn.name(run.id), None
+        async with aclosing(run.batches(run.turn.after, text=stream is not None)) as batches:
             async for batch in batches:
+                if waiting is not None and isinstance(run, StoredRun):
+                    break  # its client has gone on
                 for event in batch:
+                    if isinstance(event, RunFinished) and waits_for_client(event.answer):
+                        waiting = event.answer
                     pieces = translator.take(event)
                     if stream is None:
                         thoughts += pieces
                         continue
                     if pieces:
-                        await stream.write(run.id, pieces)
-        answer = await run.result()
+                        await stream.write(name, pieces)
+        answer = await run.result() if waiting is None or not isinstance(run, StoredRun) else waiting
+        answer = of_turn(answer, run.turn)
         last = translator.finish()
         outcome = outcome_of(answer, self.run_request, translator)
-        ended = EndedRun(run.id, outcome, join_thoughts([*thoughts, *last]), late=translator.late)
+        ended = EndedRun(name, outcome, join_thoughts([*thoughts, *last]), late=translator.late)
         if stream is not None:
             left = in_pieces(answer_text.finish(outcome.content, late=translator.late))
-            await stream.write(run.id, [*last, *(TextPiece("content", text) for text in left)], ended=ended)
+            await stream.write(name, [*last, *(TextPiece("content", text) for text in left)], ended=ended)
         return ended
 
 
@@ -232,16 +241,55 @@ class _Stream:
             await self._put(one)
 
 
-async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) -> EndedRun:
-    """Rebuild the end of a finished run, including its thoughts, from the run store."""
-    answer = Answer.model_validate(record.answer)
+async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig, number: int) -> EndedRun | None:
+    """Rebuild the end of a turn, including its thoughts, from the run store; None if it has not finished.
+
+    Raises:
+        UnknownName: There is no such turn.
+    """
+    events = await store.list_events(record.id)
+    turns, ends = client_turns(events)
+    if not 1 <= number <= len(turns) - (record.status == "waiting" and bool(ends)):
+        raise UnknownName("response", turns[-1].name(record.id))
+    turn, end = turns[number - 1], None if number > len(ends) else ends[number - 1]
+    if end is None and (record.status != "finished" or record.answer is None):
+        return None
+    answer = Answer.model_validate(record.answer) if end is None else end.answer
     translator = EventTranslator(config, AnswerText(), after=math.inf)
     pieces: list[TextPiece] = []
-    for event in await store.list_events(record.id):
-        pieces += translator.take(event)
+    for event in events:
+        if turn.after < event.number and (end is None or event.number < end.number):
+            pieces += translator.take(event)
     pieces += translator.finish()
-    run_request = RunRequest(model=config.strategy, config=config)
-    return EndedRun(record.id, outcome_of(answer, run_request, translator), thoughts=join_thoughts(pieces))
+    outcome = outcome_of(of_turn(answer, turn), RunRequest(model=config.strategy, config=config), translator)
+    return EndedRun(turn.name(record.id), outcome, thoughts=join_thoughts(pieces))
+
+
+def of_turn(answer: Answer, turn: ClientTurn) -> Answer:
+    """An answer with the usage of its own turn."""
+    now, before = answer.usage, turn.spent
+    if turn.number == 1:
+        return answer
+    rows = {name: _less(row, before.by_role.get(name)) for name, row in now.by_role.items()}
+    return answer.model_copy(update={"usage": _less(now, before).model_copy(update={"by_role": rows})})
+
+
+def _less(now: UsageT, before: UsageT | None) -> UsageT:
+    """Usage of a turn; what was spent before counts as replayed in `now`."""
+    if before is None:
+        return now
+    earlier = before.model_copy(
+        update={"replayed_calls": before.model_calls, "replayed_tokens": before.completion_tokens}
+    )
+    amounts = {
+        name: None if None in (value, old := getattr(earlier, name)) else max(0, value - old)
+        for name, value in now
+        if isinstance(value, int | float | None)
+    }
+    return now.model_copy(update=amounts)
+
+
+UsageT = TypeVar("UsageT", RoleUsage, RunUsage)
 
 
 def chat_usage(outcome: Outcome) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ..auth import Caller, authorised
 from ..errors import public_stored_error
 from ..run_manager import RunManager
 from ..run_start import IdempotencyKey, RunStarter
+from ..runs import ClientTurn
 from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
 from .models import PREFIX
 from .outcome import EndedRun, Outcome, RequestRunner, chat_usage, reason_report, stored_outcome
@@ -332,7 +333,8 @@ async def create_response(
         starter = RunStarter(request, caller, idempotency)
         run = await starter.start(run_request.config, body, background=True)
         run_manager: RunManager = app.state.run_manager
-        return JSONResponse(await _stored_response(run_manager, await run_manager.record(run.id, caller)))
+        record = await run_manager.record(run.id, caller)
+        return JSONResponse(await _stored_response(run_manager, record, run.turn.number))
     runner = RequestRunner(request, body, caller, run_request, idempotency)
     echoed = echoed_fields(body, run_request.config)
     if not body.stream:
@@ -361,7 +363,7 @@ async def get_response(
     Request fields that the run does not store, such as `temperature`, are omitted.
     """
     run_manager: RunManager = request.app.state.run_manager
-    return await _stored_response(run_manager, await _record(run_manager, caller, response_id))
+    return await _stored_response(run_manager, *await _record(run_manager, caller, response_id))
 
 
 @responses.post("/responses/{response_id}/cancel", summary="Cancel a response")
@@ -373,35 +375,39 @@ async def cancel_response(
     A client that streams it gets an error event with the code `cancelled`.
     """
     run_manager: RunManager = request.app.state.run_manager
-    record = await _record(run_manager, caller, response_id)
-    return await _stored_response(run_manager, await run_manager.cancel(record.id, caller))
+    record, turn = await _record(run_manager, caller, response_id)
+    return await _stored_response(run_manager, await run_manager.cancel(record.id, caller), turn)
 
 
 @responses.delete("/responses/{response_id}", summary="Delete a response")
 async def delete_response(
     request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("ask"))]
 ) -> dict[str, Any]:
-    """Delete a response that has ended, with its run. One that is in progress must be cancelled first (409)."""
+    """Delete a response that has ended, with its run. One that is in progress must be cancelled first (409).
+
+    All responses of a client's loop are one run.
+    """
     run_manager: RunManager = request.app.state.run_manager
-    record = await _record(run_manager, caller, response_id)
+    record, _ = await _record(run_manager, caller, response_id)
     await run_manager.delete(record.id, caller)
-    return {"id": _response_id(record.id), "object": "response", "deleted": True}
+    return {"id": response_id, "object": "response", "deleted": True}
 
 
-async def _stored_response(run_manager: RunManager, record: RunRecord) -> dict[str, Any]:
-    """The response object of a run, as far as it is stored."""
+async def _stored_response(run_manager: RunManager, record: RunRecord, turn: int) -> dict[str, Any]:
+    """The response object of a turn of a run, as far as it is stored."""
     config = read_config(record)
     body = {
         "model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}",
         **stored_fields(config),
         "background": record.background,
     }
-    if record.status == "finished" and record.answer is not None:
-        ended = await stored_outcome(run_manager.store, record, config)
+    ended = await stored_outcome(run_manager.store, record, config, turn)
+    if ended is not None:
         return _response_body(ended, body, created=record.created, completed=record.updated)
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
     error = None if record.error is None else public_stored_error(record.error)
-    return response(record.id, body, created=record.created, status=status, error=error)
+    name = ClientTurn(turn).name(record.id)
+    return response(name, body, created=record.created, status=status, error=error)
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
@@ -466,12 +472,14 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
 
 async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
     """The conversation up to and including a response, without its instructions."""
-    record = await _record(run_manager, caller, name, param="previous_response_id")
-    if record.status != "finished" or record.answer is None:
+    record, turn = await _record(run_manager, caller, name, param="previous_response_id")
+    config = read_config(record)
+    ended = await stored_outcome(run_manager.store, record, config, turn)
+    if ended is None:
         raise UnknownName("response", name, hint="it has no answer to continue from")
-    turns = _turns(read_config(record).question)
-    outcome = (await stored_outcome(run_manager.store, record, read_config(record))).outcome
-    return (*turns, outcome.answer.message.model_copy(update={"content": outcome.content}))
+    outcome = ended.outcome
+    *before, last = outcome.answer.messages or (outcome.answer.message,)
+    return (*_turns(config.question), *before, last.model_copy(update={"content": outcome.content}))
 
 
 def _turns(question: Question) -> tuple[Message, ...]:
@@ -483,10 +491,15 @@ def _turns(question: Question) -> tuple[Message, ...]:
     return (*turns, asked, *question.continuation)
 
 
-async def _record(run_manager: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
-    """The run record of a response."""
+async def _record(
+    run_manager: RunManager, caller: Caller, name: str, param: str | None = None
+) -> tuple[RunRecord, int]:
+    """The run record of a response, and the number of its turn."""
+    run_id, _, turn = name.removeprefix(NAME).partition("_")
     try:
-        return await run_manager.record(name.removeprefix(NAME), caller)
+        if turn and not (turn.isascii() and turn.isdigit()):
+            raise UnknownName("response", name)
+        return await run_manager.record(run_id, caller), int(turn or 1)
     except UnknownName:
         unknown = UnknownName("response", name)
         unknown.param = param

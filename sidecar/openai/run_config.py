@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -471,7 +472,18 @@ def plan_run(
     check_samples(config, param="reason.parameters")
     check_code_execution(config, settings.serve)
     limit = response_tokens or given.get("max_tokens")
-    return config.model_copy(update={"adaptive_thinking": adaptive_thinking, "sample_tokens": limit})
+    config = config.model_copy(update={"adaptive_thinking": adaptive_thinking, "sample_tokens": limit})
+    return config.model_copy(update={"client_loop": _client_loop(config)}) if question.offered_tools else config
+
+
+def _client_loop(config: RunConfig) -> str:
+    """See `RunConfig.client_loop`: the digest of all but the messages after the question, forced calls and the seed.
+
+    A forced call is forced once, and a request without a seed has a new one.
+    """
+    common = {"continuation": (), "tool_choice": TOOL_CHOICE_AUTO}
+    question = config.question.with_references.model_copy(update=common)
+    return hashlib.sha256(config.model_copy(update={"question": question, "seed": 0}).encoded()).hexdigest()
 
 
 def _param_of(error: UserError, options: ReasonOptions) -> str | None:

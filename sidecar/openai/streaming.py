@@ -160,7 +160,7 @@ def line_of(event: Event) -> str:
     """A one-line summary of an event; empty if the event has none."""
     match event:
         case StageStarted(stage=stage):
-            return "" if stage in QUIET_STAGES else STAGES.get(stage, f"Stage: {stage}.")
+            return "" if stage in QUIET_STAGES or stage.startswith("turn ") else STAGES.get(stage, f"Stage: {stage}.")
         case VoteUpdated(votes=votes):
             best = [f"{_short(answer)} ({count})" for answer, count in list(votes.items())[:MAX_VOTES]]
             return f"Votes: {', '.join(best)}." if best else ""
