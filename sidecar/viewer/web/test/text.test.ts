@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { pretty } from "../src/text/words";
 import { changedOf, fieldsOf } from "../src/live/schema_form";
 import { othersOf } from "../src/live/other_models";
 import { ageOf } from "../src/live/runs_page";
@@ -58,4 +59,10 @@ test("models of other roles are said where the strategy has the role", () => {
   assert.deepEqual(othersOf(["main", "small", "judge", "reward"], chosen), { small_model: "a" });
   assert.deepEqual(othersOf(["main", "jury", "chair", "judge"], chosen), { jurors: ["a", "b"] });
   assert.deepEqual(othersOf([], chosen), {});
+});
+
+test("JSON is spread over lines without losing a digit", () => {
+  assert.equal(pretty('{"a":1}'), '{\n  "a": 1\n}');
+  assert.equal(pretty('{"a":12345678901234567890}'), '{"a":12345678901234567890}');
+  assert.equal(pretty("<b>no"), "<b>no");
 });

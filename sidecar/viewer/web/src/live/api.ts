@@ -26,6 +26,15 @@ export interface RunSummary {
   cost_usd: number | null;
 }
 
+/** A tool call that a run waits for. */
+export interface PendingCall {
+  id: string;
+  tool: string;
+  arguments: string;
+  effect: string;
+  question: "approval" | "outcome" | "result";
+}
+
 export interface RunDetail extends RunSummary {
   parameters: Report;
   verify: string[];
@@ -34,6 +43,7 @@ export interface RunDetail extends RunSummary {
   seed: number;
   text: string | null;
   result: Answer | null;
+  pending?: PendingCall[];
   error: { code: string; message: string } | null;
 }
 

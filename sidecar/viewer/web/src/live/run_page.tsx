@@ -1,9 +1,11 @@
 // One run, live: its events as they come, and what can be done with it.
 
 import { useEffect, useState } from "preact/hooks";
+import type { Json } from "../events";
 import { shortened } from "../text/words";
 import { RunView } from "../views/run_view";
 import { ask, lineOf, type RunDetail } from "./api";
+import { Decisions } from "./decisions";
 import { DeleteButton } from "./delete_button";
 import { ACTIVE, useRun } from "./use_run";
 
@@ -32,6 +34,11 @@ export function RunPage({ id }: { id: string }) {
       setError(lineOf(failed));
       setAsked(null);
     }
+  };
+  const decide = async (call: string, decision: Record<string, Json>) => {
+    const found = await ask<RunDetail>("POST", `${path}/decisions`, { decisions: { [call]: decision } });
+    setDetail(found);
+    if (found.status !== "waiting") setRound(round + 1);
   };
   const remove = async () => {
     stop();
@@ -62,6 +69,7 @@ export function RunPage({ id }: { id: string }) {
         state={state}
         status={status}
         question={detail.question}
+        decisions={status === "waiting" && (detail.pending ?? []).length > 0 && <Decisions pending={detail.pending ?? []} onDecide={decide} />}
         actions={
           <>
             {active && (

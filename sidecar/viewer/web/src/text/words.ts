@@ -48,3 +48,13 @@ export function tone(verdict: string): string {
 export function placed(source: string, start: number | null, end: number | null): string {
   return start === null || end === null ? source : `${source}:${start}-${end}`;
 }
+
+/** JSON with line breaks; anything else as it is, and numbers that would lose digits. */
+export function pretty(text: string): string {
+  if (/\d{16}/.test(text)) return text;
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}

@@ -4,7 +4,7 @@ import type { State } from "../run/state";
 import { type CallStatus, type ToolCallStep, type TrajectoryStep, trajectoryOf } from "../run/trajectory";
 import { fixed, seconds, whole } from "../text/figures";
 import { countsText, verdictText } from "../text/verdicts";
-import { shortened, spaced, tone } from "../text/words";
+import { pretty, shortened, spaced, tone } from "../text/words";
 import { Formatted } from "./formatted";
 import { Writing, writingNow } from "./samples";
 import { Thought } from "./thought";
@@ -101,13 +101,4 @@ function Findings({ step: { verification } }: { step: TrajectoryStep }) {
       </ul>
     </>
   );
-}
-
-/** JSON with line breaks; anything else as it is. */
-function pretty(text: string): string {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
 }

@@ -27,9 +27,11 @@ interface Props {
   question?: string;
   /** What else can be done with the run. */
   actions?: ComponentChildren;
+  /** What a waiting run needs. */
+  decisions?: ComponentChildren;
 }
 
-export function RunView({ state, status, question, actions }: Props) {
+export function RunView({ state, status, question, actions, decisions }: Props) {
   const trees = useTrees(state.searches);
   const running = standing(state, status).tone === "busy";
   const parts: [id: string, name: string, count: number][] = [
@@ -54,6 +56,7 @@ export function RunView({ state, status, question, actions }: Props) {
         <DownloadButton state={state} />
         {actions}
       </div>
+      {decisions}
       <div class="top">
         <AnswerCard state={state} running={running} />
         <aside>
