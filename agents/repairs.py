@@ -83,12 +83,12 @@ REJECTED: tuple[Verdict, ...] = ("refuted", "disputed", "not_enough_evidence")
 """Verdicts on an answer that goes back to its author."""
 
 
-def rejected_claims(claims: Sequence[CheckedClaim], *, has_evidence: bool = False) -> list[CheckedClaim]:
+def rejected_claims(claims: Sequence[CheckedClaim]) -> list[CheckedClaim]:
     """Claims to show the strategy, refuted ones first.
 
     A claim without evidence is no reason to answer again if no claim has any.
     """
-    if not has_evidence and not any(claim.evidence for claim in claims):
+    if not any(claim.evidence for claim in claims):
         return []
     rejected = [claim for claim in claims if claim.verdict in REJECTED]
     return sorted(rejected, key=lambda claim: -RANK[claim.verdict])[:MAX_FINDINGS]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from itertools import pairwise
@@ -258,10 +257,6 @@ class GlimpRouterFile(FittedFile):
             return self.quantiles[below]
         low, high = self.quantiles[below], self.quantiles[below + 1]
         return min(low + (high - low) * (position - below), high)
-
-    def rate_at(self, threshold: float) -> float:
-        """The share of the calibration's steps that a threshold, in nats, sends to the large model: to a hundredth."""
-        return 1 - bisect_left(self.quantiles[:-1], threshold) / PARTS  # each the minimum of a hundredth of the steps
 
     def check_models(self, *, small: str, large: str, entropy: EntropyKind, k: int, in_thought: bool = False) -> None:
         """Refuse models or entropies that the file was not made for, before anything is spent.

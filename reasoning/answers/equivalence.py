@@ -67,6 +67,7 @@ MAX_CACHED_FORMS = 16_384
 MAX_CACHED_OUTCOMES = 4096
 MEMORY_BYTES = 1 << 30
 """Limit of the process's address space."""
+_START_TIMEOUT_S = 60.0
 
 _YES = frozenset({"yes", "true", "y", "correct"})
 _NO = frozenset({"no", "false", "n", "incorrect"})
@@ -252,13 +253,11 @@ class MathProcess:
     Args:
         timeout_s: Timeout of one comparison, in seconds; then the process is killed.
         memory_bytes: Limit of the process's address space.
-        start_timeout_s: Timeout of the start, in seconds.
     """
 
-    def __init__(self, *, timeout_s: float, memory_bytes: int, start_timeout_s: float = 60.0) -> None:
+    def __init__(self, *, timeout_s: float, memory_bytes: int) -> None:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
-        self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[str] | None = None
         self._killed = False
 
@@ -333,7 +332,7 @@ class MathProcess:
         except OSError:
             return None
         self._process = process
-        if self._exchange(process, None, self._start_timeout_s) != "ready":
+        if self._exchange(process, None, _START_TIMEOUT_S) != "ready":
             self._discard(process)
             return None
         return process

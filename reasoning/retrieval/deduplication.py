@@ -62,11 +62,6 @@ def text_hash(text: str) -> str:
     return _sha256(normalized_text(text))
 
 
-def normalized_words(text: str) -> list[str]:
-    """The words of the normalised text; in scripts without spaces, one word a character."""
-    return _WORD.findall(normalized_text(text))
-
-
 @dataclass(frozen=True, slots=True)
 class TextFingerprint:
     """Data that texts are compared by: normalised form, its words, and its word 3-grams (none below three words)."""

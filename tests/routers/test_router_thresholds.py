@@ -60,12 +60,6 @@ def test_a_higher_rate_never_has_a_higher_threshold(entropies: list[float], a: f
     assert router.threshold_for(high) <= router.threshold_for(low)
 
 
-@given(st.one_of(many, few_values), st.floats(0, 12))
-def test_rate_of_a_threshold_has_two_decimals(entropies: list[float], at: float) -> None:
-    sent = sum(h >= at for h in entropies) / len(entropies)
-    assert of(entropies).rate_at(at) == pytest.approx(sent, abs=1 / PARTS + 1e-12)
-
-
 def test_file_survives_writing_and_reading(tmp_path: Path) -> None:
     router = make_router()
     path = write_router(router, tmp_path / "pair.json")
