@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
 
     from ..serving.token_counts import PromptCount, TokenCounter
-    from .loop.conversation import Conversation
+    from .conversation import Conversation
     from .loop.graph import LoopGraph
 
 
@@ -549,7 +549,7 @@ class Reasoner:
             budget: Limits of all its questions together.
             conversation_id: ID of a stored conversation, which is continued; None begins a new one.
         """
-        from .loop.conversation import Conversation
+        from .conversation import Conversation
 
         return Conversation(
             self,
@@ -571,7 +571,7 @@ class Reasoner:
         Args:
             options: As of `plan`. `approve` is "writes" unless it is set.
         """
-        from .loop.node import agent_graph
+        from .graph_node import agent_graph
 
         if self.settings.tools.use and self.settings.tools.approve is None:
             options = {"approve": "writes", **options}

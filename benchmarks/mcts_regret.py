@@ -28,8 +28,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from reason.evals.report.page import COLOURS
 from reason.evals.statistics.intervals import bootstrap
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.core import Continuation
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reporting import processor, table
 
 TreePath = tuple[int, ...]

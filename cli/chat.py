@@ -20,7 +20,7 @@ from .options import REASONING, BudgetOptions, ReasoningOptions, RunStore, ToolO
 from .render.console import say, write_line
 
 if TYPE_CHECKING:
-    from ..agents.loop.conversation import Conversation
+    from ..agents.conversation import Conversation
     from ..agents.reasoner import Reasoner
     from ..core.events import Sink
     from ..core.types import Answer
@@ -111,7 +111,7 @@ async def _open(reasoner: Reasoner, options: ChatOptions, budget: Any) -> Conver
     Raises:
         UnknownName: There is none of that ID.
     """
-    from ..agents.loop.conversation import last_conversation
+    from ..agents.conversation import last_conversation
     from ..core.errors import UnknownName
 
     name = options.resume

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol, cast
 
-from ..agents.loop.conversation import Conversation
+from ..agents.conversation import Conversation
 from ..agents.loop.tool import ExecutableTool
 from ..agents.reasoner import Reasoner
 from ..core.concurrency import gather

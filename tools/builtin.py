@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..agents.loop.tool import (
     READ_RESULT,
@@ -19,11 +17,11 @@ from ..agents.loop.tool import (
     tool_of,
 )
 from ..core.errors import UserError
-from ..core.settings import DEFAULT_EMBEDDING_MODEL, Settings
+from ..core.settings import Settings
 from ..core.types import CodeTest
 from ..reasoning.execution.sandbox import SandboxLimits, require_sandbox, run_tests
 from ..reasoning.knowledge import Retriever
-from ..serving.encoders.protocols import EmbeddingModel
+from ..reasoning.retrieval.sources.directory import load_combined
 
 PYTHON_LIMITS = SandboxLimits(cpu_seconds=30, wall_seconds=30.0, total_seconds=30.0, shown_bytes=100_000)
 MAX_PASSAGES = 20
@@ -73,34 +71,17 @@ def _split_last_value(code: str) -> tuple[str, str]:
 
 
 async def documents_retriever(context: Sequence[str], settings: Settings) -> Retriever:
-    """Searches files, directories and saved indexes by words, and by embeddings if the settings name a model for them.
+    """Searches files, directories and saved indexes.
 
     Raises:
         UserError: There is nothing to search, or a library is not installed.
         DataError: A file or directory cannot be read.
     """
-    from ..reasoning.retrieval.index.saved_index import DATABASE_FILE
-    from ..reasoning.retrieval.retriever import CombinedRetriever
-    from ..reasoning.retrieval.sources.directory import SNIPPET_CHUNKING, evidence_groups, load_retriever
-
     if not context:
         raise UserError("the tool documents has nothing to search", hint="name files or directories with --context")
     if servers := [name for name in context if name.startswith("mcp:")]:
         raise UserError(f"the tool documents cannot search {servers[0]}", hint="give the server with --mcp")
-
-    async def no_model(_name: str | None) -> EmbeddingModel:
-        raise UserError("no embedding model is set")  # it would have to be downloaded first
-
-    retrievers: list[Retriever] = []
-    for group in await evidence_groups(context):
-        is_index = await asyncio.to_thread(_has_file, group[0], DATABASE_FILE)
-        load = None if is_index or settings.embedding_model != DEFAULT_EMBEDDING_MODEL else no_model
-        retrievers.append(await load_retriever(group, settings, None, load, SNIPPET_CHUNKING))
-    return CombinedRetriever(retrievers)
-
-
-def _has_file(directory: str, name: str) -> bool:
-    return (Path(directory).expanduser() / name).is_file()
+    return await load_combined(context, settings)
 
 
 def documents_tool(retriever: Retriever) -> ExecutableTool:

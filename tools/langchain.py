@@ -8,7 +8,7 @@ from typing import Any
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage
 
-from ..agents.loop.node import to_message
+from ..agents.graph_node import to_message
 from ..agents.loop.tool import tool_of
 from ..agents.pipeline import PipelineRun
 from ..agents.reasoner import LazyGraph, Reasoner

@@ -27,10 +27,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import PairedComparison, compare_paired
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import SearchLimits, StepSearch
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reporting import adjusted_p, claim_marker, compared, comparisons_table, table, write_results
 

@@ -43,16 +43,16 @@ from ..retrieval.sources.client import KnowledgeClient
 from ..retrieval.words import content_terms
 from ..search.core import Continuation, ExpandRequest, SearchLimits, search_node_event
 from ..search.driver import MAX_EVENT_NODES, MAX_INLINE_NODES, narrowed
-from ..search.mcts import RESAMPLES, MCTSNode, MCTSOptions, MonteCarloTreeSearch
 from ..strategy import MAX_TOKENS, MAX_WEIGHT, Models, Parameters, Stability, Thinking
 from . import prompts
 from .association import MAX_NEW_NOTES, Association, Associator, estimate_tokens
 from .judge import UNREADABLE_SCORE, Judging, ThoughtJudge, ThoughtScores, node_score
+from .mcts import RESAMPLES, MCTSNode, MCTSOptions, MonteCarloTreeSearch
 from .prompts import PathStep, ThoughtPrompts
 
 
 class CoAT:
-    """`coat`: Monte Carlo tree search with associative memory (see `search.mcts` and `memory`).
+    """`coat`: Monte Carlo tree search with associative memory (see `mcts` and `memory`).
 
     Without a knowledge source (`--context`, `--memory`; the paper's "external brain") the model associates by itself.
     With `association="none"` it is plain tree search over thoughts, in the manner of LATS (Zhou et al. 2023,
@@ -62,7 +62,7 @@ class CoAT:
     and `leaves` are; one more for each round of resampled duplicates. Confidence is the reward or score of the chosen
     solution.
 
-    Differs: backpropagation adds new mass only (see `search.mcts`). Complete solutions get no association, since
+    Differs: backpropagation adds new mass only (see `mcts`). Complete solutions get no association, since
     nothing follows them. At the depth limit the last thought is the final answer. Sources are queried with question and
     thought. Knowledge also joins the question before the first thought: models that answer in their first thought would
     otherwise never see any.

@@ -8,7 +8,6 @@ returned, so a processor that measures comes before those that change. They are 
 processor.
 """
 
-from .builtin import entropy_probe, forbid_tokens, only_tokens, steer, step_control
 from .registry import (
     ENTRY_POINTS,
     LogitsProcessor,
@@ -26,12 +25,7 @@ __all__ = [
     "ProcessorFactory",
     "ProcessorState",
     "ThoughtState",
-    "entropy_probe",
-    "forbid_tokens",
     "logits_processor_names",
     "make_logits_processors",
-    "only_tokens",
     "run_logits_processors",
-    "steer",
-    "step_control",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from recorded_tree import RecordedTree, replay_search
 

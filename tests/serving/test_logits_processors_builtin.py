@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.serving.logits_processors import ProcessorState, entropy_probe, steer, step_control
-from reason.serving.logits_processors.builtin import measure
+from reason.serving.logits_processors import ProcessorState
+from reason.serving.logits_processors.builtin import entropy_probe, measure, steer, step_control
 
 EOS = 0
 END = [7, 8]

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import LogitsProcessorSpec
-from reason.serving.logits_processors import (
-    ProcessorState,
-    forbid_tokens,
-    make_logits_processors,
-    only_tokens,
-)
+from reason.serving.logits_processors import ProcessorState, make_logits_processors
+from reason.serving.logits_processors.builtin import forbid_tokens, only_tokens
 
 STATE = ProcessorState([1], [], 0)
 

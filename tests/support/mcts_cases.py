@@ -6,8 +6,8 @@ from dataclasses import replace
 from random import Random
 
 from hypothesis import strategies as st
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.core import Continuation
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 
 from support.search_models import random_worlds
 

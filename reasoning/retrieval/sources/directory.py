@@ -9,15 +9,15 @@ from pathlib import Path, PurePath
 from ....core.errors import BackendUnavailable, CapabilityMissing, UserError
 from ....core.files import Progress
 from ....core.run import Run
-from ....core.settings import Settings
+from ....core.settings import DEFAULT_EMBEDDING_MODEL, Settings
 from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
-from ...knowledge import KnowledgeSource, Passage, Snippet, searchable_text
+from ...knowledge import KnowledgeSource, Passage, Retriever, Snippet, searchable_text
 from ..embedding_cache import FILE, EmbeddingCache
 from ..index.saved_index import DATABASE_FILE, load_index
 from ..passages import ChunkOptions, read_passages
 from ..readers import FileNote
-from ..retriever import HybridRetriever
+from ..retriever import CombinedRetriever, HybridRetriever
 
 LoadEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
 """Loads the embedding model of a name; None is the default."""
@@ -134,6 +134,25 @@ async def load_retriever(
     degraded = (without_model,) if without_model else retriever.degraded
     retriever.degraded = (*degraded, *_shown_notes(documents.notes))
     return retriever
+
+
+async def load_combined(names: Sequence[str], settings: Settings) -> Retriever:
+    """Searches files, directories and saved indexes by words, and by embeddings if the settings name a model for them.
+
+    Raises:
+        UserError: A library is not installed.
+        DataError: A file or directory cannot be read.
+    """
+
+    async def no_model(_name: str | None) -> EmbeddingModel:
+        raise UserError("no embedding model is set")  # the default one would have to be downloaded first
+
+    retrievers: list[Retriever] = []
+    for group in await evidence_groups(names):
+        uses_words = settings.embedding_model == DEFAULT_EMBEDDING_MODEL and not _located(group[0])[1]
+        load = no_model if uses_words else None
+        retrievers.append(await load_retriever(group, settings, None, load, SNIPPET_CHUNKING))
+    return CombinedRetriever(retrievers)
 
 
 async def evidence_groups(names: Sequence[str]) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.agents.loop.conversation import last_conversation
+from reason.agents.conversation import last_conversation
 from reason.agents.loop.tool import tool_of
 from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded, UserError

@@ -12,10 +12,10 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.coat import association as association_module
 from reason.reasoning.coat import coat as coat_module
+from reason.reasoning.coat import mcts as mcts_module
 from reason.reasoning.coat.association import Association
 from reason.reasoning.coat.coat import CoAT
 from reason.reasoning.knowledge import Snippet
-from reason.reasoning.search import mcts as mcts_module
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.model import StepScores
 from support.scripted_reward import ScriptedReward

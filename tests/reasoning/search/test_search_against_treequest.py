@@ -23,8 +23,8 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.core import Continuation
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 
 treequest = pytest.importorskip("treequest", reason="treequest is not installed; the plain search is compared alone")
 

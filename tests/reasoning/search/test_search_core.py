@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import UserError
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
 from reason.reasoning.search.core import Continuation, SearchLimits
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from support.search_models import RandomWorld, play, seeds, state_of
 

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
-from reason.agents.loop.node import agent_graph  # noqa: F401 (no fork has to import it)
+from reason.agents.graph_node import agent_graph  # noqa: F401 (no fork has to import it)
 from reason.agents.loop.records import ToolCallStore
 from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.reasoner import Reasoner

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...core.budget import AMOUNTS, Budget
-from ...core.errors import BudgetExceeded, UnknownName, UserError
-from ...core.events import Sink
-from ...core.messages import ApprovalMode, Message
-from ...core.run import read_config
-from ...core.store.group_commit import Row
-from ...core.store.records import RunRecord
-from ...core.store.sql import RunStore
-from ...core.types import Answer, Question
-from .records import Decision, StoredToolCall, ToolCallStore
+from ..core.budget import AMOUNTS, Budget
+from ..core.errors import BudgetExceeded, UnknownName, UserError
+from ..core.events import Sink
+from ..core.messages import ApprovalMode, Message
+from ..core.run import read_config
+from ..core.store.group_commit import Row
+from ..core.store.records import RunRecord
+from ..core.store.sql import RunStore
+from ..core.types import Answer, Question
+from .loop.records import Decision, StoredToolCall, ToolCallStore
 
 if TYPE_CHECKING:
-    from ..reasoner import Reasoner
-    from ..resources import ToolLike
+    from .reasoner import Reasoner
+    from .resources import ToolLike
 
 
 class Conversation:

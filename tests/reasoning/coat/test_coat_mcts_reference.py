@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
+from reason.reasoning.coat.mcts import MCTSOptions, MonteCarloTreeSearch
 from support.search_models import play
 from support.tree_search_model import RaggedWorld
 

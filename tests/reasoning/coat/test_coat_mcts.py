@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from reason.reasoning.coat.mcts import MCTSOptions, uct
 from reason.reasoning.search.core import Continuation, SearchLimits, step_key
-from reason.reasoning.search.mcts import MCTSOptions, uct
 from support.mcts_cases import (
     always,
     by_score,

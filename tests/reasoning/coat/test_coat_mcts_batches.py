@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.reasoning.coat.mcts import RESAMPLES
 from reason.reasoning.search.core import Continuation, SearchLimits
-from reason.reasoning.search.mcts import RESAMPLES
 from support.mcts_cases import (
     by_score,
     name,

@@ -23,8 +23,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from ..strategy import MAX_DEPTH, MAX_ROUNDS, MAX_WEIGHT
-from .core import (
+from ..search.core import (
     BatchResults,
     Continuation,
     ExpandRequest,
@@ -36,6 +35,7 @@ from .core import (
     fill_missing_scores,
     kept_indices,
 )
+from ..strategy import MAX_DEPTH, MAX_ROUNDS, MAX_WEIGHT
 
 RESAMPLES: Final = 2
 """Times that duplicate continuations are sampled again."""
