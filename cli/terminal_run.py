@@ -46,17 +46,18 @@ from .render.run_status import RunStatus
 from .render.tool_calls import ToolLines, print_pending
 
 EXIT_WAITING = 7
+EXIT_NO_ANSWER = 6
+"""Exit status of a run that ended by itself, or at the user's request, without an answer."""
 EXIT_BY_STOPPED = {
     "done": 0,
     "user": 0,
+    "abstained": EXIT_NO_ANSWER,
     "budget": 4,
     "loop": 4,
     "waiting": EXIT_WAITING,
     "cancelled": EXIT_INTERRUPTED,
     "error": 3,
 }
-EXIT_NO_ANSWER = 6
-"""Exit status of a run that ended by itself, or at the user's request, without an answer."""
 ANSWER_KEY = "a"
 """Key for the answer now."""
 

@@ -100,12 +100,14 @@ class Tool(Frozen):
         parameters: JSON Schema of its arguments, an object; empty for no arguments.
         strict: Whether the arguments must follow the schema, if the provider supports that; None is the provider's
             default.
+        effect: What a call changes, which the model is not shown; None if a client executes it and has not said.
     """
 
     name: ToolName
     description: str = ""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     strict: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    effect: Effect | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def as_openai(self) -> dict[str, Any]:
         """The tool in OpenAI's format, which chat templates take too."""

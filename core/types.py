@@ -35,9 +35,9 @@ MAX_TESTS = 200
 """Maximum number of tests of a question."""
 
 AnswerKind = Literal["auto", "choice", "number", "math", "yes_no", "code", "text"]
-Stopped = Literal["done", "budget", "user", "loop", "waiting", "cancelled", "error"]
-"""Why a run ended: it was done, a limit of its budget, the user wanted the answer now, its turns only repeated
-themselves, it waits for decisions about tool calls, cancelled, an error."""
+Stopped = Literal["done", "budget", "user", "abstained", "loop", "waiting", "cancelled", "error"]
+"""Why a run ended: it was done, a limit of its budget, the user wanted the answer now, its samples did not agree on
+what to change, its turns only repeated themselves, it waits for decisions about tool calls, cancelled, an error."""
 Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -540,8 +540,8 @@ class Answer(EncodedOnce):
         model: Name of the main model.
         confidence: The strategy's own, whose meaning `reason strategies show NAME` states; None if it has none. Neither
             calibrated nor changed by a verification, whose number is `verification.support`.
-        stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "loop" (its turns only
-            repeated themselves), "waiting" (for `pending`), "cancelled" or "error".
+        stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "abstained" (its samples did
+            not agree on what to change, and the text asks the user), "loop" (its turns only repeated themselves), "waiting" (for `pending`), "cancelled" or "error".
         stopped_by: The limit of the budget that ended a run of `stopped` "budget": "tokens", "calls", …; else None.
         based_on: Of an answer that the user wanted before the run was done, what it rests on; else empty.
         candidates: All attempts.

@@ -27,6 +27,7 @@ from ..serving.profiles.profile import quick_sampling
 from ..serving.rewards.model import Aggregation, StepSelection, as_one_step, score_solutions
 from ..serving.verdict_distribution import VERDICT_TOKENS, VerdictDistribution, has_verdict_distribution, read_verdicts
 from .anonymity import MATERIAL_NOTICE, make_blinding, show_answers
+from .answers.calls import ineligible, settle_calls, with_quorum
 from .answers.equivalence import answer_classes
 from .answers.extraction import find_code, finished_or_all, text_with_calls
 from .answers.normalization import visible_text
@@ -151,6 +152,11 @@ class BestOfN:
         scores = scored.scores
         candidates = scored.apply_to(samples.candidates)
         num_unscored = sum(score is None for score in scores)
+        has_calls = any(candidate.tool_calls for candidate in candidates)
+        classes: list[list[int]] = []
+        if self.config.select == "weighted" or has_calls:
+            classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+        shares = [len(own) / len(candidates) for own in classes]
         notes: dict[str, JsonValue] = {"score": source, "unscored": num_unscored, **scored.notes}
         if num_unscored == len(candidates):
             run.degrade("no sample could be scored; the answer of the majority was taken")
@@ -158,20 +164,25 @@ class BestOfN:
         else:
             if num_unscored:
                 run.degrade(f"{num_unscored} of {len(candidates)} samples could not be scored and ranked last")
-            chosen = highest_scored(scores, finished_or_all(candidates))
+            refused = set(ineligible(classes, candidates, question))
+            finished = finished_or_all(candidates)
+            chosen = highest_scored(scores, [i for i in finished if i not in refused] or finished)
             best = scores[chosen]
             confidence = best.value if best is not None else 0.0
             if self.config.select == "weighted":
-                classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
                 weights = [math.fsum(s.value for i in c if (s := scores[i]) is not None) for c in classes]
                 total = math.fsum(s.value for s in scores if s is not None)
                 if classes and total > 0:
+                    shares = [min(1.0, weight / total) for weight in weights]
                     heaviest = max(range(len(classes)), key=weights.__getitem__)
                     chosen = highest_scored(scores, classes[heaviest])
-                    confidence = min(1.0, weights[heaviest] / total)
+                    confidence = shares[heaviest]
                     notes["weights"] = {str(candidates[c[0]].answer): w for c, w in zip(classes, weights, strict=True)}
         run.emit(StrategyNote(strategy=run.config.strategy, name="samples.scored", data=notes))
-        return Solution(chosen=chosen, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes)
+        solution = Solution(chosen=chosen, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes)
+        if has_calls and (self.config.select == "weighted" or num_unscored == len(candidates)):
+            return settle_calls(solution, classes, shares, question)
+        return with_quorum(solution, classes, question)
 
 
 class CandidateScore(Frozen):

@@ -248,6 +248,8 @@ async def _turn(question: Question, state: LoopState, context: LoopContext, *, i
             if is_repair or e.kind != "user":
                 raise
             solution = run.best or Solution(chosen=None, stopped="user")
+            if context.executor is not None and solution.best is not None and solution.best.tool_calls:
+                solution = Solution(chosen=None, stopped="user")  # no vote has decided about them
         if not is_repair and run.conclusion is not None and run.conclusion.stage == _stage("model", state, run):
             run.conclude()  # no call came after it
         report_cut_candidates(solution, run.config.parameters, run)
@@ -271,7 +273,11 @@ def _turn_question(state: LoopState, executor: ToolExecutor, run: Run) -> Questi
     """The question of the next turn of a run with tools."""
     question = run.question
     has_cut_result = any(f"; {READ_RESULT}(call=" in message.content for message in state.messages)
-    declared = tuple(tool.declaration for name, tool in executor.tools.items() if name != READ_RESULT or has_cut_result)
+    declared = tuple(
+        tool.declaration.model_copy(update={"effect": tool.effect})
+        for name, tool in executor.tools.items()
+        if name != READ_RESULT or has_cut_result
+    )
     choice = question.tool_choice if state.num_turns == 0 or question.tool_choice == TOOL_CHOICE_NONE else "auto"
     return question.model_copy(
         update={

@@ -621,7 +621,7 @@ def _comparison(verdict: WorkerVerdict) -> Comparison:
 async def answer_classes(answers: Sequence[str | None], question: Question, run: Run) -> list[list[int]]:
     """Positions of equal answers, by first member; those without an answer are in no class.
 
-    With tools, an answer that is a tool call equals only the same call, character by character.
+    An answer that is a tool call equals only the same text, which is a normal form (`calls.normalized_calls`).
     """
     async with Equivalence.for_run(run) as equivalence:
         if not question.needs_tools:

@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from ...core.messages import Completion, canonical_calls
+from ...core.messages import Completion
 from ...core.types import Candidate, Question, Step
 from ..segmentation import sentence_end, sentence_spans, split_steps
+from .calls import normalized_calls
 from .normalization import MAX_ANSWER_CHARS, Numeral, closing_brace, find_numerals, parse_numeral, unwrap, visible_text
 
 # ruff: noqa: RUF001 (typographic signs of numbers are meant)
@@ -871,13 +872,14 @@ def read_candidate(completion: Completion, question: Question, score: float | No
 
     The answer is read from the completion's text (`read_answer`), never from its thought.
 
-    If a completion calls tools, its answer is the canonical text of the calls, which is appended as a last step.
+    If a completion calls tools, its answer is the text of the calls (`normalized_calls`), which is appended as a last
+    step.
 
     Args:
         score: The strategy's ranking score.
     """
     if completion.tool_calls:
-        return _read_tool_calls(completion, score)
+        return _read_tool_calls(completion, question, score)
     answer = read_answer(completion.text, question, is_cut=completion.finish_reason != "stop")
     return _candidate(
         completion,
@@ -935,8 +937,8 @@ def text_with_calls(candidate: Candidate) -> str:
     return "\n\n".join(part for part in (candidate.text.strip(), candidate.answer) if part)
 
 
-def _read_tool_calls(completion: Completion, score: float | None) -> Candidate:
-    calls = canonical_calls(completion.tool_calls)
+def _read_tool_calls(completion: Completion, question: Question, score: float | None) -> Candidate:
+    calls = normalized_calls(completion.tool_calls, question.tools)
     steps = [*(Step(text=text) for text in split_steps(completion.text)), Step(text=calls)]
     return _candidate(completion, calls, steps, score)
 

@@ -35,6 +35,7 @@ from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
 from ...serving.profiles.profile import ModelProfile
 from ...serving.quick_calls import without_thought
+from ..answers.calls import settle_calls
 from ..answers.equivalence import answer_classes
 from ..answers.extraction import is_unfinished, text_with_calls
 from ..sampling import SampleSet, SamplingConfig
@@ -142,8 +143,8 @@ class RPC:
             "fit": None if result.fit is None else result.fit.diagnostics(),
         }
         if result.method_used == "sc":
-            return majority_solution(samples, classes, run, notes)
-        return _solution(result, samples, run, notes)
+            return majority_solution(samples, classes, question, run, notes)
+        return _solution(result, samples, question, run, notes)
 
     async def _vote_by_thoughts(
         self, samples: SampleSet, question: Question, run: Run, notes: dict[str, JsonValue]
@@ -159,7 +160,7 @@ class RPC:
                 run.degrade(f"{method}: scope=thought: {without}, used self-consistency")
             notes["vote"] = {"method": "sc", "scope": "thought"}
             classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
-            return majority_solution(samples, classes, run, notes)
+            return majority_solution(samples, classes, question, run, notes)
         kept = [voters[i] for i in most_confident(known, KEEP if method == "rpc" else 1.0)]
         if method == "ppl":
             kept = [voters[max(range(len(known)), key=lambda i: (known[i], -i))]]
@@ -175,13 +176,19 @@ class RPC:
             "kept": list(kept),
             "weights": dict(result.sums),
         }
-        return Solution(
+        finished = 1.0 if method == "ppl" else _share_finished(candidates)
+        solution = Solution(
             chosen=result.chosen,
             candidates=tuple(c.model_copy(update={"score": v}) for c, v in zip(candidates, confidences, strict=True)),
-            confidence=result.share if method == "ppl" else result.share * _share_finished(candidates),
+            confidence=result.share * finished,
             stopped=samples.stopped,
             notes=notes,
         )
+        if not any(candidate.tool_calls for candidate in candidates):
+            return solution
+        classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+        shares = [finished * math.fsum(weights[i] for i in own) / math.fsum(weights) for own in classes]
+        return settle_calls(solution, classes, shares, question)
 
 
 def _path_text(candidate: Candidate, index: int) -> str:
@@ -248,7 +255,7 @@ def _share_finished(candidates: Sequence[Candidate]) -> float:
     return 1 - sum(map(is_unfinished, candidates)) / len(candidates)
 
 
-def _solution(result: Vote, samples: SampleSet, run: Run, notes: dict[str, JsonValue]) -> Solution:
+def _solution(result: Vote, samples: SampleSet, question: Question, run: Run, notes: dict[str, JsonValue]) -> Solution:
     """The vote as a solution: every chain scored by its class's confidence.
 
     That confidence is the paper's, over the chains that vote; the solution's (except under "ppl", which is
@@ -259,13 +266,16 @@ def _solution(result: Vote, samples: SampleSet, run: Run, notes: dict[str, JsonV
     chosen = result.classes[0].representative if result.classes else 0
     score_of = {i: c.confidence for c in result.classes for i in c.members}
     share = 1.0 if result.method_used == "ppl" else _share_finished(samples.candidates)
-    return Solution(
+    solution = Solution(
         chosen=chosen,
         candidates=tuple(c.model_copy(update={"score": score_of.get(i)}) for i, c in enumerate(samples.candidates)),
         confidence=score_of.get(chosen, 0.0) * share,
         stopped=samples.stopped,
         notes={"votes": dict(votes), **notes},
     )
+    classes = [c.members for c in result.classes if c.answer is not None]
+    shares = [c.confidence * share for c in result.classes if c.answer is not None]
+    return settle_calls(solution, classes, shares, question)
 
 
 def token_confidence(top: Sequence[TopToken]) -> float:

@@ -20,6 +20,7 @@ from ...core.events import VoteUpdated
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...serving.model import Feature
+from ..answers.calls import settle_calls
 from ..answers.equivalence import answer_classes
 from ..sampling import SampleSet, SamplingConfig
 from ..stopping import NoStop
@@ -113,7 +114,7 @@ class SelfConsistency:
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped, notes=notes)
         classes = await answer_classes([candidate.answer for candidate in samples.candidates], question, run)
-        return majority_solution(samples, classes, run, notes)
+        return majority_solution(samples, classes, question, run, notes)
 
 
 def sampling_notes(config: SamplingConfig, samples: SampleSet) -> dict[str, JsonValue]:
@@ -122,9 +123,9 @@ def sampling_notes(config: SamplingConfig, samples: SampleSet) -> dict[str, Json
 
 
 def majority_solution(
-    samples: SampleSet, classes: Sequence[Sequence[int]], run: Run, notes: dict[str, JsonValue]
+    samples: SampleSet, classes: Sequence[Sequence[int]], question: Question, run: Run, notes: dict[str, JsonValue]
 ) -> Solution:
-    """The largest class of equal answers by vote weight; of equals the one reached first.
+    """The largest class of equal answers by vote weight, of equals the one reached first; see `settle_calls` for calls.
 
     Args:
         samples: The samples, at least one.
@@ -139,10 +140,11 @@ def majority_solution(
     run.emit(VoteUpdated(votes=votes, total=len(candidates)))
     share_of = {i: shares[k] for k, members in enumerate(classes) for i in members}
     chosen = classes[ranking[0]][0] if ranking else 0
-    return Solution(
+    solution = Solution(
         chosen=chosen,
         candidates=tuple(c.model_copy(update={"score": share_of.get(i)}) for i, c in enumerate(candidates)),
         confidence=share_of.get(chosen, 0.0),
         stopped=samples.stopped,
         notes={"votes": dict(votes), **notes},
     )
+    return settle_calls(solution, classes, shares, question)

@@ -299,8 +299,8 @@ class RunSummary(ResponseBody):
         metadata: The pairs of the request; in a list, only texts.
         answer: The extracted answer, of a multiple-choice question the option's text and letter, `21 (A)`; None until
             there is one. In a list, its first 200 characters.
-        stopped: Why the answer was final: "done", "budget", "user", "loop", "waiting", "cancelled" or "error"; None
-            until the run has ended.
+        stopped: Why the answer was final: "done", "budget", "user", "abstained", "loop", "waiting", "cancelled" or
+            "error"; None until the run has ended.
         tokens: Number of generated tokens, those of thoughts included; None until the run has ended.
         thinking_tokens: Number of them that are thoughts; None until the run has ended.
         cost_usd: Cost in US dollars; None until the run has ended, or if a price is unknown.

@@ -9,7 +9,7 @@ from reason.core.messages import Completion, Message, Prompt, Request, ToolCall
 
 from support.instant_model import InstantModel
 
-Turn = str | list[ToolCall] | Message
+Turn = str | list[ToolCall] | Message | tuple["Turn", ...]
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -22,7 +22,7 @@ class AgentModel(InstantModel):
 
     Args:
         turns: The turns, of which the one with the number of assistant messages in the prompt is made; or a function of
-            the messages. A turn is a text, calls, or a message with both. After the last one, the text is "The answer
+            the messages. A turn is a text, calls, a message with both, or a tuple with one for each sample. After the last one, the text is "The answer
             is done.".
 
     Attributes:
@@ -37,6 +37,7 @@ class AgentModel(InstantModel):
 
     def _completion(self, request: Request, index: int) -> Completion:
         turn = self._turn(request.prompt)
+        turn = turn[index % len(turn)] if isinstance(turn, tuple) else turn
         self.prompts.append(request.prompt.messages)
         made = super()._completion(request, index)
         if isinstance(turn, Message):

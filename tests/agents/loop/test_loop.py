@@ -338,3 +338,20 @@ async def test_the_callers_own_tools_wait_for_its_results(agent):
     async with agent([[call("theirs", a=1, b=1)], "x"], tools=[add]) as reasoner:
         answer = await reasoner.aask(Question(text="Add.", tools=(theirs,)))
     assert (answer.stopped, [p.question for p in answer.pending]) == ("waiting", ["result"])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters"), [("self-consistency", {}), ("best-of-n", {"score": "logprob"}), ("rpc", {})]
+)
+async def test_samples_that_disagree_about_a_change_ask_the_user(agent, strategy, parameters):
+    made = []
+    divided = ([call("write", x=1)], [call("write", x=2)], [call("write", x=1)], [call("write", x=3)])
+    options = {"strategy": strategy, "parameters": {"n": 4, **parameters}, "approve": "never"}
+    async with agent([divided], tools=[writer(made)]) as reasoner:
+        answer = await reasoner.aask("Write.", **options)
+    assert (answer.stopped, made, answer.usage.tool_calls) == ("abstained", [], 0)
+    assert "2 of 4: write(x=1)" in answer.text
+    agreed = ([call("write", x=1)], [call("write", x=1.0)], [call("write", x=1)], [call("write", x=3)])
+    async with agent([agreed, "The answer is ok."], tools=[writer(made)]) as reasoner:
+        answer = await reasoner.aask("Write.", **options)
+    assert (answer.stopped, answer.answer, made) == ("done", "ok", [1])

@@ -141,7 +141,7 @@ export interface Answer {
   strategy: string;
   model: string;
   confidence: Figure;
-  stopped: "done" | "budget" | "user" | "loop" | "waiting" | "cancelled" | "error";
+  stopped: "done" | "budget" | "user" | "abstained" | "loop" | "waiting" | "cancelled" | "error";
   candidates: AnswerCandidate[];
   verification: Verification | null;
   usage: RunUsage;
