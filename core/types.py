@@ -541,7 +541,8 @@ class Answer(EncodedOnce):
         confidence: The strategy's own, whose meaning `reason strategies show NAME` states; None if it has none. Neither
             calibrated nor changed by a verification, whose number is `verification.support`.
         stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "abstained" (its samples did
-            not agree on what to change, and the text asks the user), "loop" (its turns only repeated themselves), "waiting" (for `pending`), "cancelled" or "error".
+            not agree on what to change, and the text asks the user), "loop" (its turns only repeated themselves),
+            "waiting" (for `pending`), "cancelled" or "error".
         stopped_by: The limit of the budget that ended a run of `stopped` "budget": "tokens", "calls", …; else None.
         based_on: Of an answer that the user wanted before the run was done, what it rests on; else empty.
         candidates: All attempts.

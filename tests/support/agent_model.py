@@ -22,8 +22,8 @@ class AgentModel(InstantModel):
 
     Args:
         turns: The turns, of which the one with the number of assistant messages in the prompt is made; or a function of
-            the messages. A turn is a text, calls, a message with both, or a tuple with one for each sample. After the last one, the text is "The answer
-            is done.".
+            the messages. A turn is a text, calls, a message with both, or a tuple with one for each sample. After the
+            last one, the text is "The answer is done.".
 
     Attributes:
         prompts: The messages of all requests.
