@@ -22,7 +22,7 @@ from ..core.run import Run
 from ..core.types import Candidate, Question, Solution
 from ..reasoning.best_of_n import mean_logprob
 from ..reasoning.sampling import SamplingConfig
-from ..reasoning.strategy import STRATEGIES, Models, Parameters, Stability, create_strategy
+from ..reasoning.strategy import STRATEGIES, Models, Parameters, Stability, create_strategy, require_tool_support
 from ..serving.model import Feature
 from .nested_strategy import inner_strategy, prefers_second, require_suitable, solve_within
 from .router_files import file_of_digest
@@ -86,7 +86,8 @@ class Cascade:
     another scale. The large model's answer is returned, unless it has none or the budget truncated it: then the small
     one's is.
 
-    Requests: those of `first`, and if the large model is called, those of `then`.
+    Requests: those of `first`, and if the large model is called, those of `then`. With tools, each turn is decided so:
+    calls that change something and lack the quorum of the small model's samples are the large model's decision.
 
     The confidence is that of the strategy whose answer is returned, calibrated if `calibration` is given and it is the
     small model's; a likelihood is no confidence.
@@ -105,6 +106,7 @@ class Cascade:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "reward")
+    supports_tools: ClassVar[bool] = True
 
     class Config(Parameters):
         """Parameters of `cascade`."""
@@ -178,10 +180,12 @@ class Cascade:
         Raises:
             DataError: The calibration map cannot be read.
             UserError: It is of another strategy, another model, verified answers, or another file than the run started
-                with.
+                with; or there are tools, which one of the strategies does not support.
             CapabilityMissing: A model cannot do what its strategy needs.
         """
         config = self.config
+        for name in (config.first, config.then):
+            require_tool_support(name, question)
         parameters = config.first_parameters
         if config.confidence == "likelihood" or not _states_confidence(config.first):
             parameters = with_logprobs(config.first, parameters)
@@ -202,7 +206,8 @@ class Cascade:
         run.emit(StrategyNote(strategy=run.config.strategy, name="cascade.decided", data={**data, "why": why}))
         if not why:
             return small_only
-        if small.best is not None and small.best.answer is not None and belief.value is None:
+        has_answer = small.best is not None and small.best.answer is not None
+        if has_answer and belief.value is None and small.stopped != "abstained":
             run.degrade(f"the large model was called because {why}")
         run.set_best(small_only)
         large = await solve_within(then, question, models, run)
@@ -288,6 +293,8 @@ def reason_for_large(small: Solution, belief: Belief, threshold: float) -> str:
     """
     if small.best is None or small.best.answer is None:
         return "the small model gave no answer"
+    if small.stopped == "abstained":
+        return "the small model's samples do not agree on what to change"
     if belief.value is None:
         return "the confidence of the small model's answer is not known"
     if belief.value < threshold:

@@ -19,7 +19,7 @@ from support.stored_runs import RunHarness
 
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
-TAKING = ("best-of-n", "cot", "rag", "rpc", "self-consistency")
+TAKING = ("best-of-n", "cascade", "cot", "rag", "rpc", "self-consistency")
 
 
 async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):

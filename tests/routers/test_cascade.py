@@ -14,6 +14,7 @@ from reason.reasoning.strategy import Models, create_strategy
 from reason.routers.cascade import belief_in, token_likelihood
 from support.calibration_maps import make_map
 from support.scripted_model import ScriptedModel, replies
+from support.scripted_tools import WEATHER, ToolModel, calling
 from support.stored_runs import RunHarness
 from support.two_models import TwoModels
 
@@ -272,3 +273,23 @@ async def test_small_model_generates_and_judges_itself(store):
     assert judges == ["small", "main"]
     alone = Models({"main": large})
     assert alone.with_main("small") is alone
+
+
+async def test_a_turn_whose_changes_the_small_model_is_not_sure_of_is_the_large_models(store):
+    write = WEATHER.model_copy(update={"effect": "write"})
+    question = QUESTION.model_copy(update={"tools": (write,)})
+    divided = replies(calling(city="Rome"), calling(city="Oslo"), calling(city="Bonn"), weights=[1, 1, 1])
+    runs = TwoModels(
+        store, ToolModel(divided, name="s/small"), ToolModel(replies(calling(city="Rome")), name="s/large")
+    )
+    parameters = {"first_parameters": {"n": 6}, "seed": 5}
+    solution = await runs.solve("r", strategy="cascade", question=question, **parameters)
+    assert [call.arguments for call in solution.best.tool_calls] == ['{"city": "Rome"}']
+    assert solution.notes["why"] == "the small model's samples do not agree on what to change"
+    assert (len(runs.large.made), runs.run.degraded) == (1, [])
+    runs = TwoModels(store, ToolModel(replies(calling(city="Oslo")), name="s/small"), ToolModel(SURE, name="s/large"))
+    solution = await runs.solve("s", strategy="cascade", question=question, **parameters)
+    assert [call.arguments for call in solution.best.tool_calls] == ['{"city": "Oslo"}']
+    assert (len(runs.large.made), solution.confidence) == (0, 1.0)
+    with pytest.raises(UserError, match="strategy fusion does not support tools"):
+        await runs.solve("t", strategy="cascade", question=question, then="fusion", seed=5)
