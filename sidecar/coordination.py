@@ -121,6 +121,12 @@ class RunCoordinator:
 
         await self._runs.commits.write(queue)
 
+    async def count_waiting(self) -> int:
+        """Number of runs in the store that wait for decisions about tool calls or for their results."""
+        sql = "SELECT COUNT(*) FROM runs WHERE status = 'waiting'"
+        ((count,),) = await self._runs.commits.read(lambda db: db.execute(sql))
+        return int(count)
+
     async def requested(self, run_ids: Sequence[str]) -> RequestedStops:
         """What was requested of these runs."""
 

@@ -105,7 +105,13 @@ class Metrics:
         )
         self.tool_duration = histogram("reason_tool_call_duration_seconds", "Time of a tool call.", "effect")
         self.in_flight = gauge("reason_runs_in_flight", "Runs in flight.")
-        self.waiting = gauge("reason_runs_waiting", "Runs waiting for a slot.")
+        self.queued = gauge("reason_runs_queued", "Runs waiting for a slot.")
+        self.waiting = Gauge(  # each process reports that of all
+            "reason_runs_waiting",
+            "Runs in the store that wait for decisions about tool calls or for their results.",
+            registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.cancelled = counter("reason_cancelled_total", "Cancelled runs by stage.", "phase")
         self.exhausted = counter("reason_budget_exhausted_total", "Exhausted budget limits by kind.", "kind")
         self.verdicts = counter("reason_verdicts_total", "Verdicts on answers by label.", "label")
@@ -131,10 +137,10 @@ class Metrics:
 
     # -- observers
 
-    def observe_admission(self, in_flight: int, waiting: int) -> None:
-        """Record the number of runs in flight and waiting; an `AdmissionObserver`."""
+    def observe_admission(self, in_flight: int, queued: int) -> None:
+        """Record the number of runs in flight and waiting for a slot; an `AdmissionObserver`."""
         self.in_flight.set(in_flight)
-        self.waiting.set(waiting)
+        self.queued.set(queued)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
         """Count an HTTP request, and its error code if it was rejected; a `RequestObserver`."""
@@ -145,7 +151,7 @@ class Metrics:
 
     def observe_abandoned(self) -> None:
         """Count a run that was cancelled while it waited for a slot."""
-        self.cancelled.labels("waiting").inc()
+        self.cancelled.labels("queued").inc()
 
     def run_sink(self, strategy: str, requested_at_s: float | None = None) -> Sink:
         """Create an event sink for one run.

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import orjson
@@ -22,7 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.clock import monotonic
-from ..core.errors import PermissionDenied, UserError
+from ..core.errors import PermissionDenied, StoreError, UserError
 from ..core.events import RUN_ENDS, Event, Sink, TextDelta
 from ..core.settings import ServeSettings
 from ..reasoning.strategy import STRATEGIES
@@ -33,6 +34,8 @@ from .key_limits import KeyLimiter, RequestCounter
 from .key_store import KeyStore
 from .logs import RunLog, log_event, log_fault
 from .metrics import CONTENT_TYPE, Metrics
+from .native.routes import STORE_TIMEOUT_S
+from .run_manager import RunManager
 from .runs import LiveRun
 from .tracing import RunSpans, close_tracing, open_tracing
 
@@ -422,4 +425,8 @@ async def metrics(request: Request) -> Response:
     is_open = is_loopback(serve.host) if serve.public_metrics is None else serve.public_metrics
     if not is_open and not (await identify(request.scope)).may("admin"):
         raise PermissionDenied("admin")
+    run_manager: RunManager = request.app.state.run_manager
+    with suppress(StoreError, TimeoutError):  # then the last number stays
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            gate.metrics.waiting.set(await run_manager.others.count_waiting())
     return Response(gate.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -448,8 +448,8 @@ class RunManager:
             resume: Whether it continues once all is decided; otherwise `resume` continues it.
 
         Raises:
-            UnknownName: There is no such run.
-            UserError: A decision fits no pending call, or is not one that its call needs.
+            UnknownName: There is no such run, or no such pending call.
+            UserError: A decision is not one that its call needs.
             RunConflict: The run does not wait, or another decision was faster.
         """
         record = await self.record(run_id, caller)
@@ -882,7 +882,7 @@ class RunManager:
 
 def decided_by(caller: Caller) -> str:
     """The origin of a caller's decisions about tool calls."""
-    return f"http:{caller.key_id or caller.tenant}"
+    return ":".join(filter(None, ("http", caller.key_id or caller.tenant)))
 
 
 def _continues(record: RunRecord) -> bool:

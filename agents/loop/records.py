@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final, Literal, TypeVar
 
-from ...core.errors import RunConflict, StoreError, UserError
+from ...core.errors import RunConflict, StoreError, UnknownName, UserError
+from ...core.events import ApprovalDecided
 from ...core.messages import Effect, Frozen, Message, ToolCall, canonical_calls
 from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
 from ...core.store.run_writer import RunWriter
-from ...core.store.sql import RunStore, to_json
+from ...core.store.sql import RunStore, append_events, to_json
 from ...core.types import PendingToolCall, Question
 from .tool import ToolResult
 
@@ -43,7 +44,7 @@ class Decision(Frozen):
             "failed".
         arguments: With "edit", the new arguments as JSON.
         reason: Shown to the model with a rejection.
-        by: Origin: "terminal", "callback", "http:KEY" or "assume".
+        by: Origin: "terminal", "callback", "http:KEY" ("http" without keys) or "assume".
         at: Seconds since the epoch.
     """
 
@@ -190,6 +191,8 @@ class ToolCallStore:
     async def decide(self, run_id: str, decisions: Mapping[str, Decision], *, owned: bool = True) -> frozenset[str]:
         """Record decisions about several calls in one transaction; returns the calls whose first decision this is.
 
+        Those about a run that is not being executed become events of it; an executor emits its own.
+
         Args:
             decisions: By intent ID.
             owned: Whether this process must own the run; a decision over HTTP may reach any process, while the run
@@ -200,17 +203,20 @@ class ToolCallStore:
         """
 
         def write(db: Connection) -> frozenset[str]:
-            first: set[str] = set()
+            first: dict[str, ApprovalDecided] = {}
             for intent, decision in decisions.items():
                 status, needed = _AFTER[decision.kind]
                 result = _result_of(decision)
                 ended = None if result is None else time.time()
                 rows = db.execute(
                     "UPDATE tool_calls SET status = ?, decision = ?, result = ?, ended = ? "
-                    "WHERE run_id = ? AND id = ? AND status = ? RETURNING id",
+                    "WHERE run_id = ? AND id = ? AND status = ? RETURNING tool",
                     (status, to_json(decision), to_json(result), ended, run_id, intent, needed),
                 )
-                first.update(row[0] for row in rows)
+                for (tool,) in rows:
+                    first[intent] = ApprovalDecided(call=intent, tool=tool, decision=decision.kind, by=decision.by)
+            if first and self._writer is None:
+                append_events(db, run_id, list(first.values()))
             return frozenset(first)
 
         def while_waiting(db: Connection) -> frozenset[str]:
@@ -313,7 +319,8 @@ async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Deci
         owned: As of `ToolCallStore.decide`.
 
     Raises:
-        UserError: A decision fits no pending call, or is not one that its call needs.
+        UnknownName: A decision fits no pending call.
+        UserError: It is not one that its call needs.
         RunConflict: A call has been decided already, or the run does not wait.
     """
     rows = await store.list(run_id)
@@ -325,7 +332,7 @@ async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Deci
             if any(row.id == name for row in rows):
                 raise RunConflict(f"the call {name} needs no decision any more", hint="read the run again")
             known = ", ".join(row.id[:8] for row in pending.values()) or "none"
-            raise UserError(f"no pending call is called {name!r}", hint=f"pending calls are: {known}")
+            raise UnknownName("pending call", name, hint=f"pending calls are: {known}")
         needed = _AFTER[decision.kind][1]
         if named[0].status != needed:
             kinds = [kind for kind, (_, status) in _AFTER.items() if status == named[0].status]

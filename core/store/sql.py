@@ -76,6 +76,7 @@ CREATE UNIQUE INDEX runs_idempotency ON runs (tenant, idempotency) WHERE idempot
 CREATE INDEX runs_of_tenant ON runs (tenant, created, id);
 CREATE INDEX runs_of_conversation ON runs (conversation, created) WHERE conversation <> '';
 CREATE INDEX runs_claimable ON runs (adoptions, created, id) WHERE background = 1 AND status IN ('queued', 'running');
+CREATE INDEX runs_waiting ON runs (id) WHERE status = 'waiting';
 CREATE TABLE calls (
     run_id {name} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     key {name} NOT NULL,
@@ -773,6 +774,15 @@ def _cost_of(response: Completion | Mapping[str, JsonValue]) -> tuple[int, float
         tokens if isinstance(tokens, int) else 0,
         float(usd) if isinstance(usd, int | float) else 0.0,
     )
+
+
+def append_events(db: Connection, run_id: str, events: Sequence[Event]) -> None:
+    """Add events after the last one of a run that no process executes, whose row is locked."""
+    ((last,),) = db.execute("SELECT COALESCE(MAX(number), 0) FROM events WHERE run_id = ?", (run_id,))
+    numbered = [
+        event.stamped(number=last + i, parent=None, run_id=run_id, at_s=0.0) for i, event in enumerate(events, 1)
+    ]
+    db.write(_ADD_EVENTS, *_event_rows(run_id, numbered))
 
 
 def _event_rows(run_id: str, events: Sequence[Event]) -> list[Row]:

@@ -113,7 +113,7 @@ def _reply(kinds: RegisteredKinds) -> Response:
 
 
 STORE_TIMEOUT_S = 2.0
-"""Timeout of the store in a readiness probe, in seconds."""
+"""Timeout of the store in a readiness probe and for metrics, in seconds."""
 
 health = APIRouter(tags=["health"])
 
@@ -506,7 +506,12 @@ async def decisions(body: DecisionsBody, run_id: RunId, request: Request, caller
         )
         for call, one in body.decisions.items()
     }
-    record = await _run_manager(request).decide(run_id, caller, made, resume=body.resume)
+    try:
+        record = await _run_manager(request).decide(run_id, caller, made, resume=body.resume)
+    except UnknownName as e:
+        if e.kind == "run":
+            raise
+        raise UnknownInBody(e.message, hint=e.hint, param=f"decisions.{e.name}") from e
     return await _shown(request, record, 200 if record.status == "waiting" else 202)
 
 

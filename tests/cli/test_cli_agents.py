@@ -106,7 +106,7 @@ def test_a_run_that_waits_is_continued_by_the_command_that_it_prints(cli, turns)
     ("options", "status", "text"),
     [
         (["--decide", "x"], 2, "--decide 'x' is no decision"),
-        (["--decide", "x=approve"], 2, "no pending call is called 'x'"),
+        (["--decide", "x=approve"], 2, "unknown pending call 'x'"),
         (["--assume", "perhaps"], 2, "must be done or failed, got perhaps"),
     ],
 )

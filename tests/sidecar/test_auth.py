@@ -122,7 +122,7 @@ async def test_runs_at_once_and_a_full_server(tmp_path, monkeypatch, held):
             await asyncio.sleep(0)
         assert error_of(await g.ask(narrow)) == LIMITED
         others = [asyncio.create_task(g.ask(wide)) for _ in range(3)]
-        while g.app.state.gate.metrics.waiting._value.get() < 2:
+        while g.app.state.gate.metrics.queued._value.get() < 2:
             await asyncio.sleep(0)
         full = await g.ask(wide)
         assert error_of(full) == (429, "server_busy")

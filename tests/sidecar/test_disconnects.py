@@ -1,8 +1,6 @@
 """Client disconnects: the engine becomes idle soon after, for every kind of request."""
 
 import asyncio
-import json
-import socket
 import threading
 
 import httpx
@@ -49,16 +47,6 @@ def server(model, tmp_path):
         yield server
 
 
-def connect(server, method, path, body=None, headers=""):
-    """Send a request and leave the connection open."""
-    host, _, port = server.url.removeprefix("http://").partition(":")
-    sock = socket.create_connection((host, int(port)))
-    data = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-    sock.sendall(f"{head}{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-    return sock
-
-
 def idle_after(model, sock):
     """Close a connection and wait until the engine is idle."""
     model.reached.wait()
@@ -72,7 +60,7 @@ LONG = {"question": "?", "parameters": {"max_tokens": 90_000}}
 
 @pytest.mark.parametrize("body", [LONG, {**LONG, "stream": True}, {**LONG, "stream": True, "text": True}])
 def test_the_engine_stops_when_nobody_waits(server, model, body):
-    sock = connect(server, "POST", "/v1/reason", body)
+    sock = server.connect("POST", "/v1/reason", body)
     idle_after(model, sock)
     with httpx.Client(base_url=server.url, timeout=60) as http:
         wait_blocking(lambda: http.get("/v1/runs").json()["data"][0]["status"] != "running")
@@ -85,9 +73,9 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
 
 
 def test_whoever_waits_for_a_turn_and_leaves_is_forgotten(server, model):
-    with connect(server, "POST", "/v1/reason", LONG) as first:
+    with server.connect("POST", "/v1/reason", LONG) as first:
         model.reached.wait()
-        waiting = connect(server, "POST", "/v1/reason", LONG)
+        waiting = server.connect("POST", "/v1/reason", LONG)
         wait_blocking(lambda: server.run_manager.in_flight == 2)
         waiting.close()
         wait_blocking(lambda: server.run_manager.in_flight == 1)
@@ -96,7 +84,7 @@ def test_whoever_waits_for_a_turn_and_leaves_is_forgotten(server, model):
 
 
 def test_a_request_with_a_name_goes_on_and_is_there_when_it_comes_again(server, model):
-    sock = connect(server, "POST", "/v1/reason", {**LONG, "stream": True}, "Idempotency-Key: k\r\n")
+    sock = server.connect("POST", "/v1/reason", {**LONG, "stream": True}, "Idempotency-Key: k\r\n")
     model.reached.wait()
     sock.close()
     model.wait_to_go_on()
@@ -115,7 +103,7 @@ def test_leaving_the_events_of_a_run_does_not_stop_it(server, model):
     with httpx.Client(base_url=server.url, timeout=30) as http:
         run_id = http.post("/v1/runs", json=LONG).json()["id"]
         model.reached.wait()
-        followers = [connect(server, "GET", f"/v1/runs/{run_id}/events?text=true") for _ in range(3)]
+        followers = [server.connect("GET", f"/v1/runs/{run_id}/events?text=true") for _ in range(3)]
         for sock in followers:
             assert sock.recv(100).startswith(b"HTTP/1.1 200")
             sock.close()

@@ -184,10 +184,10 @@ def test_turns_and_requests():
     w.metrics.observe_abandoned()
     w.check(
         "runs_in_flight 3.0",
-        "runs_waiting 2.0",
+        "runs_queued 2.0",
         'http_requests_total{method="GET",route="/v1/runs/{run_id}",status="200"} 1.0',
         'refused_total{why="server_busy"} 1.0',
-        'cancelled_total{phase="waiting"} 1.0',
+        'cancelled_total{phase="queued"} 1.0',
     )
     assert set(re.findall(r'(?m)^reason_refused_total\{why="(.*)"\}', w.exposition)) == {"server_busy"}
 

@@ -9,8 +9,10 @@ import httpx
 import pytest
 import support
 from support.agent_model import AgentModel, call
+from support.chats import user
 from support.native_client import parse_events
 from support.openai_server import scripted_server
+from support.waiting import wait_blocking
 
 SERVER = str(Path(support.__file__).with_name("mcp_tool_server.py"))
 TURNS = [[call("look", x=1)], [call("change", x=2)]]
@@ -19,16 +21,17 @@ TURNS = [[call("look", x=1)], [call("change", x=2)]]
 class Orders:
     """A server with tools, its client, and the log of its MCP server."""
 
-    def __init__(self, server, http, log):
-        self.server, self.http, self.log = server, http, log
+    def __init__(self, server, http, log, model):
+        self.server, self.http, self.log, self.model = server, http, log, model
 
     def calls(self):
         """The calls that reached the MCP server, without keys."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [" ".join(line.split()[:2]) for line in lines]
 
-    def ask(self, **body):
-        return self.http.post("/v1/reason", json={"question": "Change it.", "tools": ["mcp:orders"], **body})
+    def ask(self, path="/v1/reason", headers=None, **body):
+        asked = {"question": "Change it.", "tools": ["mcp:orders"], **body}
+        return self.http.post(path, json=asked, headers=headers)
 
     def run(self, run_id):
         return self.http.get(f"/v1/runs/{run_id}").json()
@@ -36,14 +39,14 @@ class Orders:
 
 @contextmanager
 def serving_tools(tmp_path, turns=TURNS, *, use=(), approve=None, keys=(), **serve):
-    log = tmp_path / "log"
+    log, model = tmp_path / "log", AgentModel(turns)
     tools = {"use": use, "approve": approve, "mcp": {"orders": {"command": [sys.executable, SERVER, str(log)]}}}
     options = {"tools": ("mcp:orders",), **serve}
     with (
-        scripted_server(tmp_path, {"scripted": AgentModel(turns)}, serve=options, tools=tools) as server,
+        scripted_server(tmp_path, {"scripted": model}, serve=options, tools=tools) as server,
         httpx.Client(base_url=server.url, timeout=30) as http,
     ):
-        yield Orders(server, http, log)
+        yield Orders(server, http, log, model)
 
 
 @pytest.fixture
@@ -125,12 +128,77 @@ def ended(orders, run_id):
 def test_an_approved_call_is_executed_and_the_run_ends(orders):
     answer = orders.ask().json()
     assert orders.run(answer["run_id"])["pending"] == answer["pending"]
+    assert "\nreason_runs_waiting 1.0\n" in orders.http.get("/metrics").text
     assert [run["id"] for run in orders.http.get("/v1/runs?status=waiting").json()["data"]] == [answer["run_id"]]
     assert decide(orders, answer, "approve")["pending"] == []
     run, events = ended(orders, answer["run_id"])
     assert (run["status"], run["answer"], run["pending"]) == ("finished", "done", [])
     assert orders.calls() == ["look 1", "change 2"]
     assert [e.number for e in events] == sorted({e.number for e in events})
+    assert "\nreason_runs_waiting 0.0\n" in orders.http.get("/metrics").text
+
+
+def test_a_background_run_waits_until_all_of_its_calls_are_decided(tmp_path):
+    with serving_tools(tmp_path, [[call("change", x=1), call("change", x=2)]]) as orders:
+        run_id = orders.ask("/v1/runs").json()["id"]
+        run, events = ended(orders, run_id)
+        assert (run["status"], run["background"], events[-1].answer.stopped) == ("waiting", True, "waiting")
+        first, second = run["pending"]
+        answer = {"run_id": run_id, "pending": [first]}
+        assert decide(orders, answer, "reject", status=200)["pending"] == [second]
+        assert orders.run(run_id)["status"] == "waiting"
+        assert decide(orders, {**answer, "pending": [second]}, "approve")["status"] != "waiting"
+        run, events = ended(orders, run_id)
+        assert (run["status"], orders.calls()) == ("finished", ["change 2"])
+        made = [event for event in events if event.type == "approval.decided"]
+        assert [(e.call, e.tool, e.decision, e.by) for e in made] == [
+            (first["id"], "change", "reject", "http"),
+            (second["id"], "change", "approve", "http"),
+        ]
+
+
+def test_a_repeated_request_gets_the_waiting_run_and_then_its_answer(orders):
+    key = {"Idempotency-Key": "k"}
+    answer = orders.ask(headers=key).json()
+    again = orders.ask(headers=key)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (answer, "true")
+    streamed = parse_events(orders.ask(headers=key, stream=True).text.splitlines())
+    assert (streamed[-1].type, streamed[-1].run_id) == ("run.finished", answer["run_id"])
+    decide(orders, answer, "approve")
+    final = orders.ask(headers=key).json()
+    assert (final["run_id"], final["text"]) == (answer["run_id"], "The answer is done.")
+    assert len(orders.http.get("/v1/runs").json()["data"]) == 1
+    assert orders.calls() == ["look 1", "change 2"]
+
+
+ASKED = {
+    "/v1/reason": {"question": "Go."},
+    "/v1/chat/completions": {"model": "reason/cot", "messages": [user("Go.")]},
+    "/v1/responses": {"model": "reason/cot", "input": "Go."},
+    "/v1/messages": {"model": "reason/cot", "messages": [user("Go.")], "max_tokens": 90},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ASKED)
+def test_a_client_that_leaves_cancels_the_tool_and_loses_no_turn(tmp_path, path, stream):
+    with serving_tools(tmp_path, [[call("slow")]], use=("mcp:orders",), approve="never") as orders:
+        with orders.server.connect("POST", path, {**ASKED[path], "stream": stream}):
+            wait_blocking(lambda: orders.calls() == ["slow"])
+        wait_blocking(lambda: orders.calls() == ["slow", "cancelled"])
+        wait_blocking(lambda: not orders.server.run_manager.in_flight)
+        (run,) = orders.http.get("/v1/runs").json()["data"]
+        assert run["status"] == "interrupted"
+        result = orders.run(run["id"])["result"]
+        assert (result["stopped"], result["usage"]["turns"], result["usage"]["completion_tokens"]) == (
+            "cancelled",
+            1,
+            1,
+        )
+        assert [made["name"] for made in result["messages"][0]["tool_calls"]] == ["slow"]
+        assert orders.http.post(f"/v1/runs/{run['id']}/resume").status_code == 202
+        wait_blocking(lambda: orders.calls() == ["slow", "cancelled", "slow"])
+        assert len(orders.model.prompts) == 1
 
 
 def test_a_decision_is_made_once(orders):
@@ -150,7 +218,8 @@ def test_a_decision_that_the_call_does_not_need_changes_nothing(orders):
     answer = orders.ask().json()
     decide(orders, answer, "done", status=400)
     decide(orders, answer, "edit", status=422)
-    decide(orders, answer, "approve", call="none", status=400)
+    error = decide(orders, answer, "approve", call="none", status=422)["error"]
+    assert (error["code"], error["param"]) == ("unknown_name", "decisions.none")
     assert orders.run(answer["run_id"])["pending"] == answer["pending"]
 
 
@@ -203,3 +272,25 @@ def test_another_tenant_decides_nothing(tmp_path):
         orders.http.headers["Authorization"] = f"Bearer {anne}"
         decide(orders, answer, "approve")
         assert ended(orders, answer["run_id"])[0]["status"] == "finished"
+
+
+def test_a_write_whose_server_dies_is_asked_about_and_not_repeated(tmp_path):
+    with serving_tools(tmp_path, [[call("change", x=99)], [call("change", x=1)]], approve="never") as orders:
+        answer = orders.ask().json()
+        assert [(one["tool"], one["question"]) for one in answer["pending"]] == [("change", "outcome")]
+        decide(orders, answer, "approve", status=400)
+        decide(orders, answer, "done")
+        run, _ = ended(orders, answer["run_id"])
+        results = [one["content"] for one in run["result"]["messages"] if one["role"] == "tool"]
+        assert results == ["The call was executed; its result is not known.", "change 1"]
+        assert orders.calls() == ["change 99", "change 1"]
+
+
+def test_a_model_that_repeats_a_rejected_call_is_stopped(tmp_path):
+    with serving_tools(tmp_path, lambda messages: [call("change", x=1)]) as orders:
+        run = orders.ask().json()
+        run_id = run["run_id"]
+        for _ in range(3):
+            decide(orders, {"run_id": run_id, "pending": run["pending"]}, "reject")
+            run, _ = ended(orders, run_id)
+        assert (run["status"], run["stopped"], run["pending"], orders.calls()) == ("finished", "loop", [], [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,16 @@ async def running_manager(
     *,
     script: Script | None = None,
     step: Callable[[], object] | None = None,
+    model: Any = None,
+    tools: Sequence[Any] = (),
     drain_timeout_s: float = 0.0,
     **serve: Any,
 ) -> AsyncIterator[Any]:
-    """A harness over a store, with a scripted model of its own."""
-    models["scripted"] = ScriptedModel(script or replies("The answer is 42."), step=step)
+    """A harness over a store, with a scripted model of its own; calls of its tools need no approval."""
+    models["scripted"] = model or ScriptedModel(script or replies("The answer is 42."), step=step)
     options = {"auth": False, "drain_timeout_s": drain_timeout_s, **serve}
     settings = Settings(model="scripted", store=path, cache_dir=path.parent / "cache", seed=5, serve=options)
-    async with Reasoner(settings=settings) as reasoner:
+    async with Reasoner(settings=settings, tools=tools, approve="never") as reasoner:
         bounds = settings.serve
         admission = AdmissionQueue(bounds.max_runs, bounds.max_queued)
         async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as run_manager:
@@ -88,12 +90,17 @@ async def abandoned_run(
     adopts_none, run_manager.draining = run_manager.draining, True
     config = config or config_of(run_manager).model_copy(update={"tenant": "anne"})
     await run_manager.store.create_run(run_id, config.model_dump(mode="json"), tenant="anne", background=True)
+    forsake(path, run_id, adoptions)
+    run_manager.draining = adopts_none
+    return run_id
+
+
+def forsake(path: Path, run_id: str, adoptions: int = 0) -> None:
+    """Have the store believe that the process of a run was killed."""
     with sqlite3.connect(path) as db:
         (owner,) = db.execute("SELECT owner FROM runs WHERE id = ?", (run_id,)).fetchone()
         dead = f"{owner.split(':')[0]}:{2**22}:1"
         db.execute("UPDATE runs SET owner = ?, adoptions = ? WHERE id = ?", (dead, adoptions, run_id))
-    run_manager.draining = adopts_none
-    return run_id
 
 
 class FullStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ class Server:
     @property
     def run_manager(self) -> Any:
         return self.app.state.run_manager
+
+    def connect(self, method: str, path: str, body: Any = None, headers: str = "") -> socket.socket:
+        """Send a request and leave the connection open."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        sock = socket.create_connection((host, int(port)))
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        sock.sendall(f"{head}{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        return sock
 
     def add_key(self, *scopes: str, **options: Any) -> str:
         """The text of a new API key."""

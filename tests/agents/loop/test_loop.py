@@ -9,7 +9,7 @@ import pytest
 from reason.agents.loop.records import Decision, ToolCallStore
 from reason.agents.loop.state import repetition
 from reason.agents.loop.tool import tool_of
-from reason.core.errors import CapabilityMissing, UserError
+from reason.core.errors import CapabilityMissing, UnknownName, UserError
 from reason.core.events import MemorySink
 from reason.core.messages import Message
 from reason.core.types import Question
@@ -71,7 +71,7 @@ async def test_a_run_waits_for_an_approval_and_continues_with_it(agent, settings
         assert (await store.get_run("r")).status == "waiting"
         assert (await reasoner.areplay("r")).pending == answer.pending
     async with agent(turns, tools=[writer(made)]) as again:  # another process
-        with pytest.raises(UserError, match="no pending call is called 'x'"):
+        with pytest.raises(UnknownName, match="unknown pending call 'x'"):
             await again.aresume("r", decisions={"x": Decision(kind="approve")})
         with pytest.raises(UserError, match="'done' is no decision"):
             await again.aresume("r", decisions={pending.id: Decision(kind="done")})
