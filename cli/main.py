@@ -107,11 +107,12 @@ def _root(
         sys.stdout.write(context.get_help() + "\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, app: typer.Typer | None = None) -> int:
     """Run one command. An error is a line on standard error, and with `--json` an object on standard output as well.
 
     Args:
         arguments: The command line without the program's name; None is `sys.argv`.
+        app: A command of a script; None is `reason`.
 
     Returns:
         The exit status; `core/errors.py` has that of each error.
@@ -122,8 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Written.any = False
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        app = ask_app() if command[:1] == ["ask"] else complete_app()
-        status = app(args=command, prog_name="reason", standalone_mode=False)
+        if app is None:
+            app = ask_app() if command[:1] == ["ask"] else complete_app()
+        status = app(args=command, prog_name=app.info.name, standalone_mode=False)
         sys.stdout.flush()
         if status == EXIT_INTERRUPTED and as_json:  # the command has said so
             _write_error(Cancelled("interrupted"), status)

@@ -63,7 +63,7 @@ PARAMETERS: Final = sum(math.prod(shape) for shape in SHAPES.values())
 
 _ENTRY: Final = "reason.navigator"
 _EXPECTED: Final = "a navigator has weight and bias of Linear1, Linear2_adv, Linear2_val, Linear3_adv and Linear3_val"
-_HOW_TO_TRAIN: Final = "reason train navigator makes one; --set policy=fixed needs none"
+_HOW_TO_TRAIN: Final = "training/navigator/train_navigator.py makes one; --set policy=fixed needs none"
 
 
 class NavigatorCard(Frozen):

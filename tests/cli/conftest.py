@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from reason.cli.main import main
 from reason.core.settings import Settings
 
@@ -43,9 +44,9 @@ def cli(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     """Runs a command in this process; returns exit status, standard output, standard error."""
     monkeypatch.setattr("reason.cli.render.status.FIRST_LINE_S", 3600.0)  # a busy machine prints no progress
 
-    def run(*arguments: str) -> tuple[int, str, str]:
+    def run(*arguments: str, app: typer.Typer | None = None) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = main(arguments)
+        status = main(arguments, app)
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
@@ -82,9 +83,11 @@ def process(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
     code = "import sys; from reason.cli.main import main; sys.exit(main())"
 
-    def start(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        *arguments: str, stdin: str | None = None, script: Path | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
         child = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, *(("-c", code) if script is None else (str(script),)), *arguments],
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

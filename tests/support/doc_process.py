@@ -58,7 +58,6 @@ HUB = {
 def install_replacements(tiny: Path) -> None:
     """Replace models and hub datasets."""
     import reason.agents.reasoner
-    import reason.evals.training.navigator
     import reason.evals.training.routers.fitting
     import reason.serving.factory
     import reason.serving.rewards.factory
@@ -90,7 +89,6 @@ def install_replacements(tiny: Path) -> None:
 
     for module in (
         reason.agents.reasoner,
-        reason.evals.training.navigator,
         reason.evals.training.routers.fitting,
         reason.serving.factory,
         reason.serving.rewards.factory,

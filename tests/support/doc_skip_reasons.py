@@ -21,7 +21,7 @@ REASONS = {
     "it needs LM Evaluation Harness and a data set of the hub": r"^lm_eval ",
     "it needs a large model of the hub": r"local/Qwen/",
     "it asks a provider that costs money": r"(openai|anthropic|gemini|deepseek)/",
-    "it trains for hours": r"reason train navigator|evals\.training",
+    "it trains for hours": r"train_navigator",
     "it measures for hours": r"benchmarks/|tests/drills/|DATA|reason eval sweep",
 }
 """Regular expressions that the blocks must match, by reason."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from contextlib import asynccontextmanager
 
+import navigator_training as training
+from navigator_training import LearningConfig, TrainingPlan, split_problems, train_navigator
 from reason.core.settings import Settings
-from reason.evals.training import navigator as training
-from reason.evals.training.navigator import LearningConfig, TrainingPlan, split_problems, train_navigator
 
 from support.block_model import BlockModel, BlockWorld, asked
 from support.eval_tasks import sums

@@ -146,7 +146,7 @@ def test_default_navigator_is_bundled(monkeypatch: pytest.MonkeyPatch, file: Pat
     with pytest.raises(DataError, match="there is no navigator") as refused:
         load_navigator("default")
     assert str(file.with_name("default.safetensors")) in refused.value.message
-    assert "reason train navigator" in refused.value.hint
+    assert "train_navigator.py makes one" in refused.value.hint
     with pytest.raises(DataError, match="there is no navigator default"):
         load_navigator(Path("default"))  # a path is a path
 

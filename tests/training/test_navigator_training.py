@@ -10,6 +10,20 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from navigator_training import (
+    EpisodeRecord,
+    EpisodeRewards,
+    Learner,
+    Problem,
+    TrainingEpisode,
+    TrainingPlan,
+    TrainingUsage,
+    custom_record,
+    direct_answers,
+    discounted_return,
+    run_episodes,
+    split_problems,
+)
 from reason.core.errors import BackendUnavailable, BudgetExceeded, UserError
 from reason.core.files import question_digest
 from reason.core.run import Run, RunConfig
@@ -26,20 +40,6 @@ from reason.evals.datasets.items import (
 )
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import Scorer
-from reason.evals.training.navigator import (
-    EpisodeRecord,
-    EpisodeRewards,
-    Learner,
-    Problem,
-    TrainingEpisode,
-    TrainingPlan,
-    TrainingUsage,
-    custom_record,
-    direct_answers,
-    discounted_return,
-    run_episodes,
-    split_problems,
-)
 from reason.reasoning.rlot.blocks import Block, Trajectory
 from reason.reasoning.rlot.navigator import load_navigator
 from reason.reasoning.rlot.rlot import RLoT

@@ -10,9 +10,9 @@ import support.navigation_mdp as mdp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from navigator_training import Learner, LearningConfig, TorchNavigator, Transition, double_dqn_targets
 from pydantic import ValidationError
 from reason.core.errors import UserError
-from reason.evals.training.navigator import Learner, LearningConfig, TorchNavigator, Transition, double_dqn_targets
 from reason.reasoning.rlot.blocks import best_legal
 from reason.reasoning.rlot.navigator import SHAPES
 from support.torch_navigator import TorchLearner, one_torch_thread

@@ -1,4 +1,4 @@
-"""`reason train`: train, interrupt, run again, show, evaluate; and every way to get it wrong."""
+"""The script that trains a navigator: train, interrupt, run again, show, evaluate; and every way to get it wrong."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import navigator_training as training
 import pytest
-from reason.evals.training import navigator as training
+import train_navigator
 from reason.reasoning.rlot.navigator import load_navigator
 from support.eval_tasks import write_sums
 from support.navigation_model import SumsModel, SumsWorld, step_chance
@@ -52,16 +53,23 @@ def records(path="work/episodes.jsonl"):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def train(data, *more, episodes=12):
-    return (
-        *("train", "navigator", "--data", str(data), "--map", "question=q,answer=a", "-m", "scripted/sums"),
-        *("--run-dir", "work", "--episodes", str(episodes), "--parallel", "4", "--validation", "4", *QUICK, *more),
-    )
+@pytest.fixture
+def train(cli, data):
+    """Runs the script; returns exit status, standard output, standard error."""
+
+    def run(*more, episodes=12):
+        return cli(
+            *("--data", str(data), "--map", "question=q,answer=a", "-m", "scripted/sums", "--run-dir", "work"),
+            *("--episodes", str(episodes), "--parallel", "4", "--validation", "4", *QUICK, *more),
+            app=train_navigator.app,
+        )
+
+    return run
 
 
 @pytest.mark.nightly
-def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
-    status, out, err = cli(*train(data, "--out", "nav.safetensors", episodes=12))
+def test_train_show_and_evaluate_on_held_out_questions(cli, train, world, data):
+    status, out, err = train("--out", "nav.safetensors", episodes=12)
     assert status == 0, err
     assert "held out, greedy" in out
     assert "training, exploring" in out
@@ -105,8 +113,8 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
     assert sum(json.loads(out)["degraded"].values()) == load_navigator("nav.safetensors").card.problems
 
 
-def test_a_training_reports_itself_and_its_runs_can_be_shown(cli, world, data):
-    status, out, err = cli(*train(data, "--json", "--problems", "all", "--reward", "prm", "--reward-model", "x/y"))
+def test_a_training_reports_itself_and_its_runs_can_be_shown(cli, train, world):
+    status, out, err = train("--json", "--problems", "all", "--reward", "prm", "--reward-model", "x/y")
     assert status == 0, err
     payload = json.loads(out)
     assert (payload["complete"], payload["episodes"], payload["card"]["reward"]) == (True, 12, "prm")
@@ -120,20 +128,20 @@ def test_a_training_reports_itself_and_its_runs_can_be_shown(cli, world, data):
     assert cli("train", "show", payload["navigator"])[0] == 0
 
 
-def test_a_training_that_is_run_again_continues(cli, world, data):
-    status, _, err = cli(*train(data, "--max-tokens", "6000", episodes=30))
+def test_a_training_that_is_run_again_continues(train, world):
+    status, _, err = train("--max-tokens", "6000", episodes=30)
     assert status == 0, err
     done = len(records())
     assert 0 < done < 30
     assert f"ended by --max-tokens after {done} episodes" in err
     made = len(world.made)
-    status, _, err = cli(*train(data, "--max-tokens", "1000000", episodes=30))
+    status, _, err = train("--max-tokens", "1000000", episodes=30)
     assert status == 0, err
     assert len(records()) == 30
     made = len(world.made)
-    assert cli(*train(data, episodes=30))[0] == 0
+    assert train(episodes=30)[0] == 0
     assert len(world.made) == made
-    status, _, err = cli(*train(data, "--run-dir", "other", "--problems", "all", "--max-tokens", "1"))
+    status, _, err = train("--run-dir", "other", "--problems", "all", "--max-tokens", "1")
     assert status == 4, err
 
 
@@ -148,18 +156,16 @@ def test_a_training_that_is_run_again_continues(cli, world, data):
         (("--holdout", "0.0"), "nothing to validate on"),
     ],
 )
-def test_invalid_trainings_are_refused(cli, world, data, more, message):
-    status, _, err = cli(*train(data, *more))
+def test_invalid_trainings_are_refused(train, world, more, message):
+    status, _, err = train(*more)
     assert status == 2
     assert message in err
     assert world.made == []
 
 
 def test_training_without_data_is_refused(cli, world):
-    status, _, err = cli("train", "navigator", "-m", "scripted/sums")
+    status, _, err = cli("-m", "scripted/sums", app=train_navigator.app)
     assert (status, "no dataset to train on is named" in err) == (2, True)
-    status, out, _ = cli("train")
-    assert "navigator" in out
     status, _, err = cli("train", "show", "nowhere.safetensors")
     assert (status, "nowhere.safetensors" in err) == (2, True)
 
@@ -179,24 +185,25 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(12)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     payload = (
-        *("train", "navigator", "--data", str(path), "-m", f"local/{tiny_model}"),
+        *("--data", str(path), "-m", f"local/{tiny_model}"),
         *("--problems", "all", "--parallel", "2", "--episodes", "16", "--validation", "0"),
         *("--set", "max_blocks=2"),
     )
-    child = process(*payload, "--run-dir", "work")
+    script = Path(train_navigator.__file__)
+    child = process(*payload, "--run-dir", "work", script=script)
     wait_blocking(lambda: child.poll() is not None or has_calls(Path("work") / "store.sqlite3"))
     child.send_signal(number)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 130, err
     assert "interrupted; run the same command again to continue" in err
-    again = process(*payload, "--run-dir", "work", "--json")
+    again = process(*payload, "--run-dir", "work", "--json", script=script)
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert json.loads(out)["usage"]["reused_completions"] > 0
     assert load_navigator("work/navigator.safetensors").card.episodes == 16
 
 
-def test_cancelling_leaves_no_task_running(cli, world, data, monkeypatch):
+def test_cancelling_leaves_no_task_running(train, world, monkeypatch):
     """The first signal cancels; the loop ends with nothing under way."""
     left = []
     run = asyncio.Runner.run
@@ -212,7 +219,7 @@ def test_cancelling_leaves_no_task_running(cli, world, data, monkeypatch):
 
     monkeypatch.setattr(asyncio.Runner, "run", watched)
     world._step = _interrupting(60)
-    status, _, err = cli(*train(data))
+    status, _, err = train()
     assert status == 130, err
     assert "interrupted; run the same command again to continue" in err
     assert left == [1]

@@ -41,40 +41,39 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import Field, JsonValue, model_validator
-
-from ...agents.pipeline import assemble
-from ...core.concurrency import gather
-from ...core.errors import BudgetExceeded, ContextTooLong, DataError, InvalidResponse, UnknownName, UserError
-from ...core.events import Event, SampleFinished
-from ...core.extras import missing_package
-from ...core.files import question_digest, write_file
-from ...core.messages import Frozen
-from ...core.run import Run, RunConfig
-from ...core.settings import Settings
-from ...core.store.records import RunWrites
-from ...core.store.sqlite import SqliteStore
-from ...core.types import Candidate, Solution
-from ...core.version import __version__
-from ...reasoning.answers.extraction import read_candidate
-from ...reasoning.prompts import question_text
-from ...reasoning.rlot.assessment import State
-from ...reasoning.rlot.block_runner import BlockRunner
-from ...reasoning.rlot.blocks import LETTERS, Block, Legal, Trajectory, best_legal
-from ...reasoning.rlot.episode import Episode
-from ...reasoning.rlot.navigator import HIDDEN, DuelingNetwork, Navigator, NavigatorCard, save_navigator
-from ...reasoning.rlot.rlot import RLoT
-from ...reasoning.step_rewards import ModelStepReward
-from ...reasoning.strategy import EXAMPLE_REWARD, Models, create_strategy
-from ...serving.factory import load_model
-from ...serving.litellm.limiter import LimiterRegistry
-from ...serving.metered.model import MeteredModel
-from ...serving.metered.scorers import MeteredReward
-from ...serving.model import LanguageModel
-from ...serving.rewards.factory import load_reward_model
-from ...serving.rewards.model import RewardModel
-from ..datasets.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold, is_held_out
-from ..plan import derive_item_seed
-from ..scoring import Scorer
+from reason.agents.pipeline import assemble
+from reason.core.concurrency import gather
+from reason.core.errors import BudgetExceeded, ContextTooLong, DataError, InvalidResponse, UnknownName, UserError
+from reason.core.events import Event, SampleFinished
+from reason.core.extras import missing_package
+from reason.core.files import question_digest, write_file
+from reason.core.messages import Frozen
+from reason.core.run import Run, RunConfig
+from reason.core.settings import Settings
+from reason.core.store.records import RunWrites
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Candidate, Solution
+from reason.core.version import __version__
+from reason.evals.datasets.items import ChoiceGold, Dataset, Item, LabelGold, MathGold, TextGold, is_held_out
+from reason.evals.plan import derive_item_seed
+from reason.evals.scoring import Scorer
+from reason.reasoning.answers.extraction import read_candidate
+from reason.reasoning.prompts import question_text
+from reason.reasoning.rlot.assessment import State
+from reason.reasoning.rlot.block_runner import BlockRunner
+from reason.reasoning.rlot.blocks import LETTERS, Block, Legal, Trajectory, best_legal
+from reason.reasoning.rlot.episode import Episode
+from reason.reasoning.rlot.navigator import HIDDEN, DuelingNetwork, Navigator, NavigatorCard, save_navigator
+from reason.reasoning.rlot.rlot import RLoT
+from reason.reasoning.step_rewards import ModelStepReward
+from reason.reasoning.strategy import EXAMPLE_REWARD, Models, create_strategy
+from reason.serving.factory import load_model
+from reason.serving.litellm.limiter import LimiterRegistry
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
+from reason.serving.model import LanguageModel
+from reason.serving.rewards.factory import load_reward_model
+from reason.serving.rewards.model import RewardModel
 
 try:
     import torch
@@ -213,7 +212,7 @@ class Learner:
         self.replay: deque[Transition] = deque(maxlen=learning.capacity)
         self.steps = self.episodes = self.updates = 0
         self._adam = torch.optim.Adam(self.online.parameters(), lr=learning.lr)
-        self._rng = random.Random(seed)  # noqa: S311 (reproducible choices, not secrets)
+        self._rng = random.Random(seed)
 
     def act(self, state: State, legal: Legal) -> int:
         """With probability epsilon a random legal action, else the legal one of the highest value."""
@@ -860,7 +859,7 @@ async def run_episodes(
     A problem is in flight once at a time, and may come again later. Ends early once `max_tokens` are generated.
     """
     plan, usage = resources.plan, resources.usage
-    rng = random.Random(plan.seed)  # noqa: S311 (a reproducible choice, no secret)
+    rng = random.Random(plan.seed)
     in_flight: list[TrainingEpisode] = []
     begun = finished = 0
     while finished < plan.episodes and (plan.max_tokens is None or usage.tokens < plan.max_tokens):
