@@ -12,14 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 from reason.cli import approvals, interrupts
 from support.agent_model import AgentModel, call
-from support.wires.kinds import Kind
-from support.wires.script import content_of
-from support.wires.server import WireServer
 
-GPT_4O = Kind("gpt-4o-mini", "openai/gpt-4o-mini")
 SERVER = Path(__file__).parents[1] / "support" / "mcp_tool_server.py"
 MODULE = '''
 from pathlib import Path
@@ -70,22 +65,6 @@ def test_the_answer_is_on_standard_output_and_calls_on_standard_error(cli, turns
     assert "→ add(a=2, b=3)\n← add: 5 (1 characters, " in err
     status, out, _ = cli("ask", "What is 2 + 3?", "--tool", "agent_tools:add", "--json")
     assert [m["role"] for m in json.loads(out)["messages"]] == ["assistant", "tool", "assistant"]
-
-
-def test_bad_calls_are_told_to_the_model_and_end_nothing(cli, turns):
-    turns([call("sub", a=2)], [call("add", a="x", b=3)], "The answer is 5.")
-    status, out, err = cli("ask", "What is 2 + 3?", "--tool", "agent_tools:add")
-    assert (status, out) == (0, "5\n")
-    assert "← sub: Error: there is no tool 'sub'; available tools: add" in err
-    assert "← add: Error: invalid arguments: ['a']: 'x' is not of type 'integer'" in err
-
-
-def test_a_tool_that_changes_something_is_refused_where_nobody_can_approve(cli, turns):
-    turns([call("note", text="a")])
-    status, _, err = cli("ask", "Write it down.", "--tool", "agent_tools:note")
-    assert status == 2
-    assert "tool note changes something, and nobody can approve its calls" in err
-    assert notes() == []
 
 
 def test_a_run_that_waits_is_continued_by_the_command_that_it_prints(cli, turns):
@@ -156,30 +135,6 @@ def test_tools_of_a_server_and_of_the_settings(cli, turns, tmp_path):
     Path("reason.toml").write_text("[tools]\nuse = ['agent_tools:add']\n")
     turns([call("add", a=2, b=3)], "The answer is 5.")
     assert cli("ask", "What is 2 + 3?")[:2] == (0, "5\n")
-
-
-def test_documents_and_python_answer_with_citations(cli, home):
-    docs = home / "work" / "docs"
-    docs.mkdir()
-    for version, change in (("0.1", "votes"), ("0.2", "tools"), ("0.3", "replays")):
-        (docs / f"{version}.md").write_text(f"# Release {version}\n\nThis release added {change}.\n")
-
-    def answer(messages):
-        found = [content_of(m) for m in messages if m["role"] == "tool"]
-        cited = sorted(re.findall(r"\[(docs/[^\]]+)\].*\nThis release added (\w+)", found[0]))
-        return f"{found[1].strip()} releases: " + ", ".join(f"{change} [{source}]" for source, change in cited)
-
-    calls = [[("documents", {"query": "release added", "k": 3})], [("python", {"code": "len(['0.1', '0.2', '0.3'])"})]]
-    server = WireServer(GPT_4O, calls=calls, answer=answer)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as address:
-        question = "What changed in the last three releases?"
-        tools = ["--tool", "documents", "--context", "docs/", "--tool", "python"]
-        status, out, err = cli("ask", question, *tools, "--model", f"{GPT_4O.model}@{address}")
-    assert server.refusals == []
-    assert status == 0
-    cited = re.sub(r":\d+-\d+\]", "]", " ".join(out.split()))
-    assert cited == "3 releases: votes [docs/0.1.md], tools [docs/0.2.md], replays [docs/0.3.md]"
-    assert '→ documents(query="release added", k=3)' in err
 
 
 PROGRAM = """

@@ -8,9 +8,8 @@ import pytest
 from reason.agents.loop.records import StoredToolCall
 from reason.cli.approvals import TerminalApprover
 from reason.cli.interrupts import LineReader
-from reason.cli.render.tool_calls import ToolLines, call_text, print_pending
+from reason.cli.render.tool_calls import ToolLines, call_text
 from reason.core.events import ToolFinished, ToolStarted
-from reason.core.types import PendingToolCall
 
 
 class Typed:
@@ -104,14 +103,3 @@ def test_calls_and_results_are_lines_on_standard_error(capsys):
 def test_a_call_is_one_short_line():
     assert call_text("f", "no JSON\n") == "f(no JSON )"
     assert call_text("f", '{"x": "' + "y" * 500 + '"}').endswith("…")
-
-
-def test_a_waiting_run_names_its_calls_and_the_command_that_continues_it(capsys):
-    one = {"id": "a1b2c3d4e5", "tool": "buy", "arguments": '{"n": 1}', "effect": "write"}
-    calls = [PendingToolCall(**one, question="approval"), PendingToolCall(**one, question="outcome")]
-    print_pending(calls, "reason runs resume R")
-    assert capsys.readouterr().err.splitlines() == [
-        "waiting: buy(n=1) (write) needs an approval",
-        "waiting: buy(n=1) was interrupted, and may have taken effect",
-        "to continue: reason runs resume R --decide a1b2c3d4=approve --assume done (or =reject or failed)",
-    ]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import pytest
 from support.cli_json import printed_answer
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
@@ -44,16 +40,6 @@ def test_a_thought_is_reasoning(cli: Cli, scripted: Scripted) -> None:
     assert cli("ask", "Tell me of sevens.", "--show-reasoning")[1] == "Six sevens.\n\nIt is 42.\n"
 
 
-def test_json_output_is_only_the_answer(cli: Cli, scripted: Scripted) -> None:
-    model = scripted(replies("The answer is 42.", "The answer is 41.", weights=[3, 1]))
-    status, out, _ = cli("ask", "What is 6 * 7?", *VOTING, "--json")
-    answer = printed_answer(out)
-    assert (status, answer.answer, len(answer.candidates), answer.usage.model_calls) == (0, "42", 4, 1)
-    assert len(model.generate_calls) == 1
-    keys = "answer text strategy model confidence stopped candidates verification usage"
-    assert set(keys.split()) < set(json.loads(out))
-
-
 def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     model = scripted(replies("The answer is B."))
     (home / "facts.txt").write_text("Blue is best.")
@@ -70,32 +56,6 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     assert config["budget"] == {"tokens": 90, "calls": 3, "reward_calls": None, "seconds": 60.0, "usd": None}
     assert config["question"]["choices"] == ["red", "blue"]
     assert (config["seed"], config["parameters"]["max_tokens"]) == (9, 50)
-
-
-def test_flag_beats_environment_beats_file(
-    cli: Cli, scripted: Scripted, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripted()
-    (home / "work" / "reason.toml").write_text("seed = 1\n[strategies.cot]\nmax_tokens = 77\n[budget]\ntokens = 500\n")
-
-    def config(*flags: str) -> dict[str, object]:
-        run = json.loads(cli("ask", "?", "--json", *flags)[1])["run_id"]
-        return dict(json.loads(cli("runs", "show", run, "--json")[1])["config"])
-
-    first = config()
-    assert (first["seed"], first["parameters"]["max_tokens"], first["budget"]["tokens"]) == (1, 77, 500)  # type: ignore[index]
-    monkeypatch.setenv("REASON_SEED", "2")
-    assert config()["seed"] == 2
-    last = config("--seed", "3", "--set", "max_tokens=78", "--budget", "calls=9")
-    assert (last["seed"], last["parameters"]["max_tokens"]) == (3, 78)  # type: ignore[index]
-    assert (last["budget"]["tokens"], last["budget"]["calls"]) == (500, 9)  # type: ignore[index]
-
-
-def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = scripted()
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"why not?\n")))
-    assert cli("ask", "-")[0] == 0
-    assert "why not?" in model.made[0][0]
 
 
 def test_exhausted_budget_is_a_partial_answer_with_status_4_and_names_its_limit(cli: Cli, scripted: Scripted) -> None:
@@ -173,24 +133,6 @@ def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
         assert (status, out) == (3, "")
         assert name in err
     assert model.made == []
-
-
-def test_answer_contains_no_control_characters(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted(replies("\x1b[31mred"))
-    assert cli("ask", "?", "--no-stream")[1] == "\x1b[31mred\n"  # into a pipe, as it is
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert cli("ask", "?", "--no-stream")[1] == "[31mred\n"
-
-
-def test_knowledge_source_is_refused_by_strategies_without_retrieval(
-    cli: Cli, scripted: Scripted, tmp_path: Path
-) -> None:
-    model = scripted()
-    status, out, err = cli("ask", "?", "--context", str(tmp_path))
-    assert (status, out) == (2, "")
-    assert "cot uses no knowledge sources" in err
-    assert "coat" in err
-    assert model.generate_calls == []
 
 
 def test_images_and_files_reach_the_model_and_other_contents_are_refused(

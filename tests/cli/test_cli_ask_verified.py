@@ -52,19 +52,6 @@ def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: P
     assert str(facts) in shown
 
 
-def test_require_verified_prints_the_answer_and_has_status_5(cli: Cli, scripted: Scripted, facts: Path) -> None:
-    scripted(replies(REPLY))
-    status, out, err = cli("ask", "Capitals?", *VERIFY, "--require-verified")
-    assert status == 5
-    assert out == REPLY + "\n"
-    assert "[2] refuted" in err
-    assert re.search(
-        r"error: not verified: claim 2, “Barcelona is the capital of Spain\.”: refuted \(\d+% sure\)\n", err
-    )
-    scripted(replies("Paris is the capital of France."))
-    assert cli("ask", "Capitals?", *VERIFY, "--require-verified")[0] == 0
-
-
 def test_the_documents_of_the_question_are_evidence(cli: Cli, scripted: Scripted, facts: Path) -> None:
     scripted(replies("Madrid is the capital of Spain."))
     status, _, err = cli("ask", "Capital of Spain?", "--context", "facts.md", *DAVINCI)

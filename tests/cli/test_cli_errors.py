@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,51 +55,6 @@ def test_bad_input(arguments: list[str], expected_text: list[str], cli: Cli, scr
     for part in expected_text:
         assert part in err
     assert model.made == []
-
-
-def test_binary_context(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "cat.png").write_bytes(b"\x89PNG\xff\xfe")
-    status, out, err = cli("ask", "?", "--context", str(tmp_path / "cat.png"))
-    assert (status, out) == (2, "")
-    assert "cat.png" in err
-
-
-@pytest.mark.parametrize(
-    ("content", "expected_text"),
-    [("model = ", "reason.toml"), ("modle = 'x'", "'modle'"), ("[budget]\ntokens = -1", "budget.tokens = -1")],
-)
-def test_bad_settings_file(content: str, expected_text: str, cli: Cli, home: Path) -> None:
-    (home / "work" / "reason.toml").write_text(content)
-    for command in (["ask", "?"], ["config", "show"]):
-        status, out, err = cli(*command)
-        assert (status, out) == (2, "")
-        assert expected_text in err
-
-
-def test_corrupt_and_locked_store(
-    cli: Cli, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripted()
-    corrupt = tmp_path / "corrupt.sqlite3"
-    corrupt.write_bytes(b"this is no database, whatever its name says" * 100)
-    for command in (["ask", "?"], ["runs", "list"], ["runs", "show", "x"], ["runs", "resume", "x"]):
-        status, out, err = cli(*command, "--store", str(corrupt))
-        assert (status, out) == (3, "")
-        assert "corrupt" in err
-        assert len(err.splitlines()) == 1
-
-    locked = tmp_path / "locked.sqlite3"
-    assert cli("ask", "?", "--store", str(locked))[0] == 0
-    short = {"busy_timeout_s": 0.1, "write_timeout_s": 0.1}
-    monkeypatch.setattr("reason.core.store.sqlite.SqliteStore.open.__func__.__kwdefaults__", short)
-    holder = sqlite3.connect(locked, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    try:
-        status, out, err = cli("ask", "?", "--store", str(locked))
-    finally:
-        holder.close()
-    assert (status, out) == (3, "")
-    assert "locked by another process" in err
 
 
 @pytest.mark.parametrize(

@@ -141,22 +141,6 @@ def test_usage_errors_name_the_problem(arguments, message, cli, scripted) -> Non
     assert not Path("eval-runs").exists()
 
 
-def test_bad_data_leaves_nothing_behind(cli, scripted, home) -> None:
-    scripted(adder)
-    for name, content, message in (
-        ("empty.jsonl", b"", "empty"),
-        ("twice.jsonl", b'{"id": "a", "question": "q", "answer": "1"}\n' * 2, "twice.jsonl line 2"),
-        ("cut.jsonl", b'{"id": "a", "question": "q", "answer": "1"}\n{"id": "b", "quest', "cut.jsonl line 2"),
-        ("latin.jsonl", '{"id": "a", "question": "é", "answer": "1"}\n'.encode("latin-1"), "latin.jsonl line 1"),
-        ("lacks.jsonl", b'{"id": "a", "question": "q"}\n', "lacks.jsonl line 1"),
-    ):
-        Path(name).write_bytes(content)
-        status, _, err = cli("eval", name, "-m", "scripted/adder")
-        assert status == 2, name
-        assert message in err, name
-    assert not Path("eval-runs").exists()
-
-
 def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     scripted(adder)
     command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:], "--seeds", "1")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reason.cli.inputs import (
     MAX_TEXT_BYTES,
     check_one_stdin,
@@ -67,11 +64,6 @@ def test_contradictory_parameters_are_refused(argument: list[str]) -> None:
     with pytest.raises(UserError) as error:
         parse_parameters(argument)
     assert repr(argument[-1]) in error.value.message
-
-
-@given(st.recursive(st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text(), st.lists, max_leaves=8))
-def test_every_json_value_is_parsed(value: object) -> None:
-    assert parse_parameters([f"k={json.dumps(value)}"]) == {"k": value}
 
 
 def test_choices() -> None:

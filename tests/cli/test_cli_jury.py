@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,18 +82,3 @@ def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], 
     assert "juror #2" not in shown
     assert "supported" not in out.splitlines()[0]
     assert cli(*requested[:3], "--verifier", "davinci")[0] == 2
-
-
-def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
-    rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(2)]
-    (home / "work" / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name in ("a/one", "b/two", "c/three"):
-        jurors[name] = model(ScriptedJuror("So it is.\nAnswer: 1"), name)
-    status, _, err = cli(
-        "eval", "own.jsonl", "-s", "edgejury", "-m", "m/main", *THREE[:6], "--seeds", "1", "--out", "run", "--json"
-    )
-    assert status == 0, err
-    manifest = json.loads(Path("run/run.json").read_text())
-    assert manifest["plan"]["models"] == {
-        "main": "m/main", "juror-1": "a/one", "juror-2": "b/two", "juror-3": "c/three"
-    }  # fmt: skip

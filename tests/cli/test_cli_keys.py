@@ -77,14 +77,6 @@ def test_a_revoked_key_stays_listed_and_none_is_revoked_if_one_is_unknown(cli):
     assert cli("keys", "create", "one", "--tenant", "one")[0] == 0
 
 
-def test_keys_share_runs_only_with_an_explicit_tenant(cli):
-    cli("keys", "create", "robot")
-    status, out, err = cli("keys", "create", "robot")
-    assert (status, out) == (2, "")
-    assert "the tenant 'robot' already has a key, or had one" in err
-    assert cli("keys", "create", "second", "--tenant", "robot")[0] == 0
-
-
 @pytest.mark.parametrize(
     ("options", "expected_text"),
     [

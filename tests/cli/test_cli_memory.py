@@ -108,14 +108,6 @@ def test_items_are_removed(cli: Cli) -> None:
     assert cli("memory", "list", "--json")[1].count('"items": 0') == 1
 
 
-def test_a_memory_is_removed(cli: Cli, home: Path) -> None:
-    fill("facts", "red one")
-    fill("other", "green two")
-    assert cli("memory", "rm", "facts", "--yes") == (0, "", "removed memory facts with all its items\n")
-    assert not (home / "data" / "reason" / "memory" / "facts.sqlite3").exists()
-    assert len(json.loads(cli("memory", "list", "--json")[1])["memories"]) == 1
-
-
 @pytest.mark.parametrize("command", [("show",), ("rm", "--yes")])
 def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) -> None:
     fill("facts", "red one")

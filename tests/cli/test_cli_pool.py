@@ -82,18 +82,3 @@ def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool: 
     assert {r["id"]: r["confidence"] for r in rows} == {"q1": 0.6, "q2": 0.6, "q3": 0.8}
     orders = [[c["answer"] for c in r["candidates"]] for r in rows if r["id"] == "q3"]
     assert sorted(map(str, orders[0])) == sorted(map(str, orders[1]))
-
-
-def test_ask_answers_a_recorded_question_and_names_what_is_missing(cli, pool: Path) -> None:
-    model = ("-m", f"recorded/{pool}:m", "--json")
-    status, out, err = cli("ask", "sums:q1", *model, "-s", "self-consistency", "--set", "n=5", "--set", "stopping=beta")
-    assert status == 0, err
-    answer = json.loads(out)
-    assert answer["answer"] == "4"
-    assert answer["usage"]["cost_usd"] is None
-    status, _, err = cli("ask", "sums:q9", *model)
-    assert (status, f"{pool} has no samples of m for the question 'sums:q9'" in err) == (2, True)
-    status, _, err = cli("ask", "sums:q1", *model, "-s", "self-consistency", "--set", "n=6")
-    assert (status, "--set n=5" in err) == (2, True)
-    status, _, err = cli("ask", "sums:q1", "-m", f"recorded/{pool}:bigg")
-    assert (status, f"did you mean 'recorded/{pool}:big'" in err) == (2, True)

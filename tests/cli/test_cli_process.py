@@ -89,19 +89,6 @@ def test_interruption_saves_the_partial_run(process: Process, tiny_model: Path, 
     assert (first + out).strip() == stored.text.strip() != ""
 
 
-@pytest.mark.nightly
-def test_interruption_as_json(process: Process, tiny_model: Path, home: Path) -> None:
-    child = process(*ask(tiny_model, *LONG, "--json", "--trace", "trace.html"))
-    solving = "SELECT 1 FROM events WHERE events LIKE '%stage.started%solve%'"
-    wait_for(lambda: bool(query(home, solving)), child)
-    child.send_signal(signal.SIGINT)
-    status, out, err = finish(child)
-    assert status == 130
-    assert printed_answer(out).stopped == "cancelled"
-    assert "reason runs resume" in err
-    assert "cancelled" in Path("trace.html").read_text()
-
-
 def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, home: Path) -> None:
     code = (
         "import asyncio, os, signal, sys\n"

@@ -103,18 +103,6 @@ def test_replay_prints_what_ask_printed_without_a_model(
     assert f"runs show {answer.run_id}" in err
 
 
-def test_a_failed_run_is_resumed_and_a_finished_one_is_not(cli: Cli, scripted: Scripted) -> None:
-    scripted(failing=frozenset({0}))
-    assert cli("ask", "What is 6 * 7?")[0] == 3
-    (run,) = json.loads(cli("runs", "list", "--json")[1])
-    assert run["status"] == "failed"
-    scripted()
-    status, out, _ = cli("runs", "resume", run["id"], "--json")
-    assert (status, json.loads(out)["answer"]) == (0, "42")
-    status, out, err = cli("runs", "resume", run["id"])
-    assert (status, out, "is finished" in err) == (2, "", True)
-
-
 def test_removing_runs_is_all_or_nothing(cli: Cli, scripted: Scripted) -> None:
     scripted()
     first, second = ask(cli), ask(cli)

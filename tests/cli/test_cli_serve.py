@@ -19,13 +19,6 @@ from reason.sidecar.key_store import ApiKey, KeyStore
 from support.waiting import wait_blocking
 
 
-def test_the_help_names_the_options(cli):
-    status, out, _ = cli("serve", "--help")
-    assert status == 0
-    for option in ("--host", "--port", "--model", "--workers", "--no-auth", "--store"):
-        assert option in out
-
-
 @pytest.fixture
 def serve(cli, home):
     """Serves from a port that is free; returns the exit status and the standard error."""

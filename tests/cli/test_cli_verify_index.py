@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -14,7 +13,6 @@ import pytest
 from reason.verify.entailment.lexical import lexical_support
 from reason.verify.types import Pair, Support
 from support.scripted_entailment import ScriptedEntailment
-from support.tiny_encoder import SIZE, write_tiny_encoder
 
 Cli = Callable[..., tuple[int, str, str]]
 LEXICAL = ["--judge", "lexical", "--set", "verdicts=none", "--set", "threshold=0.5"]
@@ -27,44 +25,6 @@ def workspace(home: Path) -> Path:
     (work / "answer.txt").write_text("Paris is the capital of France. Barcelona is the capital of Spain.")
     (work / "facts.md").write_text(INDEX_FACTS)
     return work
-
-
-def write_sentence_model(directory: Path, seed: int) -> Path:
-    """A tiny encoder with the files that sentence-transformers needs."""
-    write_tiny_encoder(directory, seed=seed)
-    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(kinds)
-    ]
-    (directory / "modules.json").write_text(json.dumps(modules))
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special})
-    )
-    (directory / "1_Pooling").mkdir(exist_ok=True)
-    pooling = {"word_embedding_dimension": SIZE, "pooling_mode_mean_tokens": True}
-    (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    return directory
-
-
-def test_an_index_of_another_embedding_model_is_refused(
-    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = write_sentence_model(workspace / "encoder", seed=1)
-    monkeypatch.setenv("REASON_EMBEDDING_MODEL", f"local/{encoder}")
-    built = cli("index", "build", "ix", "facts.md")
-    assert built[0] == 0, built
-    arguments = ["verify", "--answer", "answer.txt", "--docs", "ix", *LEXICAL]
-    status, out, _ = cli(*arguments)
-    assert (status, "[1] supported" in out) == (0, True)
-    write_sentence_model(encoder, seed=2)
-    status, out, err = cli(*arguments)
-    assert (status, out) == (2, "")
-    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert "the vectors of the index" in line
-    assert "were made with another version of" in line
-    assert "build another index in a new directory" in line
 
 
 def test_documents_and_an_index_together(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
