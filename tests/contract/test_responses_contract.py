@@ -43,26 +43,6 @@ def turn_of(answer: Answer) -> tuple[Message, ...]:
     return answer.message, *results
 
 
-def spent(answer: Answer) -> tuple[int, int]:
-    return answer.usage.prompt_tokens, answer.usage.completion_tokens
-
-
-async def test_the_sdk(kind: Kind, tmp_path: Path) -> None:
-    with played(kind, tmp_path, calls=CALLS) as (server, settings):
-        answers: list[Answer] = []
-        turns: tuple[Message, ...] = ()
-        while not answers or answers[-1].tool_calls:
-            # a reasoner of its own for each turn: what it continues comes from the stored run
-            async with Reasoner(settings=settings, parameters=LIMITS) as reasoner:
-                question = Question(text=QUESTION, tools=(WEATHER,), continuation=turns)
-                made = await reasoner.aask(question, run_id=f"turn-{len(answers)}")
-                answers.append(await reasoner.areplay(made.run_id))
-                turns += turn_of(answers[-1])
-        assert [json.loads(c.arguments)["city"] for a in answers for c in a.tool_calls] == CITIES
-        assert answers[-1].answer == "12"
-        check(server, [spent(answer) for answer in answers])
-
-
 async def test_a_resumed_run_returns_its_reasoning(kind: Kind, tmp_path: Path) -> None:
     with played(kind, tmp_path, calls=CALLS) as (server, settings):
         async with Reasoner(settings=settings, parameters=LIMITS) as reasoner:

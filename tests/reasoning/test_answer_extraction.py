@@ -111,22 +111,6 @@ def test_any_text_gives_an_answer_with_its_span_or_none(text: str, kind: str) ->
         assert numeral.text.rstrip("%") == extracted.value.rstrip("%")
 
 
-@given(text=TEXTS, kind=st.sampled_from(KINDS))
-def test_extraction_is_a_function_of_its_input(text: str, kind: str) -> None:
-    first = extract_answer(text, question(kind))
-    extract_answer("The answer is \\boxed{7}.", question("math"))  # keeps nothing between calls
-    assert extract_answer(text, question(kind)) == first
-
-
-@given(number=st.integers(-(10**12), 10**12), kind=st.sampled_from(["number", "math"]))
-def test_an_extracted_answer_stated_again_is_extracted_again(number: int, kind: str) -> None:
-    first = extract_answer(f"I think it comes to {number}.", question(kind))
-    assert first is not None
-    again = extract_answer(f"The answer is {first.value}.", question(kind))
-    assert again is not None
-    assert again.value == first.value == str(number)
-
-
 @given(text=TEXTS)
 def test_thoughts_change_nothing(text: str) -> None:
     visible = text.replace("<think>", "").replace("</think>", "")
@@ -134,14 +118,6 @@ def test_thoughts_change_nothing(text: str) -> None:
     plain = extract_answer(visible, question("number"))
     with_thought = extract_answer(f"<think>{thought}</think>{visible}", question("number"))
     assert (plain and plain.value) == (with_thought and with_thought.value)
-
-
-@given(value=st.sampled_from(["Paris", "42", "x^2", "\\frac{1}{2}", "\\{1, 2\\}"]), noise=st.text(max_size=40))
-def test_the_last_box_is_the_answer(value: str, noise: str) -> None:
-    noise = noise.replace("<", "").replace("\\", "")
-    extracted = extract_answer(f"{noise}\n\\boxed{{{value}}}", question("math"))
-    assert extracted is not None
-    assert (extracted.value, extracted.method) == (value, "boxed")
 
 
 REPEATED = [
@@ -177,15 +153,6 @@ def test_a_megabyte_is_read(number: int) -> None:
     text = REPEATED[number] * (1_000_000 // len(REPEATED[number]))
     extracted = extract_answer(text, question(kind))
     assert extracted is None or isinstance(extracted, ExtractedAnswer)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.timeout(60)
-def test_long_repetitions_are_read_for_every_kind(kind: str) -> None:
-    for piece in REPEATED:
-        extracted = extract_answer(piece * (50_000 // len(piece)), question(kind))
-        assert extracted is None or isinstance(extracted, ExtractedAnswer)
 
 
 def test_positions_are_those_of_the_source() -> None:

@@ -121,26 +121,6 @@ async def test_a_budget_of_passes_scores_the_chains_that_came_first(store):
     assert solution.best.answer is not None
 
 
-async def test_a_budget_of_dollars_bounds_the_scores(store):
-    reward = ScriptedReward(CHANCES.get, price=0.01)
-    solution, run = await ask(store, reward=reward, budget=Budget(usd=0.45))
-    reached = list(dict.fromkeys(c.text for c in solution.candidates))
-    costs = [0.01 * sum(map(len, reached[:k])) for k in range(4)]
-    scored = {c.text for c in solution.candidates if c.score is not None}
-    assert scored == set(reached[: sum(cost <= 0.45 for cost in costs) - 1])
-    assert 0 < len(scored) < 3
-    assert solution.stopped == "budget"
-    assert run.spent.cost_usd == pytest.approx(costs[len(scored)])
-
-
-@pytest.mark.parametrize(("aggregate", "value", "passes"), [("min", 0.5, 2), ("last", 0.8, 1), ("model", 0.7, 1)])
-async def test_steps_become_one_number(store, aggregate, value, passes):
-    chances = {"First think.": 0.5, "The answer is 4.": 0.8, "First think.\nThe answer is 4.": 0.7}
-    reward = ScriptedReward(chances.get, one_pass=False)
-    solution, run = await ask(store, TWO_STEPS, reward, n=1, aggregate=aggregate)
-    assert (solution.confidence, run.spent.reward_calls) == (pytest.approx(value), passes)
-
-
 async def test_a_fit_changes_the_confidence_and_no_choice(store):
     script = verdicts(dict(zip(CHAINS, (0.2, 0.7, 0.6), strict=True)))
     solution, _ = await ask(store, script, score="self-evaluation", alpha=-2.0, beta=3.0)

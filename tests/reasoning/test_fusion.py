@@ -195,15 +195,6 @@ async def test_a_single_call_is_a_draft_that_answers(store):
     assert solution.stopped == "budget"
 
 
-async def test_a_price_is_shared_by_drafts_and_synthesis(store):
-    long = "So many words, and none of them matter. " * 30 + "The answer is 4."
-    by_role = models(long, long, price=0.001)
-    by_role["main"] = ScriptedModel(author("", "The answer is 4."), name="m/main", price=0.001)
-    solution, runs = await fuse(store, by_role, budget=Budget(usd=6.0), n=2)
-    assert runs.spent.cost_usd <= 6.0
-    assert len(solution.candidates) >= 2
-
-
 async def test_a_synthesis_that_states_no_answer_is_followed_by_that_of_most_drafts(store):
     by_role = models("The answer is 4.", "So the answer is 4.", "The answer is 5.")
     by_role["main"] = ScriptedModel(author("", "I have nothing to add."), name="m/main")

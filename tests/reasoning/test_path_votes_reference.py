@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -166,13 +165,3 @@ def test_the_log_space_fit_decides_alike_wherever_both_reach_the_optimum():
 def posterior(x, q):
     high, low = q[0] * weibull(x, q[1], q[2]), (1 - q[0]) * weibull(x, q[3], q[4])
     return high / (high + low)
-
-
-def test_shuffled_pools_keep_their_classes():
-    for seed in range(20):
-        texts, answers, s = random_pool(seed)
-        order = random.Random(seed).sample(range(len(s)), len(s))
-        before, _ = by_hand(texts, answers, s, "pc")
-        paths = [Path(texts[i], answers[i], s[i]) for i in order]
-        result = vote(paths, classes_of([answers[i] for i in order]), "pc", "reference")
-        assert sorted(c.confidence for c in result.classes) == pytest.approx(sorted(before.values()), abs=1e-12)

@@ -96,13 +96,6 @@ async def test_one_batch_and_the_empty_response_once_for_each_form(harness):
     assert all(p.prefix == "Answer:" for batch in batches for p in batch)
 
 
-async def test_a_constant_preference_for_yes_gives_no_signal(harness):
-    evaluator, _ = await harness(ScriptedModel(lambda text: {"Y": 0.9, "N": 0.1}))
-    (made,) = await evaluator.evaluate(["It is 4."])
-    assert (made.u, made.v, made.q) == (0.0, 0.0, 0.5)
-    assert made.restart == made.right == pytest.approx(odds(0.9))
-
-
 async def test_swapping_yes_and_no_negates_the_score_before_the_prior(harness):
     opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
     plain, _ = await harness(ScriptedModel(script_of(opinions)))

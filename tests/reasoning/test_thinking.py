@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from reason.agents.reasoner import Reasoner
 from reason.core.errors import UserError
-from reason.core.events import MemorySink
-from reason.core.settings import Settings
 from reason.core.types import Question
 from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.reasoning.thinking import fit_to_thinking, thinking_of
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
-from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, HIDES_THOUGHTS, THINKS, ScriptedModel, replies, thinking
 from support.scripted_reward import ScriptedReward
 from support.stored_runs import RunHarness
@@ -140,18 +136,6 @@ async def test_models_that_do_not_think_or_continue_thoughts_are_taken(store, na
     harness = Harness(store, ScriptedModel(replies("4"), profile=profile))
     await harness.start(name)
     assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
-
-
-async def test_the_replacement_is_reported_in_the_answer(tmp_path):
-    settings = Settings(model="always", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
-    sink = MemorySink()
-    with loaded_models({"always": always()}):
-        async with Reasoner(strategy="beam", settings=settings) as reasoner:
-            answer = await reasoner.aask("What is 2 + 2?", sinks=[sink])
-    assert (answer.answer, answer.strategy) == ("4", "beam")
-    assert "always always thinks: used self-consistency (n=16) instead of beam" in answer.degraded
-    kinds = [event.type for event in sink.events]
-    assert kinds.index("run.degraded") < kinds.index("call.started")
 
 
 async def test_strategies_inside_a_cascade_are_replaced_and_refused_too(store):

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-from reason.core.budget import Budget
 from reason.core.types import Question
 from reason.reasoning.voting import rpc
 from reason.reasoning.voting.path_votes import Path, vote
@@ -215,11 +214,3 @@ async def test_a_stopping_rule_is_a_parameter_of_all(store):
         assert solution.notes["stopping"]["stopped_early"] is True
         assert solution.stopped == "done"
         assert run.ledger.usage().model_calls == 1
-
-
-async def test_a_spent_budget_is_a_vote_of_what_there_is(store):
-    limits = {"max_tokens": 30, "budget": Budget(tokens=200)}
-    solution, run = await solve(store, "rpc", n=50, temperature=1, **limits)
-    assert solution.stopped == "budget"
-    assert solution.best is not None
-    assert run.ledger.usage().completion_tokens <= 200

@@ -32,19 +32,6 @@ def test_number_of_weights() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_mean_of_q_is_value(seed: int) -> None:
-    network = drawn(seed)
-    q, (advantage, value) = network.q(EVERY_STATE), network.forward(EVERY_STATE)
-    value = value[:, 0]
-    assert q.shape == advantage.shape == (16_384, 5)
-    assert value.shape == (16_384,)
-    assert np.abs(q.mean(axis=1) - value).max() < 1e-6
-    assert np.abs(q - value[:, None] - advantage).max() < 1e-12
-    assert np.ptp(q, axis=0).min() > 0.01  # states make a difference
-    assert np.ptp(q, axis=1).min() > 1e-4  # and so do actions
-
-
-@pytest.mark.parametrize("seed", range(3))
 def test_values_equal_torch_for_every_state(seed: int) -> None:
     network = drawn(seed)
     theirs = TorchDueling().take(network.weights)

@@ -86,26 +86,3 @@ def same(seeds, k, w, *, alike=False, **options):
 @pytest.mark.parametrize("w", [0.25, 1.0, 2**0.5])
 def test_without_the_prior_both_are_one_search(k, w):
     assert same(range(12), k, w, priors=False) >= 3
-
-
-def test_samples_of_several_actions_are_children_alike():
-    assert same(range(12), 4, 1.0, actions=("a", "b"), priors=False) >= 3
-
-
-@pytest.mark.parametrize("k", [2, 3, 4])
-def test_without_exploration_both_are_greedy(k):
-    assert same(range(12), k, 0.0) >= 5
-
-
-@pytest.mark.parametrize("w", [0.5, 1.0])
-@pytest.mark.parametrize("k", [1, 2, 4])  # powers of two, so that k w / k is exact
-def test_where_siblings_score_alike_the_prior_is_one_kth(k, w):
-    assert same(range(12), k, w, theirs=k * w, alike=True) >= 3
-
-
-def test_elsewhere_the_prior_leads_to_other_leaves():
-    apart = 0
-    for seed in range(30):
-        ours, theirs = both(Scores(seed), 3, 1.0, theirs=3.0)
-        apart += ours != theirs
-    assert apart > 20

@@ -50,17 +50,6 @@ def test_unnormalised_estimates_are_unbiased():
     assert biased == pytest.approx(0.367804, abs=5e-7)  # the posterior has 0.451362
 
 
-@pytest.mark.parametrize(("n", "mean", "runs"), [(4, 0.396, 2000), (16, 0.437, 600)])
-def test_the_bias_shrinks_with_more_particles(n, mean, runs):
-    class Sampled(Random):
-        def pick(self, probabilities):
-            return self.choices(range(len(probabilities)), probabilities)[0]
-
-    chance = Sampled(5)
-    shares = [one_pass(chance, n=n)[1] for _ in range(runs)]
-    assert sum(shares) / runs == pytest.approx(mean, abs=0.02)
-
-
 def test_unbiased_with_solutions_of_several_lengths_only_if_the_stopped_weigh_one():
     # "s" ends at once; "g" goes on to "x" or "y"
     potentials = {"s": 0.5, "g": 0.8, "gx": 0.9, "gy": 0.2}

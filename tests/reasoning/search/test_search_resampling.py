@@ -124,11 +124,6 @@ def test_systematic_counts_are_floor_or_ceil(theta, n, u):
         assert chosen.count(i) in (math.floor(exact), math.ceil(exact))
 
 
-@given(st.integers(1, 64), st.floats(0, 1, exclude_max=True))
-def test_equal_weights_return_every_index_once(n, u):
-    assert systematic([1 / n] * n, n, Uniform(u)) == list(range(n))
-
-
 @given(
     st.lists(st.floats(-30, 30), min_size=2, max_size=16).map(softmax),
     st.floats(0, 1),
