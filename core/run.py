@@ -73,6 +73,7 @@ class RunConfig(EncodedOnce):
         client_loop: Digest of what the requests of a client that executes the question's tools itself have in common
             in one run: it waits for the results of their calls, with which an equal request continues it. Empty for a
             run that ends with its first turn.
+        one_call: Whether a turn has one call at most: the first of those that the model makes.
     """
 
     question: Question
@@ -102,6 +103,7 @@ class RunConfig(EncodedOnce):
     conversation: str = Field(default="", exclude_if=lambda value: not value)
     parent: str = Field(default="", exclude_if=lambda value: not value)
     client_loop: str = Field(default="", exclude_if=lambda value: not value)
+    one_call: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class ErrorFilter(Protocol):

@@ -159,6 +159,15 @@ class RequestMetadata(StrictModel):
 
 
 _CLIENT_TOOLS = Refusal("tools are called by the client")
+BILLING_HEADER = "x-anthropic-billing-header:"
+"""Beginning of a block that Claude Code puts before the system prompt, with a hash that changes with each request, so
+that no two requests had a common prefix or were of one run (anthropics/claude-code#68900)."""
+
+
+class ThreadUnsupported(UserError):
+    """The code makes the tool runner of Anthropic's SDK send the conversation instead."""
+
+    code = "thread_unsupported_request"
 
 
 class Conversation(StrictModel):
@@ -173,6 +182,7 @@ class Conversation(StrictModel):
         "inference_geo": Refusal("the server has no regions"),
         "mcp_servers": Refusal(_CLIENT_TOOLS.why, ([],), "send their tools as tools"),
         "speed": Refusal("there is one speed", ("standard",)),
+        "thread": Refusal("conversations are not stored", (), "send the conversation as messages", ThreadUnsupported),
     }
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
@@ -216,9 +226,10 @@ def chat_messages(body: Conversation) -> tuple[list[ChatMessage], list[str]]:
         UserError: A block is not supported, or incomplete; names it.
     """
     converted: list[tuple[ChatMessage, str]] = []
-    if body.system:
-        system = body.system if isinstance(body.system, str) else _text(body.system, "system", "the system prompt")
-        converted.append((ChatMessage(role="system", content=system), "system"))
+    system = (Block(type="text", text=body.system),) if isinstance(body.system, str) else body.system or ()
+    prompt = [(f"system.{i}", b) for i, b in enumerate(system) if not (b.text or "").startswith(BILLING_HEADER)]
+    if body.system and prompt:
+        converted += [(made, "system") for made in _system(prompt)]
     turns: list[tuple[str, str, list[tuple[str, Block]]]] = []
     for i, message in enumerate(body.messages):
         location = f"messages.{i}"
@@ -319,10 +330,6 @@ def _result(block: Block, location: str) -> str | tuple[ContentPart, ...]:
     return tuple(_part(one, f"{location}.content.{i}", "a tool_result") for i, one in enumerate(content))
 
 
-def _text(blocks: Sequence[Block], location: str, owner: str) -> str:
-    return "\n".join(_text_of(block, f"{location}.{i}", owner) for i, block in enumerate(blocks))
-
-
 def _text_of(block: Block, location: str, owner: str) -> str:
     """The text of a block."""
     if block.type != "text" or block.text is None:
@@ -419,12 +426,12 @@ def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str)
         tenant=tenant,
         adaptive_thinking=body.thinking is not None and body.thinking.type == "adaptive",
         response_tokens=body.max_tokens,
+        one_call=body.tool_choice is not None and body.tool_choice.disable_parallel_tool_use,
     )
     return RunRequest(
         model=body.model,
         config=config,
         stop=body.stop_sequences or (),
-        one_call=body.tool_choice is not None and body.tool_choice.disable_parallel_tool_use,
         field_names={
             "effort": effort_field if effort is not None else "reason.effort",
             "thinking_tokens": "reason.thinking_tokens" if budget is None else "thinking.budget_tokens",

@@ -255,7 +255,7 @@ async def _turn(question: Question, state: LoopState, context: LoopContext, *, i
         report_cut_candidates(solution, run.config.parameters, run)
         if context.executor is not None and solution.best is not None and solution.best.tool_calls:
             run.set_best(Solution(chosen=None))  # calls are no answer
-            return solution
+            return _with_one_call(solution) if run.config.one_call else solution
     has_answer = solution.best is not None and solution.best.answer is not None
     is_cut = has_ended or run.ledger.exhausted or run.partial_completions
     if not is_repair and (run.ledger.is_closed or (not has_answer and is_cut)):
@@ -267,6 +267,16 @@ async def _turn(question: Question, state: LoopState, context: LoopContext, *, i
     if not is_repair:
         run.set_best(solution)
     return solution
+
+
+def _with_one_call(solution: Solution) -> Solution:
+    def first(candidate: Candidate) -> Candidate:
+        calls = candidate.tool_calls[:1]
+        return (
+            candidate.model_copy(update={"tool_calls": calls, "answer": canonical_calls(calls)}) if calls else candidate
+        )
+
+    return solution.model_copy(update={"candidates": tuple(map(first, solution.candidates))})
 
 
 def _turn_question(state: LoopState, executor: ToolExecutor, run: Run) -> Question:

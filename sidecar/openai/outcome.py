@@ -64,7 +64,6 @@ def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTransla
     content = until_stop(text, run_request.stop)
     offered = {tool.name for tool in run_request.config.question.offered_tools}
     calls = tuple(call for call in answer.tool_calls if not run_request.config.tools or call.name in offered)
-    calls = calls[:1] if run_request.one_call else calls
     tokens, ended = _chosen(answer, translator)
     is_json = run_request.config.question.answer_schema is not None
     if content != text:  # the content is the beginning of the text: its share is estimated

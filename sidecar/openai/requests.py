@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -68,11 +69,13 @@ class Refusal:
         why: The reason.
         neutral: Values without effect, which clients send by default; they are accepted, and so is null.
         instead: The alternative.
+        error: Class of the error.
     """
 
     why: str
     neutral: tuple[Any, ...] = ()
     instead: str = "leave it out"
+    error: type[UserError] = UserError
 
     def accepts(self, value: Any) -> bool:
         """Whether a value has no effect."""
@@ -421,6 +424,10 @@ def _thought_of(item: InputItem, location: str) -> ChatMessage:
     return ChatMessage(role="assistant", reasoning_content=text or None, thinking_blocks=blocks)
 
 
+_TAGGED = re.compile(r"<think>\n?(.*?)\n?</think>", re.DOTALL)
+"""A message that is a thought: how pydantic-ai returns a reasoning item of a model that it does not know."""
+
+
 def _with_thought(message: ChatMessage, thought: ChatMessage | None) -> ChatMessage:
     if thought is None or message.role != "assistant":
         return message
@@ -442,6 +449,9 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
         location = f"input.{i}"
         if item.type == "reasoning":
             thought = _thought_of(item, location)
+            continue
+        if item.role == "assistant" and isinstance(item.content, str) and (tagged := _TAGGED.fullmatch(item.content)):
+            thought = ChatMessage(role="assistant", reasoning_content=tagged[1])
             continue
         if item.type == "message" and item.role is not None:
             messages.append((_with_thought(ChatMessage(role=item.role, content=item.content), thought), []))
@@ -500,9 +510,9 @@ def _user_error(fault: dict[str, Any], body: Any) -> UserError:
         return UserError("the body is not valid JSON", hint=str(fault.get("ctx", {}).get("error", "")))
     location = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
     if fault["type"] == "extra_forbidden":
-        refusal = body.refused.get(location)
+        refusal: Refusal | None = body.refused.get(location)
         if refusal is not None:
-            return UserError(f"{location} is not supported: {refusal.why}", hint=refusal.instead, param=location)
+            return refusal.error(f"{location} is not supported: {refusal.why}", hint=refusal.instead, param=location)
         near = nearest(location, tuple(body.model_fields))
         meant = f"did you mean {near[0]!r}? " if near else ""
         hint = f"{meant}strategy parameters belong in reason.parameters"

@@ -57,7 +57,6 @@ def echoed_fields(request: ResponsesRequest, config: RunConfig) -> dict[str, Any
     return {
         **stored_fields(config),
         **{name: getattr(request, name) for name in kept},
-        "parallel_tool_calls": request.parallel_tool_calls is not False,
         "truncation": "disabled",
         "background": False,
     }
@@ -461,11 +460,11 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         seed=body.reason.seed,
         reasoner=app.state.reasoner,
         tenant=caller.tenant,
+        one_call=body.parallel_tool_calls is False,
     )
     return RunRequest(
         model=body.model,
         config=config,
-        one_call=body.parallel_tool_calls is False,
         field_names=field_names(effort, "reasoning.effort"),
     )
 
@@ -533,7 +532,7 @@ def stored_fields(config: RunConfig) -> dict[str, Any]:
         else {"type": "function", "name": choice},
         "reasoning": {"effort": config.effort, "summary": None},
         "text": {"format": _text_format(question.answer_schema)},
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": not config.one_call,
         "store": True,
     }
 

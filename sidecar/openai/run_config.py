@@ -328,14 +328,12 @@ class RunRequest:
         model: Model name in the request, repeated in the response.
         config: The run's configuration.
         stop: Stop strings; the answer text ends before the first one.
-        one_call: Return only the first of several tool calls.
         field_names: Fields of the request by the names that errors of a run give them.
     """
 
     model: str
     config: RunConfig
     stop: tuple[str, ...] = ()
-    one_call: bool = False
     field_names: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -370,12 +368,12 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         seed=request.reason.seed if request.seed is None else request.seed,
         reasoner=reasoner,
         tenant=tenant,
+        one_call=request.parallel_tool_calls is False,
     )
     return RunRequest(
         model=request.model,
         config=config,
         stop=request.stops,
-        one_call=request.parallel_tool_calls is False,
         field_names=field_names(request.reasoning_effort, "reasoning_effort"),
     )
 
@@ -420,6 +418,7 @@ def plan_run(
     tenant: str,
     adaptive_thinking: bool = False,
     response_tokens: int | None = None,
+    one_call: bool = False,
 ) -> RunConfig:
     """Build the configuration of one run.
 
@@ -437,6 +436,7 @@ def plan_run(
         tenant: Tenant that owns the run.
         adaptive_thinking: Whether a model that thinks only if it is asked to is asked.
         response_tokens: Maximum tokens of a complete response, thought included; None is `max_tokens` of `given`.
+        one_call: See `RunConfig.one_call`.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.
@@ -472,7 +472,8 @@ def plan_run(
     check_samples(config, param="reason.parameters")
     check_code_execution(config, settings.serve)
     limit = response_tokens or given.get("max_tokens")
-    config = config.model_copy(update={"adaptive_thinking": adaptive_thinking, "sample_tokens": limit})
+    update = {"adaptive_thinking": adaptive_thinking, "sample_tokens": limit, "one_call": one_call}
+    config = config.model_copy(update=update)
     return config.model_copy(update={"client_loop": _client_loop(config)}) if question.offered_tools else config
 
 

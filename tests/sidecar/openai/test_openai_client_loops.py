@@ -160,22 +160,3 @@ def test_a_loop_of_messages_is_one_run(server, run_of):
     assert others == [f"{first}_2", f"{first}_3"]
     run = run_of(first.removeprefix("msg_"))
     assert sum(one.usage.output_tokens for one in made) == run["result"]["usage"]["completion_tokens"]
-
-
-def test_a_loop_of_pydantic_ai_is_one_run(server):
-    pydantic_ai = pytest.importorskip("pydantic_ai")
-    models_openai = pytest.importorskip("pydantic_ai.models.openai")
-    providers_openai = pytest.importorskip("pydantic_ai.providers.openai")
-    provider = providers_openai.OpenAIProvider(base_url=f"{server.url}/v1", api_key="none")
-    agent = pydantic_ai.Agent(models_openai.OpenAIChatModel(MODEL, provider=provider))
-
-    @agent.tool_plain
-    def weather(city: str) -> str:
-        """What the weather is like."""
-        return DEGREES[city]
-
-    before = httpx.get(f"{server.url}/v1/runs").json()["data"]
-    ended = agent.run_sync(QUESTION)
-    after = httpx.get(f"{server.url}/v1/runs").json()["data"]
-    assert ended.output == "Rome is warmer."
-    assert len(after) == len(before) + 1
