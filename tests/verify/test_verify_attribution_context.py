@@ -57,19 +57,6 @@ async def test_random_subsets_give_what_each_part_adds():
     assert found[0][1].detail["subsets"] == 64
 
 
-@given(st.lists(st.floats(-2, 2), min_size=1, max_size=12), st.floats(-40, -25))
-def test_both_ways_agree_on_any_additive_scorer(amounts, base):
-    parts = len(amounts)
-    one_out = asyncio.run(attribute_by_context([CLAIM], context_of(parts), additive(amounts, base))).attributions[0]
-    masks = random_subsets(parts, 96, seed=1)
-    values = [base + sum(a for a, kept in zip(amounts, mask, strict=True) if kept) for mask in masks]
-    fitted = sparse_weights(masks, values, penalty=0.0)
-    if all(0 < sum(column) < 96 for column in zip(*masks, strict=True)):
-        assert fitted.weights == pytest.approx(amounts, abs=1e-7)
-        assert fitted.intercept == pytest.approx(base, abs=1e-7)
-    assert [weights(one_out)[f"d{i}"] for i in range(parts)] == pytest.approx(amounts, abs=1e-9)
-
-
 async def test_twelve_parts_are_left_out_one_by_one_and_thirteen_are_not():
     for parts, prompts, method in ((12, 14, "log-probability drop"), (13, 34, "sparse")):
         calls = []

@@ -58,15 +58,6 @@ def test_a_decisive_verdict_needs_its_threshold() -> None:
     )
 
 
-@pytest.mark.parametrize("said", [SILENT, NO, MAYBE])
-def test_a_sentence_that_is_the_claim_supports_it_whatever_the_judge_says(said: Support) -> None:
-    text = "Trams use it. the bridge opened on 12 June 1926! It is long."
-    assert decide(CLAIM, (text, said)).verdict == "supported"
-    assert decide(CLAIM, (f"It is wrong that {CLAIM}", said)).verdict != "supported"
-    assert decide(CLAIM, (f"{CLAIM[:-1]}, some say.", said)).verdict != "supported"
-    assert decide(CLAIM, (text, None)).verdict == "not_enough_evidence"
-
-
 def test_an_unrelated_passage_neither_disputes_nor_is_shown_beside_one_that_is_not() -> None:
     assert decide(CLAIM, (UNRELATED, SILENT)).shown == ()
     undecided = decide(CLAIM, (UNRELATED, NO), (RIGHT, YES))

@@ -375,22 +375,3 @@ async def test_limits_names_and_closing():
     assert " …\n</snippets>" in shown
     await judge.aclose()
     assert not model.closed
-
-
-async def test_a_metered_judge_charges_the_run_and_is_not_asked_again(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    for model, calls in ((ScriptedModel(lambda text: letters(0.8, 0.1, 0.1)), 4), (Chatting(replies("SUPPORTS")), 2)):
-        harness = RunHarness(store, model)
-        pairs = [PAIR, Pair("other", "claim")]
-        name = type(model).__name__
-        metered = await harness.begin(name, strategy="cot", question=Question(text="q"), seed=3)
-        first = await JudgeEntailment(metered).judge(pairs)
-        assert harness.spent.model_calls == calls
-        again = await harness.begin(name, strategy="cot", question=Question(text="q"), seed=3)
-        made = len(model.generate_calls)
-        assert await JudgeEntailment(again).judge(pairs) == first
-        assert (harness.spent.model_calls, harness.spent.replayed_calls) == (calls, calls)
-        assert len(model.generate_calls) == made
-        if model.generate_calls:
-            assert model.generate_calls[0][0].sampling.seed == 3
-    await store.aclose()

@@ -19,10 +19,8 @@ from reason.verify.davinci.davinci import Davinci
 from reason.verify.davinci.decision import DavinciConfig
 from reason.verify.davinci.features import judged_pair
 from reason.verify.entailment.factory import find_embedded, load_entailment
-from reason.verify.entailment.judge import LETTERS, JudgeEntailment
 from reason.verify.injection import without_instructions
 from reason.verify.types import Claim, ClaimReport
-from support.scripted_model import ScriptedModel
 
 ATTACKS = [
     json.loads(line)
@@ -121,25 +119,6 @@ async def test_no_attack_changes_a_verdict_of_an_embedded_judge(name):
         await judge.aclose()
     for key, case in CASES.items():
         assert clean[key].verdict in (case.verdict, "not_enough_evidence")
-
-
-async def test_a_language_model_that_obeys_what_it_reads_is_never_told():
-    """The model answers with the first label that is named within the data; without one, it knows the right one."""
-    data: list[str] = []
-
-    def script(text: str) -> dict[str, float]:
-        data.append(text[text.index("Evidence:") : text.index("Numbers, dates")])
-        words = data[-1].casefold()
-        told = min((p, label) for label in ("supports", "refutes", "~") if (p := f"{words}~".find(label[:6])) >= 0)[1]
-        right = "refutes" if "450" in words or "not closed" in words else "supports"
-        listed = {letter: text.partition(f"\n{letter}) The evidence ")[2].split()[0] for letter in LETTERS}
-        return {letter: 0.9 if label == (right if told == "~" else told) else 0.05 for letter, label in listed.items()}
-
-    await assert_no_attack_changes_anything(JudgeEntailment(ScriptedModel(script)), "scripted")
-    assert len(data) > 2 * len(ATTACKS)
-    for text in data:
-        assert text.count("</snippets>") == text.count("<snippets>") == 1
-        assert not any(word in text for word in ("SUPPORTED", "REFUTED", "verdict", "gnore"))
 
 
 # -- the function

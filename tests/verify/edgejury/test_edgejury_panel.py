@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, BackendUnavailable
+from reason.core.errors import BackendUnavailable
 from reason.core.store.sqlite import SqliteStore
 from support.scripted_jury import JuryRuns, ScriptedJuror, model, prompts, rules, says
 from support.scripted_model import ScriptedModel
@@ -176,14 +176,3 @@ async def test_interrupted_run_resumes(store):
     assert await runs.solve("run") == expected
     assert [len(m.generate_calls) for role, m in runs.by_role.items() if role != "main"] == asked
     assert runs.spent.replayed_calls == 6
-
-
-async def test_failed_run_repeats_calls_on_resume(store):
-    down = {
-        f"juror-{i}": Refusing(ScriptedJuror().script, name=n) for i, n in ((1, "a/one"), (2, "b/two"), (3, "c/three"))
-    }
-    runs = JuryRuns(store, {**jury(), **down})
-    with pytest.raises(BackendError):
-        await runs.solve("run")
-    runs.by_role.update(jury())
-    assert (await runs.solve("run")).notes["path"] == "full"

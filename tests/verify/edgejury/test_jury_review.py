@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -10,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.json_schema import find_object
 from reason.core.types import Question
-from reason.reasoning.anonymity import Blinding, make_blinding, show_answers
+from reason.reasoning.anonymity import Blinding, show_answers
 from reason.verify.edgejury.panel import find_text
-from reason.verify.edgejury.ranking import rank
 from reason.verify.edgejury.review import read_review, review_prompt
 from reason.verify.edgejury.types import Review
 
@@ -135,32 +133,6 @@ def test_parsing_never_raises(reply: str) -> None:
     review = read_review(reply, BLIND, 3)
     assert {m.candidate for m in review.scores} <= {0, 1, 2}
     assert all(1 <= mark <= 10 for three in marks(review).values() for mark in three)
-
-
-@given(st.integers(0, 2**31), st.integers(0, 3), st.booleans())
-def test_gold_answer_ranks_first_for_any_seed(seed: int, gold: int, json_form: bool) -> None:
-    texts = {juror: "It is GOLD." if juror == gold else f"It is {juror}." for juror in range(4)}
-    reviews = []
-    for reviewer in range(4):
-        blind = make_blinding(range(4), OPEN, seed + reviewer, exclude=reviewer)
-        shown = show_answers(blind, texts)
-        assert texts[reviewer] not in shown or reviewer not in blind.jurors
-        letters = {part[0]: "GOLD" in part for part in shown.split("\nAnswer ")[1:]}
-        told = {letter: 10 if found else 3 for letter, found in letters.items()}
-        reply = (
-            json.dumps(
-                {
-                    "scores": [
-                        dict.fromkeys(("accuracy", "insight", "clarity"), m) | {"candidate": c} for c, m in told.items()
-                    ]
-                }
-            )
-            if json_form
-            else "\n".join(f"{letter}: {mark} {mark} {mark}" for letter, mark in told.items())
-        )
-        reviews.append(read_review(reply, blind, reviewer))
-        assert reviewer not in marks(reviews[-1])
-    assert rank(reviews, range(4)).best == gold
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.verify.edgejury.jurors import MAX_WEIGHT, MIN_WEIGHT, chance_of_errors, fit_weights
-from reason.verify.edgejury.jury import weighted_vote
-from reason.verify.edgejury.types import Opinion
 
 RECORDS = [("good", True)] * 80 + [("good", False)] * 20 + [("poor", True)] * 30 + [("poor", False)] * 70
 
@@ -42,20 +39,6 @@ def test_chance_of_errors_counts_equal_pairs_of_each_question() -> None:
 def test_chance_of_errors_needs_two_wrong_answers() -> None:
     with pytest.raises(UserError, match="two wrong answers"):
         chance_of_errors([("A",), ()])
-
-
-def test_weights_are_optimal_for_independent_jurors() -> None:
-    # jurors right with these probabilities among 3 options: the weighted vote must choose the most probable option
-    right = [0.8, 0.6, 0.45]
-    records = [(str(i), k < p * 1000) for i, p in enumerate(right) for k in range(1000)]
-    weights = {int(model): weight for model, weight in fitted(records, chance=1 / 3, strength=0.0).items()}
-    for said in product("ABC", repeat=3):
-        likely = {o: math.prod(p if o == c else (1 - p) / 2 for p, c in zip(right, said, strict=True)) for o in "ABC"}
-        vote = weighted_vote(
-            [Opinion(juror=i, model="m", text="x", choice=c, ok=True) for i, c in enumerate(said)], weights
-        )
-        assert vote is not None
-        assert likely[vote.choice] == pytest.approx(max(likely.values()))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=40), st.randoms())
