@@ -7,8 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from accuracy_curves import needed
-from reason.reasoning.search.astar import AStarOptions, AStarSearch
-from step_search_bench import METHODS, RIGHT, QualityEstimator, World, WorldSettings, play, trial
+from step_search_bench import METHODS, RIGHT, QualityEstimator, World, WorldSettings, trial
 
 
 def direct(world, n):
@@ -37,44 +36,6 @@ def test_self_consistency_and_best_of_n_equal_direct_simulation(n):
         sampled = trial(METHODS["best-of-N"], n, world, judge)
         assert sampled.credits[0] == max(ends, key=judge).right
         assert (sampled.tokens, sampled.passes) == (tokens, n)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_tokens_and_passes_are_those_of_the_tree(name):
-    method, n = METHODS[name], 8
-    for seed in range(5):
-        world = World(WorldSettings(depth=4), seed)
-        search = play(method.make(n, world.recipe, seed), world, QualityEstimator(0.7) if method.scored else None)
-        own = [node for node in search.tree if node.parent is not None and getattr(node, "copied_from", None) is None]
-        assert search.cost.gen_tokens == sum(node.tokens for node in own)
-        assert search.cost.prm_passes == sum(node.score is not None for node in own)
-        assert search.cost.duplicates == search.cost.empties == 0
-        assert all(world[node.text].ended == node.terminal for node in own)
-        assert search.outcome().chosen.terminal
-
-
-@pytest.mark.parametrize("edge_cost", ["rise", "fall", "abs", "none"])
-def test_best_first_with_an_oracle_needs_as_many_expansions_as_steps(edge_cost):
-    recipe, met = WorldSettings(depth=6, spread=0, solved=(3.0, 1.0)), 0
-    for seed in range(60):
-        world = World(recipe, seed)
-        search = play(AStarSearch(AStarOptions(k=4, edge_cost=edge_cost)), world, QualityEstimator(1.0))
-        chosen = search.outcome().chosen
-        # whether every prefix on the way had a right continuation, from a world of its own
-        at = [World(recipe, seed)]
-        prefix = ""
-        for _ in range(6):
-            right = [p for p in (at[0].step(prefix, i) for i in range(4)) if p.right]
-            if not right:
-                break
-            prefix = right[0].text
-        else:
-            met += 1
-            assert search.cost.expansions == 6
-            assert world[chosen.text].right
-            assert chosen.text == prefix
-            assert search.cost.prm_passes == 24
-    assert met > 30
 
 
 # -- cost at equal accuracy

@@ -1,15 +1,8 @@
 """Exact match and F1 of short answers: worked values, and SQuAD's and HotpotQA's definitions written out anew."""
 
-import re
-import string
-from collections import Counter
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reason.evals.datasets.items import TextGold
-from reason.evals.datasets.loading import load_dataset
-from reason.evals.scoring import answer_f1, score, score_text, squad_words
+from reason.evals.scoring import answer_f1, score_text
 from support.eval_tasks import answered
 
 
@@ -48,46 +41,3 @@ def test_the_best_alias_counts_for_each_score():
         result = score_text(gold, answered(said))
         assert (result.value, result.correct) == (match, match == 1.0)
         assert result.metrics["f1"] == pytest.approx(f1, abs=1e-12)
-
-
-async def test_the_dataset_of_own_questions_is_scored_by_both(tmp_path):
-    path = tmp_path / "mine.jsonl"
-    path.write_text(
-        '{"question": "Were they directed by the same person?", "answer": ["no"], "subject": "x"}\n'
-        '{"question": "Were X and Y directed by the same person?", "answer": ["no"], "subject": "x"}\n'
-    )
-    first, second = load_dataset("file", data=path).items
-    assert (await score(first, answered("no"))).metrics == {"f1": 1.0}
-    result = await score(second, answered("no one knows"))
-    assert (result.value, result.metrics) == (0.0, {"f1": 0.0})
-
-
-def official_words(text):
-    """The order of SQuAD's evaluation: lower case, punctuation, articles, white space."""
-    text = "".join(c for c in text.lower() if c not in set(string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", text).split()
-
-
-def official_f1(said, right):
-    """HotpotQA's: precision and recall, nothing where either is a yes or a no and they differ."""
-    a, b = official_words(said), official_words(right)
-    if a != b and {" ".join(a), " ".join(b)} & {"yes", "no", "noanswer"}:
-        return 0.0
-    same = sum((Counter(a) & Counter(b)).values())
-    if same == 0:
-        return float(a == b)
-    precision, recall = same / len(a), same / len(b)
-    return 2 * precision * recall / (precision + recall)
-
-
-# words, joined by what the normalisation takes away or leaves
-texts = st.lists(
-    st.sampled_from(["a", "An", "the", "yes", "No", "noanswer", "x", "Y", "ann", "U.S.", "a–b", "'", "…", "l’a", "\t"]),
-    max_size=6,
-).flatmap(lambda words: st.sampled_from([" ", ", ", "-", "  "]).map(lambda between: between.join(words)))
-
-
-@given(texts, texts)
-def test_f1_is_the_definition(said, right):
-    assert list(squad_words(said)) == official_words(said)
-    assert answer_f1(said, right) == pytest.approx(official_f1(said, right), abs=1e-12)

@@ -59,21 +59,6 @@ def test_one_difference_is_allowed(left, right, compared, besides) -> None:
     assert [[d.name for d in part] for part in result] == [compared, besides]
 
 
-async def test_what_differs_besides_the_strategy_is_listed(model, settings, tmp_path) -> None:
-    cot = await make(settings, tmp_path / "cot")
-    voting = settings.model_copy(update={"strategy": "self-consistency"})
-    votes = await make(voting, tmp_path / "votes", n=4, temperature=0.5)
-    a, b = load_runs([votes, cot])
-    result = compare_runs(a, b)
-    assert [str(d) for d in result.besides] == ["parameters.temperature: 0.5 and 1.0"]
-    assert result.score.items == 10
-    same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
-    result = compare_runs(load_run(same), b)
-    own = {"n", "top_k", "stopping.rule", "mode"}
-    assert {d.name for d in result.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
-    assert result.besides == ()
-
-
 async def test_default_temperatures_that_differ_are_listed(model, settings, tmp_path) -> None:
     runs = []
     for strategy, parameters in (("cot", {}), ("self-consistency", {"n": 2})):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import unicodedata
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory import admission as admission_module
-from reason.reasoning.memory import working_memory
 from reason.reasoning.memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal, Similarity
-from reason.reasoning.memory.working_memory import WorkingMemory
-from reason.reasoning.retrieval.deduplication import normalized_text, text_hash
+from reason.reasoning.retrieval.deduplication import text_hash
 from support.word_vectors import WordVectors
 
 CAPITAL = "Paris is the capital of France."
@@ -196,63 +192,3 @@ def searches(draw: st.DrawFn) -> tuple[str, list[tuple[int, str, list[str]]]]:
         for i in range(draw(st.integers(1, 6)))
     ]
     return draw(sentence), nodes
-
-
-def plain(text: str) -> list[str]:
-    """Words, by the shortest way: no number of the vocabulary has a point or sign."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(" " if unicodedata.category(c)[0] == "P" else c for c in folded).split()
-
-
-def is_duplicate(item: str, text: str) -> bool:
-    """The definition, on lists."""
-    a, b = plain(item), plain(text)
-    if a == b:
-        return True
-    threes_a, threes_b = ({tuple(w[i : i + 3]) for i in range(len(w) - 2)} for w in (a, b))
-    left, right = (threes_a, threes_b) if threes_a and threes_b else (set(a), set(b))
-    own, others = (threes_a, threes_b) if threes_a else (set(a), set(b))
-    return len(left & right) / len(left | right) >= 0.80 or len(own & others) / len(own) >= 0.90
-
-
-@given(searches(), st.booleans(), st.integers(1, 4))
-def test_no_item_says_what_its_path_says(
-    search: tuple[str, list[tuple[int, str, list[str]]]], embedded: bool, shown: int
-) -> None:
-    question, nodes = search
-    embedding = WordVectors()
-    admission = AdmissionFilter(words, Similarity(embedding) if embedded else None)
-    memory = WorkingMemory()
-    paths: list[list[int]] = [[0]]
-
-    async def cosine(a: str, b: str) -> float:
-        return (await Similarity(embedding).cosines([a], [b]))[0][0]
-
-    async def grow() -> None:
-        steps = {0: question}
-        for i, (parent, step, proposals) in enumerate(nodes, 1):
-            path = [*paths[parent], i]
-            steps[i] = step
-            visible = (*(steps[n] for n in path), *(item.text for item in memory.visible(path)))
-            one = NodeProposals(i, "", visible, tuple(Proposal(text) for text in proposals))
-            [result] = await admission.admit([one])
-            memory.add(i, result.items)
-            paths.append(path)
-            assert len(result.items) + sum(result.dropped.values()) == len(proposals)
-            before = list(visible)
-            for item in result.items:
-                assert item.tokens == words(item.text) <= 5
-                assert not any(is_duplicate(item.text, text) for text in before)
-                if embedded:
-                    assert all([await cosine(item.text, text) < 0.92 for text in before])
-                before.append(item.text)
-            known = [normalized_text(text) for text in before]
-            for text in proposals:  # and nothing was lost that is short and new
-                if words(text) <= 5 and not embedded and not any(is_duplicate(text, t) for t in before):
-                    assert normalized_text(text) in known
-            assert len(memory.shown(path)) == min(shown, len(memory.visible(path)))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(admission_module, "MAX_ITEM_TOKENS", 5)
-        patch.setattr(working_memory, "MAX_SHOWN", shown)
-        asyncio.run(grow())

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from reason.core.settings import Settings
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.named_memory import load_memory
@@ -34,20 +33,6 @@ def die(*_):
 
 settings = Settings(store=Path(sys.argv[1]))
 """
-WRITER = """
-async def main(me):
-    memory = await load_memory("facts", settings, WordVectors())
-    Path(sys.argv[1] + me).touch()
-    while not all(os.path.exists(sys.argv[1] + who) for who in "ab"):
-        time.sleep(0.001)
-    for i in range(15):
-        await memory.add([item(f"{me}{i} only{me}{i}"), item(f"both{i} alike{i}")])
-        [hit] = await memory.recall(f"{me}{i}", 1)
-        assert hit.stored.item.text == f"{me}{i} only{me}{i}", hit
-    await memory.aclose()
-
-asyncio.run(main(sys.argv[2]))
-"""
 ADDER = """
 async def main():
     memory = await load_memory("facts", settings, WordVectors())
@@ -67,26 +52,6 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 def item(text: str) -> MemoryItem:
     return MemoryItem(text=text, hash=text_hash(text))
-
-
-@pytest.mark.nightly
-async def test_two_processes_write_at_once(tmp_path: Path) -> None:
-    store = tmp_path / "runs.sqlite3"
-    children = [start(WRITER, str(store), who) for who in "ab"]
-    for child in children:
-        _, told = child.communicate(timeout=120)
-        assert child.returncode == 0, told
-    wanted = {f"{who}{i} only{who}{i}" for who in "ab" for i in range(15)} | {f"both{i} alike{i}" for i in range(15)}
-    embedding = WordVectors()
-    memory = await load_memory("facts", Settings(store=store), embedding)
-    items = await memory.items()
-    assert len(items) == len(wanted)
-    assert {one.item.text for one in items} == wanted
-    for one in items:
-        [hit] = await memory.recall(one.item.text, 1)
-        assert hit.stored == one
-    assert embedding.asked == [[one.item.text] for one in items]  # all vectors were there
-    await memory.aclose()
 
 
 async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.retrieval.deduplication import cluster_copies
 from reason.reasoning.retrieval.words import split_words
-from reason.verify.fusion import EvidenceItem, fuse_evidence
-from support.evidence_items import A, B, close, of
+from reason.verify.fusion import EvidenceItem
+from support.evidence_items import A, B
 
 SENTENCE = (
     "The global mean sea level has risen by about twenty centimetres since the beginning of the twentieth century, "
@@ -93,29 +91,6 @@ def test_every_pair_is_found(written, jaccard, pairs):
     pieces = texts(*written)
     found = cluster_copies(pieces, jaccard=jaccard, pairs=pairs)
     assert set(map(frozenset, found)) == naive(pieces, jaccard, pairs)
-
-
-def test_near_copies_do_not_raise_the_confidence():
-    rng = random.Random(5)
-    others = of(B, text="A tide gauge in Sydney shows no acceleration at all.", document="other")
-    original = EvidenceItem(A, text=SENTENCE, id="0", document="d")
-    before = fuse_evidence([original, *others])
-    for copies in range(1, 6):
-        near = []
-        for n in range(copies):
-            words = SENTENCE.split()
-            for _ in range(3):
-                words[rng.randrange(len(words))] = rng.choice(["indeed", "thing", "often", "place"])
-            near.append(EvidenceItem(A, text=" ".join(words), id=f"copy{n}", document="d"))
-        assert cluster_copies([original, *others, *near]) == [(0, *range(2, 2 + copies)), (1,)]
-        assert fuse_evidence([original, *others, *near]).probs == close(before.probs)
-    unmerged = fuse_evidence([original, *others, *of(*[A] * 5, document="d")])
-    assert abs(unmerged.probs.supports - before.probs.supports) > 0.02  # the guard does something
-
-
-def test_copies_with_other_verdicts_are_pooled():
-    found = fuse_evidence([*of(A, text=SENTENCE), *of(B, text=SENTENCE)], "mean")
-    assert found.probs == close((0.475, 0.475, 0.05))
 
 
 def test_a_megabyte_of_hostile_text_is_taken():
