@@ -1,8 +1,8 @@
 """Fuzzes a server: requests for all routes and parameters, one at a time, under a watchdog of its event loop.
 
-python tests/fuzz/server_run.py [--seconds N] [--seed N] [--only TEXT] [--random] [--verbose] [--keep FOLDER]
+python tests/fuzz/server_run.py [--seconds N] [--seed N] [--only TEXT] [--verbose] [--keep FOLDER]
 
-First come the fixed cases (see `support.fuzz_requests`), then random ones until the time is over; the environment
+The cases of `support.fuzz_requests` are sent with one seed after another until the time is over; the environment
 variable FUZZ_SECONDS sets it too. A case is at fault if it blocks the event loop for more than 200 ms of processor
 time, has a status that the route does not document, a response of another shape or with texts of internals, leaves an
 error in the server's log, or a run that does not end. Exit status: 0 if none was, 1 if one was.
@@ -27,7 +27,7 @@ import httpx
 from jsonschema import Draft202012Validator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from support.fuzz_requests import LAST_RUN, MAX_BISECTIONS, Case, Kinds, catalogue, random_case, shrunk
+from support.fuzz_requests import LAST_RUN, MAX_BISECTIONS, Case, Kinds, catalogue, shrunk
 from support.loop_lag import MAX_BLOCK_S
 from support.watched_server import Block, WatchedServer
 
@@ -42,7 +42,7 @@ END_S = 30.0
 MAX_ERROR_BYTES = 20_000
 MAX_VALIDATED_BYTES = 300_000
 MAX_GROWTH_MIB = 400.0
-"""Resident memory at the end, beyond that after the fixed cases, which load all that is loaded at first use."""
+"""Resident memory at the end, beyond that after the first round, which loads all that is loaded at first use."""
 MAX_PEAK_MIB = 2000.0
 MAX_FAULTS = 25
 INTERNALS = re.compile(
@@ -262,23 +262,18 @@ def fuzz(
     seed: int,
     *,
     only: str = "",
-    fixed: bool = True,
-    num_random: int | None = None,
+    max_rounds: int | None = None,
     verbose: bool = False,
 ) -> Report:
-    """Send the fixed cases, then random ones until their number is reached or the time is over.
-
-    Only cases with the text `only` in their names are sent; without `fixed`, only random ones.
-    """
+    """Send the cases with the text `only` in their names, in rounds with a seed each, until the time is over."""
     report, end = Report(), time.monotonic() + seconds
     fuzzer = ServerFuzzer(server, report)
 
     def cases() -> Iterator[Case]:
-        if fixed:
-            yield from catalogue(fuzzer.kinds, seed, complete=seconds > COMPLETE_S)
-            report.memory_mib = (server.memory_mib(), 0.0, 0.0)
-        for number in itertools.count() if num_random is None else range(num_random):
-            yield random_case(fuzzer.kinds, number, seed)
+        for number in itertools.count() if max_rounds is None else range(max_rounds):
+            yield from catalogue(fuzzer.kinds, seed + number, complete=seconds > COMPLETE_S)
+            if number == 0:
+                report.memory_mib = (server.memory_mib(), 0.0, 0.0)
 
     for case in cases():
         if time.monotonic() > end or len(report.faults) >= MAX_FAULTS or server.child.poll() is not None:
@@ -312,7 +307,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float(os.environ.get("FUZZ_SECONDS", SECONDS)))
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", default="", help="only cases with this text in their name")
-    parser.add_argument("--random", action="store_true", help="only random cases")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--keep", type=Path, help="folder for the server's log and store")
     arguments = parser.parse_args()
@@ -322,7 +316,6 @@ def main() -> int:
             arguments.seconds,
             arguments.seed,
             only=arguments.only,
-            fixed=not arguments.random,
             verbose=arguments.verbose,
         )
     for fault in report.faults:
