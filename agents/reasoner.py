@@ -27,7 +27,7 @@ from ..core.store.sql import RunStore
 from ..core.sync_bridge import SyncBridge
 from ..core.types import Answer, Document, Question
 from ..reasoning.knowledge import Knowledge, SourceLike, source_name
-from ..reasoning.strategy import STRATEGIES, Strategy, requested_entailment, strategy_config
+from ..reasoning.strategy import RESOURCES, STRATEGIES, Strategy, requested_entailment, strategy_config
 from ..serving.factory import load_model
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel
@@ -571,11 +571,10 @@ class Reasoner:
         Args:
             options: As of `plan`. `approve` is "writes" unless it is set.
         """
-        from .graph_node import agent_graph
-
         if self.settings.tools.use and self.settings.tools.approve is None:
             options = {"approve": "writes", **options}
-        return agent_graph(self, options)
+        graph: CompiledStateGraph[Any, Any, Any, Any] = RESOURCES.load("graph")(self, options)
+        return graph
 
     # -- for synchronous callers
 

@@ -16,11 +16,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
-from reason.agents.graph_node import agent_graph  # noqa: F401 (no fork has to import it)
 from reason.agents.loop.records import ToolCallStore
 from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
+from reason.integrations.langgraph import agent_graph  # noqa: F401 (no fork has to import it)
 from support.agent_model import AgentModel, call
 from support.injected_models import loaded_models
 from support.loop_drill import Killer, recording_tool

@@ -8,7 +8,6 @@ from typing import Any
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage
 
-from ..agents.graph_node import to_message
 from ..agents.loop.tool import tool_of
 from ..agents.pipeline import PipelineRun
 from ..agents.reasoner import LazyGraph, Reasoner
@@ -30,6 +29,7 @@ from ..core.store.records import NewRun
 from ..core.types import Question
 from ..reasoning.strategy import STRATEGIES, strategy_config
 from ..serving.model import Capabilities, Listener
+from .langgraph import to_message
 
 Handler = Callable[[Any], Awaitable[Any]]
 _ONLY_SAMPLES = "use a strategy that only samples and votes"

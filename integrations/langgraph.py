@@ -28,15 +28,15 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import interrupt
 from pydantic import ValidationError
 
+from ..agents.loop.records import Decision, ToolCallStore, next_history
 from ..core.errors import RunConflict, UnknownName, UserError
 from ..core.events import Event, StageStarted, TextDelta
 from ..core.messages import Message, ToolCall
 from ..core.run import new_run_id
 from ..core.types import Answer, Question
-from .loop.records import Decision, ToolCallStore, next_history
 
 if TYPE_CHECKING:
-    from .reasoner import Reasoner
+    from ..agents.reasoner import Reasoner
 
 
 class AgentState(TypedDict, total=False):

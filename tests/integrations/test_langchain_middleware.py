@@ -44,7 +44,7 @@ class Scripted(BaseChatModel):
 
 
 async def test_a_turn_is_the_vote_of_its_samples(tmp_path):
-    from reason.tools.langchain import StrategyMiddleware
+    from reason.integrations.langchain import StrategyMiddleware
 
     model = Scripted(calls=[])
     settings = Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
