@@ -208,23 +208,12 @@ class Run:
         return self.config.seed
 
     def derive_seed(self, *names: str | int) -> int:
-        """A seed for one purpose, a function of the run's seed and the names.
-
-        Returns:
-            An integer in [0, 2^31), which every backend takes.
-        """
+        """A seed for one purpose, in [0, 2^31), which every backend takes: a function of seed and names."""
         text = "\x1f".join(str(n) for n in (self.config.seed, *names))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
 
     def emit(self, event: Event, parent: int | None = None) -> int:
-        """Number an event and dispatch it to every sink.
-
-        Args:
-            parent: Number of the event it belongs under; None is that of the current `event_scope`.
-
-        Returns:
-            The event's number.
-        """
+        """Number an event, under `parent` or the current `event_scope`, and dispatch it; returns the number."""
         number = self._next_event
         self._next_event += 1
         stamped = event.stamped(
@@ -296,11 +285,7 @@ class Run:
         return self._best()
 
     def set_best(self, solution: Solution | Callable[[], Solution | None]) -> None:
-        """Set the best answer so far; it is the result if the run is stopped now.
-
-        Args:
-            solution: The answer, or a function that returns the one that is best when it is needed.
-        """
+        """Set the best answer so far, or a function that returns it when the run is stopped, as its result."""
         self._best = (lambda: solution) if isinstance(solution, Solution) else solution
 
     def conclude(self) -> None:

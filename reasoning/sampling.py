@@ -109,12 +109,8 @@ class SamplingConfig(Parameters):
 
     def prompt(self, question: Question) -> Prompt:
         """The prompt of every chain."""
-        instruction = self.default_instruction(question) if self.instruction is None else self.instruction
+        instruction = step_by_step_instruction(question) if self.instruction is None else self.instruction
         return question_prompt(question, instruction, system=self.system)
-
-    def default_instruction(self, question: Question) -> str:
-        """The instruction if the parameters name none."""
-        return step_by_step_instruction(question)
 
     async def sample(
         self, question: Question, models: Models, run: Run, *, logprobs: bool = False, top_logprobs: int = 0

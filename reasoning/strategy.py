@@ -36,16 +36,7 @@ MAX_RUN_SAMPLES: Final = 65_536
 
 
 def require_samples_within(strategy: str, factors: Mapping[str, int], maximum: int) -> None:
-    """Refuse parameters whose product is too large.
-
-    Args:
-        strategy: Name of the strategy, for the message.
-        factors: What the number of samples is the product of, by parameter (see `Parameters.sample_factors`).
-        maximum: Maximum of the product.
-
-    Raises:
-        UserError: The product exceeds the maximum; names values, product and maximum.
-    """
+    """Refuse parameters whose product exceeds the maximum with a `UserError` (see `Parameters.sample_factors`)."""
     product = math.prod(factors.values())
     if product <= maximum:
         return
@@ -74,11 +65,7 @@ class Parameters(BaseModel):
 
     @classmethod
     def sample_factors(cls, values: Mapping[str, Any]) -> dict[str, int]:
-        """What the maximum number of samples of a run is the product of, by parameter; empty for a handful.
-
-        Args:
-            values: The complete parameters, as JSON has them.
-        """
+        """What the maximum number of samples of a run is the product of, by parameter; empty for a handful."""
         return {}
 
 
@@ -93,7 +80,6 @@ class Models:
         create_self_judge: Makes the language model of a role a reward model that judges its own steps; raises
             `CapabilityMissing` if it cannot be one.
         knowledge: A `knowledge.Knowledge` for a strategy that uses some, a type above this layer; see `knowledge_of`.
-        main_role: The role under which the run knows the main model.
         entailment: Metered entailment model for a strategy that requests one (see `Strategy`): a
             `verify.types.Entailment`, a type above this layer. None if not requested or not available.
     """
@@ -104,7 +90,6 @@ class Models:
         reward: MeteredReward | None = None,
         create_self_judge: Callable[[str], MeteredReward] | None = None,
         knowledge: object | None = None,
-        main_role: str = "main",
         entailment: object | None = None,
     ) -> None:
         self.knowledge = knowledge
@@ -112,7 +97,7 @@ class Models:
         self._by_role = dict(by_role)
         self._reward = reward
         self._create_self_judge = create_self_judge
-        self._main_role = main_role
+        self._main_role = "main"
 
     @property
     def main(self) -> MeteredModel:
@@ -169,12 +154,9 @@ class Models:
         return self._create_self_judge(self._main_role)
 
     def with_main(self, role: str) -> Models:
-        """The same models with that of another role as the main one.
+        """The same models with that of another role as the main one, if it has one of its own.
 
-        Its calls stay charged to its own role. No effect for a role without a model of its own.
-
-        Args:
-            role: "small" or "judge".
+        Its calls stay charged to its own role.
         """
         if role not in self._by_role:
             return self
@@ -256,14 +238,7 @@ RESOURCES: Registry[Any] = Registry("reason.resources", "resource provider")
 
 
 def create_strategy(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Strategy, dict[str, JsonValue]]:
-    """Create a strategy.
-
-    Args:
-        name: Name in the registry.
-        parameters: Parameters that differ from the defaults.
-
-    Returns:
-        The strategy, and its complete parameters.
+    """Create a strategy from the parameters that differ from the defaults; also returns the complete ones.
 
     Raises:
         UnknownName: There is no such strategy or parameter.
@@ -288,17 +263,7 @@ def requested_entailment(name: str, config: Parameters, question: Question) -> s
 
 
 def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str, JsonValue]) -> Parameters:
-    """Validate the parameters of a strategy or verifier.
-
-    Args:
-        kind: Its `Config`.
-        owner: Its name, for messages.
-        values: Parameters that differ from the defaults.
-
-    Raises:
-        UnknownName: There is no such parameter.
-        UserError: A parameter has an invalid value.
-    """
+    """Validate the parameters of a strategy or verifier; raises as `create_strategy`."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as e:
@@ -306,15 +271,7 @@ def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str,
 
 
 def require_tool_support(name: str, question: Question, *, has_tools: bool = False) -> None:
-    """Refuse a question with tools if the strategy does not support them.
-
-    Args:
-        name: Name of the strategy.
-        has_tools: Whether the run executes tools.
-
-    Raises:
-        UserError: The strategy does not support tools; the hint lists those that do.
-    """
+    """Refuse a question with tools, or of a run that executes some, if the strategy does not support them."""
     if not (has_tools or question.needs_tools) or supports_tools(STRATEGIES.load(name)):
         return
     others = [other for other in STRATEGIES.names() if _supports_tools_if_loadable(other)]
@@ -340,9 +297,7 @@ def _supports_tools_if_loadable(name: str) -> bool:
 def require_features(strategy: Strategy | type[Strategy], models: Models, question: Question | None = None) -> None:
     """Refuse a strategy whose required features the models lack, before anything is spent.
 
-    Args:
-        strategy: The strategy.
-        question: The question; with tools, the main model must support them, with attachments every model.
+    The main model must support the question's tools, every model its attachments.
 
     Raises:
         CapabilityMissing: Names the feature and the model.

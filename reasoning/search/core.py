@@ -127,11 +127,7 @@ N = TypeVar("N", bound=Node)
 
 
 class Tree(Generic[N]):
-    """Nodes by id, and how many samples of each prefix have been requested.
-
-    Args:
-        node_type: Class of the nodes.
-    """
+    """Nodes by id, and how many samples of each prefix have been requested."""
 
     def __init__(self, node_type: type[N]) -> None:
         self._node_type = node_type
@@ -196,11 +192,9 @@ class Tree(Generic[N]):
         return "".join(self.steps(node_id))
 
     def reserve_samples(self, node: N, n: int) -> int:
-        """Count `n` requested continuations.
+        """Count `n` requested continuations; returns the index of the first among all samples of this exact text.
 
-        Returns:
-            Index of the first of them among all samples of this exact text, so that two nodes of equal text never get
-            the same sample.
+        So two nodes of equal text never get the same sample.
         """
         key = hashlib.blake2b(self.text(node.id).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         first = self._num_samples.get(key, 0)
@@ -221,11 +215,6 @@ def kept_indices(results: Sequence[Continuation], *, at_root: bool = False, dist
     Differs: the end of the text is part of the comparison, since a complete solution is a different state from an
     incomplete one with the same text. And an empty continuation that ends the text is kept, except at the root: it
     means that the prefix is a complete solution, which dropping it would lose.
-
-    Args:
-        results: All continuations of one prefix.
-        at_root: Whether that prefix is empty.
-        distinct: Whether duplicates are dropped at all.
     """
     kept: list[int] = []
     seen: set[tuple[str, bool]] = set()
@@ -244,11 +233,7 @@ def fill_missing_scores(siblings: Sequence[Node], prefix_score: float | None) ->
     """The scores of siblings, with substitutes for missing ones.
 
     A step that adds nothing gets the score of the prefix, which it does not change; any other the mean of its siblings'
-    scores, else the prefix's, else `UNKNOWN_SCORE`.
-
-    Args:
-        siblings: Continuations of one prefix.
-        prefix_score: Score of the prefix; None for a root.
+    scores, else the prefix's (None for a root), else `UNKNOWN_SCORE`.
     """
     known = [node.score for node in siblings if node.score is not None]
     default = math.fsum(known) / len(known) if known else UNKNOWN_SCORE if prefix_score is None else prefix_score
@@ -285,12 +270,7 @@ def sorted_by_value(nodes: Iterable[ScoredNode]) -> list[ScoredNode]:
 
 
 def search_node_event(node: Node, values: Mapping[str, float], text: str | None = None) -> SearchNode:
-    """A node of a search as its events contain it.
-
-    Args:
-        values: The values by which the search orders its nodes, by name.
-        text: Its step as emitted; None is the node's own text.
-    """
+    """A node as events contain it: with the values that order nodes, and its step as emitted (None is the text)."""
     return SearchNode(
         id=node.id,
         parent=node.parent,
@@ -441,11 +421,7 @@ O = TypeVar("O", bound=SearchOptions)  # noqa: E741
 
 
 class StepSearch(ABC, Generic[N, O]):
-    """A search over steps.
-
-    Args:
-        rng: Its randomness, for searches that have some; only the search may sample from it.
-    """
+    """A search over steps; `rng` is its randomness, if it has some, from which nothing else may sample."""
 
     name: ClassVar[str]
     Node: ClassVar[type[Any]]
@@ -504,11 +480,7 @@ class StepSearch(ABC, Generic[N, O]):
             self._finish_batch([])
 
     def indices_to_score(self, request: ExpandRequest, results: Sequence[Continuation]) -> list[int]:
-        """Positions of the continuations that need a score.
-
-        Args:
-            results: Its results, not yet scored.
-        """
+        """Positions of a request's continuations that need a score."""
         if request.score == "none":
             return []
         kept = range(len(results)) if request.finish else self._kept(request, results)
@@ -572,8 +544,7 @@ class StepSearch(ABC, Generic[N, O]):
     def _batch(self, nodes: Sequence[tuple[N, int]], *, score: Scoring = "all") -> list[ExpandRequest] | str:
         """Expand nodes, each by a number of continuations; those at the depth limit are completed instead.
 
-        Returns:
-            The batch, or the name of the limit that forbids it.
+        Returns the batch, or the name of the limit that forbids it.
         """
         deep = [node for node, _ in nodes if node.depth >= self.options.max_depth]
         samples = sum(n for node, n in nodes if node.depth < self.options.max_depth)

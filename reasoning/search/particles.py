@@ -63,12 +63,6 @@ def log_potential(mode: WeightMode, r: float, previous: float | None, clip: floa
     - "likelihood": log r, the paper's model; r is the score of the step, or of the prefix.
     - "telescoped": log r - log previous, without the latter for the first step; along a path they sum to the log of the
       last score, so only that counts.
-
-    Args:
-        mode: The form of the potential.
-        r: Score in [0, 1].
-        previous: Score of the prefix before the step; None for the first step.
-        clip: How close to 0 and 1 a score may come.
     """
     if mode == "odds":
         return log_level(r, "logit", clip)
@@ -78,14 +72,7 @@ def log_potential(mode: WeightMode, r: float, previous: float | None, clip: floa
 
 
 def softmax(log_weights: Sequence[float]) -> list[float]:
-    """theta_i = exp(w_i - max w) / sum_j exp(w_j - max w).
-
-    Args:
-        log_weights: w, `[particles]`, at least one; -inf is a weight of 0, but not for all of them.
-
-    Raises:
-        UserError: There are none, one is NaN or +inf, or all are -inf.
-    """
+    """theta_i = exp(w_i - max w) / sum_j exp(w_j - max w); of w, at least one is finite, and none is NaN or +inf."""
     top = max(log_weights, default=math.nan)
     if not math.isfinite(top) or any(math.isnan(w) for w in log_weights):
         raise UserError("log-weights need one finite value, and neither NaN nor +inf")
@@ -230,15 +217,11 @@ class ParticleOptions(SearchOptions):
         return self
 
     def potential(self, text: str, score: float | None, previous: float | None) -> tuple[float | None, float | None]:
-        """The potential of a step.
+        """The potential of a step, log G at temperature 1, None without a score; and the level of the prefix with it.
 
         Args:
-            text: The step; one that adds nothing has the score of its prefix.
-            score: Score of the prefix that ends with it, if there is one.
+            score: Score of the prefix that ends with the step; one that adds nothing has that of the prefix before.
             previous: Level of the prefix before it.
-
-        Returns:
-            log G at temperature 1, None without a score; and the level of the prefix with the step.
         """
         r = previous if score is None and not text.strip() else score
         if r is None:

@@ -299,24 +299,7 @@ class Path:
 
     def __post_init__(self) -> None:
         if self.mean_logprob is not None:
-            object.__setattr__(self, "mean_logprob", _validate_logprob(self.mean_logprob, "the mean log-probability"))
-
-    @classmethod
-    def from_logprobs(cls, text: str, answer: str | None, logprobs: Sequence[float]) -> Path:
-        """A path from the log-probabilities of its tokens: s = (1/T) Σ l_t.
-
-        Args:
-            text: The generated text.
-            answer: The answer it states.
-            logprobs: Log-probability of each sampled token in nats, `[tokens]`, of the raw distribution.
-
-        Raises:
-            DataError: There is no token, or a value is not a number or above 0; names its position.
-        """
-        if not len(logprobs):
-            raise DataError("the list of log-probabilities is empty", hint="leave it out if there are none")
-        values = [_validate_logprob(value, f"the log-probability of token {i}") for i, value in enumerate(logprobs, 1)]
-        return cls(text, answer, math.fsum(values) / len(values))
+            object.__setattr__(self, "mean_logprob", _validate_logprob(self.mean_logprob))
 
     @property
     def probability(self) -> float | None:
@@ -324,7 +307,8 @@ class Path:
         return None if self.mean_logprob is None else math.exp(self.mean_logprob)
 
 
-def _validate_logprob(value: float, what: str) -> float:
+def _validate_logprob(value: float) -> float:
+    what = "the mean log-probability"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{what} is {value!r}, not a number")
     if math.isnan(value):

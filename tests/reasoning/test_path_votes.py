@@ -148,19 +148,6 @@ def test_an_exact_duplicate_weighs_nothing_in_pc(paths: list[Path], data: st.Dat
     assert confidences(before) == confidences(after)
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("12"), st.lists(st.floats(-4, 0), min_size=1, max_size=6)), min_size=1),
-    st.integers(2, 5),
-)
-def test_repeating_all_tokens_changes_nothing(rows: list[tuple[str, list[float]]], times: int) -> None:
-    """Property 5: the length of a path does not count."""
-    once = [Path.from_logprobs(str(i), answer, tokens) for i, (answer, tokens) in enumerate(rows)]
-    longer = [Path.from_logprobs(str(i), answer, tokens * times) for i, (answer, tokens) in enumerate(rows)]
-    assert [p.mean_logprob for p in longer] == pytest.approx([p.mean_logprob for p in once], rel=1e-12, abs=1e-15)
-    for method in ("pc", "ppl", "sc"):
-        assert confidences(count(longer, method)) == pytest.approx(confidences(count(once, method)))
-
-
 @given(st.lists(st.floats(-3, 0), min_size=1, max_size=30), st.sampled_from(["none", "reference"]))
 def test_only_paths_below_the_mean_are_pruned(logs: list[float], parity: str) -> None:
     """Property 6; the mixture's tests check that swapping components does not change posteriors."""
@@ -405,15 +392,10 @@ def test_unknown_names_are_refused() -> None:
 def test_log_probabilities_that_are_none_are_refused(value: float, says: str) -> None:
     with pytest.raises(DataError, match=says):
         Path("a", "1", value)
-    with pytest.raises(DataError, match=f"token 2.*{says}"):
-        Path.from_logprobs("a", "1", [-0.1, value])
 
 
 def test_paths() -> None:
-    path = Path.from_logprobs("a", "1", [-0.1, -0.3])
-    assert (path.mean_logprob, path.probability) == pytest.approx((-0.2, math.exp(-0.2)))
+    assert Path("a", "1", -0.2).probability == pytest.approx(math.exp(-0.2))
     assert Path("a", "1", 5e-5).probability == 1.0  # a sure token, summed in 32 bits
     assert Path("a", "1", ROUNDING).probability == 1.0
     assert (Path("a", "1").probability, Path("a", "1", -math.inf).probability) == (None, 0.0)
-    with pytest.raises(DataError, match="empty"):
-        Path.from_logprobs("a", "1", [])
