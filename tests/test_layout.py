@@ -51,12 +51,12 @@ def module_names() -> set[str]:
     return {"reason", *(".".join(["reason", *folder.relative_to(ROOT).parts]) for folder in inits)}
 
 
-def test_no_file_or_folder_is_named_after_nothing() -> None:
+def test_no_file_or_folder_is_named_after_nothing():
     names = {part for path in source_files() for part in path.relative_to(ROOT).with_suffix("").parts}
     assert names & FORBIDDEN_NAMES == set()
 
 
-def test_no_python_file_of_a_package_lies_outside_one() -> None:
+def test_no_python_file_of_a_package_lies_outside_one():
     packages = {name.replace("reason", "", 1).replace(".", "/").strip("/") for name in module_names()}
     stray = [
         path.relative_to(ROOT).as_posix()
@@ -67,7 +67,7 @@ def test_no_python_file_of_a_package_lies_outside_one() -> None:
     assert stray == []
 
 
-def test_entry_points_lead_somewhere() -> None:
+def test_entry_points_lead_somewhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     targets = [*project["scripts"].values(), *(t for group in project["entry-points"].values() for t in group.values())]
     for target in targets:
@@ -96,13 +96,13 @@ def loaded_after(statement: str) -> set[str]:
         "reason.reasoning.retrieval.sources.factory, reason.reasoning.retrieval.sources.mcp",
     ],
 )
-def test_importing_loads_nothing_heavy(statement: str) -> None:
+def test_importing_loads_nothing_heavy(statement):
     loaded = loaded_after(statement)
     assert "reason" in loaded
     assert loaded & HEAVY == set()
 
 
-def test_the_public_names_are_the_listed_ones() -> None:
+def test_the_public_names_are_the_listed_ones():
     listed = reason.__all__
     assert len(listed) == len(set(listed))
     for name in listed:
@@ -116,7 +116,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         getattr(reason, absent)
 
 
-def test_the_version_is_one() -> None:
+def test_the_version_is_one():
     from importlib.metadata import version
 
     assert version("reason-orchestrator") == reason.__version__

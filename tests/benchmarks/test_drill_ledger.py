@@ -15,23 +15,23 @@ def settled(broken: Snapshot, end: Snapshot, tags: tuple[str, ...] = ("a",)) -> 
     return outcome
 
 
-def test_undisturbed_run_has_no_fault() -> None:
+def test_undisturbed_run_has_no_fault():
     outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 2}))
     assert (outcome.faults, outcome.runs, outcome.paid_twice, outcome.lost_on_the_way) == ([], 1, 0, 0)
 
 
-def test_response_in_flight_is_no_fault() -> None:
+def test_response_in_flight_is_no_fault():
     outcome = settled(Snapshot(runs("a", 0), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
     assert (outcome.faults, outcome.paid_twice, outcome.lost_on_the_way) == ([], 0, 1)
 
 
-def test_stored_completion_requested_again_is_paid_twice() -> None:
+def test_stored_completion_requested_again_is_paid_twice():
     outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
     assert (outcome.paid_twice, outcome.lost_on_the_way) == (1, 0)
     assert outcome.faults == ["paid twice: 1 replies"]
 
 
-def test_lost_doubled_and_incomplete_runs_are_reported() -> None:
+def test_lost_doubled_and_incomplete_runs_are_reported():
     nothing = Snapshot({}, {})
     assert settled(nothing, nothing).lost == ["a (no run)"]
     assert settled(nothing, Snapshot(runs("a", status="interrupted"), {"a": 2})).lost == ["a (interrupted)"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from support.tiny_llama import write_tiny_llama
 
 
-def test_all_implementations_sample_one_distribution(tmp_path: Path) -> None:
+def test_all_implementations_sample_one_distribution(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
     from hogwild import PutTogether, ReferenceWorkers, blocks_of
     from reason.serving.local.config import ModelConfig

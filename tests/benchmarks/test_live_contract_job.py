@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import live_contract as job
@@ -19,9 +18,7 @@ def found(**states: str) -> dict[str, Any]:
     return {"ok": "fail" not in states.values(), "checks": cells}
 
 
-def test_a_cell_that_held_and_is_broken_is_an_error_and_a_new_one_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_that_held_and_is_broken_is_an_error_and_a_new_one_is_not(tmp_path, monkeypatch, capsys):
     file = tmp_path / "live.json"
     results = {"a": found(answer="ok", stop="fail"), "b": found(answer="ok")}
     monkeypatch.setattr(job, "check", lambda model: results[model])
@@ -37,7 +34,7 @@ def test_a_cell_that_held_and_is_broken_is_an_error_and_a_new_one_is_not(
     assert "stop" not in err
 
 
-def test_the_models_are_those_of_the_keys_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_models_are_those_of_the_keys_in_the_environment(tmp_path, monkeypatch):
     checked: list[str] = []
     monkeypatch.setattr(job, "check", lambda model: checked.append(model) or found(answer="ok"))
     for provider in EXAMPLE_MODELS:
@@ -52,7 +49,7 @@ def test_the_models_are_those_of_the_keys_in_the_environment(tmp_path: Path, mon
 
 
 @pytest.mark.nightly
-def test_the_doctor_is_run_and_its_errors_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_doctor_is_run_and_its_errors_are_shown(monkeypatch, tmp_path):
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     server = WireServer(Kind("small", "openai/small"), pause_s=0.001)

@@ -66,9 +66,7 @@ async def listening(app: web.Application) -> AsyncIterator[str]:
         ("treequest", "ab-mcts", SIZE, SIZE),
     ],
 )
-async def test_peer_answers_and_every_call_is_counted_for_its_question(
-    peer: str, method: str, written: int, judged: int
-) -> None:
+async def test_peer_answers_and_every_call_is_counted_for_its_question(peer, method, written, judged):
     reported = peer_named(peer)
     pytest.importorskip(reported.venv)
     model, app = Model(), web.Application()

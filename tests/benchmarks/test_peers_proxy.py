@@ -46,7 +46,7 @@ async def ledger(session: aiohttp.ClientSession, root: str) -> list[dict[str, An
         return list(await reply.json())
 
 
-def test_every_mark_is_removed_and_the_first_names_the_question() -> None:
+def test_every_mark_is_removed_and_the_first_names_the_question():
     text = MARK.format(name="gsm8k-test-0746") + "How many?\n" + MARK.format(name="gsm8k-test-0746")
     body = json.dumps({"content": text}).encode()
     assert unmarked(body) == ("gsm8k-test-0746", json.dumps({"content": "How many?\n"}).encode())
@@ -54,7 +54,7 @@ def test_every_mark_is_removed_and_the_first_names_the_question() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_calls_are_counted_by_question_and_forgotten_once_read(stream: bool) -> None:
+async def test_calls_are_counted_by_question_and_forgotten_once_read(stream):
     desk = RequestCounter(Pace(tokens=5), None)
     async with before(desk) as root, aiohttp.ClientSession() as session:
         for item, n in (("a", 1), ("b", 3)):
@@ -84,7 +84,7 @@ async def test_calls_are_counted_by_question_and_forgotten_once_read(stream: boo
         (b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choi', True, (0, 1, True)),
     ],
 )
-def test_tokens_are_read_from_a_response(reply: bytes, streamed: bool, expected: tuple[int, int, bool]) -> None:
+def test_tokens_are_read_from_a_response(reply, streamed, expected):
     call = Call("a", 1)
     read_usage(call, reply, streamed)
     assert (call.prompt, call.completion, call.cut) == expected

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import peers_features
 import pytest
 from peers_compare import (
@@ -29,7 +27,7 @@ def line_of(text: str, *starts: str) -> list[str]:
     return [part.strip() for part in line.strip("|").split("|")]
 
 
-async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question() -> None:
+async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question():
     items = [
         Item(id=name, question=Question(text="How many?", kind="number"), gold=MathGold(answer="1100", kind="number"))
         for name in ("a", "b", "c")
@@ -52,7 +50,7 @@ async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question
     ]
 
 
-def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> None:
+def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions():
     measured = {
         Cell("reason", "best-of-n", 2): rows("0000", 100),
         Cell("reason", "best-of-n", 4): rows("1111", 400),
@@ -67,7 +65,7 @@ def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> No
     assert equal_tokens_table({cell: result for cell, result in measured.items() if cell.size == 2}) == ""
 
 
-def test_page_has_the_features_of_the_registries() -> None:
+def test_page_has_the_features_of_the_registries():
     page = peers_features.PAGE.read_text(encoding="utf-8")
     assert with_table(page) == page, "run benchmarks/peers_features.py --write"
     with pytest.raises(SystemExit, match="features"):
@@ -76,7 +74,7 @@ def test_page_has_the_features_of_the_registries() -> None:
         peers_features.strategies("beam", "no-such")()
 
 
-def test_claim_contradicted_by_the_installed_version_is_reported(tmp_path: Path, monkeypatch) -> None:
+def test_claim_contradicted_by_the_installed_version_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(peers_features, "VERSIONS", {"its-hub": VERSIONS["its-hub"]})
     claims = {"its-hub": Claim("`A`", "its_hub/a.py", "class A(")}
     monkeypatch.setattr(peers_features, "FEATURES", {"a": (lambda: "", claims)})

@@ -13,7 +13,7 @@ def pair(wins: int, losses: int, ties: int = 20) -> tuple[Outcomes, Outcomes]:
     return a, b
 
 
-def test_a_table_is_corrected_as_a_whole() -> None:
+def test_a_table_is_corrected_as_a_whole():
     results = [("t/a-vs-c", "a", "c", compare_paired(*pair(6, 0))), ("t/b-vs-c", "b", "c", compare_paired(*pair(8, 0)))]
     alone = compared(results[:1])
     both = compared(results)

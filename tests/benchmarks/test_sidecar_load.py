@@ -33,7 +33,7 @@ def body(**more: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("pace", [Pace(tokens=3), Pace(tokens=3, token_s=0.001, jitter=0.5)])
-async def test_generator_sends_its_jobs_and_the_server_counts_them(stream: bool, pace: Pace) -> None:
+async def test_generator_sends_its_jobs_and_the_server_counts_them(stream, pace):
     desk = RequestCounter(pace, None)
     async with served(desk) as root:
         metrics = await work(Job(f"{root}/v1/chat/completions", body(stream=stream), streams=3, requests=10))
@@ -45,7 +45,7 @@ async def test_generator_sends_its_jobs_and_the_server_counts_them(stream: bool,
     assert desk.stats()["tags"] == {"tag-x-1": 13}
 
 
-def test_ratio_is_the_geometric_mean_with_its_interval() -> None:
+def test_ratio_is_the_geometric_mean_with_its_interval():
     ours, theirs = [20.0, 36.0, 24.0], [10.0, 12.0, 12.0]
     mean, low, high = ratio(ours, theirs)
     logs = np.log([2.0, 3.0, 2.0])
@@ -58,7 +58,7 @@ def test_ratio_is_the_geometric_mean_with_its_interval() -> None:
     assert math.isnan(ratio([4.0], [2.0])[1])
 
 
-def test_memory_that_grows_is_not_flat() -> None:
+def test_memory_that_grows_is_not_flat():
     minutes = [float(n) for n in range(11)]
     assert flatness([(m, 300.0) for m in minutes]) == (0.0, pytest.approx(0.0, abs=1e-9))
     spread, slope = flatness([(m, 300.0 + 6.0 * m) for m in minutes])

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from sidecar_servers import HERE, Process, ServerFailed
@@ -24,7 +23,7 @@ with Backend(Path(sys.argv[1]), Pace(tokens=2)) as backend:
 """
 
 
-def test_sigterm_ends_a_benchmark_and_its_servers(tmp_path: Path) -> None:
+def test_sigterm_ends_a_benchmark_and_its_servers(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
     command = [sys.executable, "-c", BENCHMARK, str(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as benchmark:
@@ -37,7 +36,7 @@ def test_sigterm_ends_a_benchmark_and_its_servers(tmp_path: Path) -> None:
         os.kill(server, 0)
 
 
-def test_unresponsive_server_is_not_left_running(tmp_path: Path) -> None:
+def test_unresponsive_server_is_not_left_running(tmp_path):
     process = Process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, "silent")
     with pytest.raises(ServerFailed, match="silent did not answer"):
         process.wait_for("http://127.0.0.1:1/", seconds=0.2)

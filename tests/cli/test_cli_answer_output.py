@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import pytest
 from reason.cli.render.answer import (
@@ -16,14 +15,12 @@ from reason.core.budget import Budget, Ledger
 from reason.core.messages import Usage
 from reason.core.types import Answer, Evidence, Verification
 from support.mcts_events import SOURCES, noted_answer
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import replies
 
-Cli = Callable[..., tuple[int, str, str]]
-Scripted = Callable[..., ScriptedModel]
 TWO = (*SOURCES, Evidence(source="the model itself", text="Ida Holm\n painted  lakes."))
 
 
-def test_sources_follow_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_follow_the_answer(capsys):
     answer = noted_answer(TWO)
     print_answer(answer)
     assert capsys.readouterr() == (
@@ -34,15 +31,13 @@ def test_sources_follow_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys):
     answer = noted_answer()
     print_answer(answer, printed=answer.text)
     assert capsys.readouterr().out == "\n\nSources\n[1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.\n"
 
 
-def test_sources_contain_no_control_characters(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sources_contain_no_control_characters(monkeypatch, capsys):
     evil = "[b]\x1b[2J\r\n\x9b31m"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_answer(noted_answer((Evidence(source=evil, text=evil),)))
@@ -71,7 +66,7 @@ def answer() -> Answer:
     )
 
 
-def test_usage_is_one_line(answer: Answer) -> None:
+def test_usage_is_one_line(answer):
     main = "4 calls, 13,000 prompt tokens (12,400 cached), 80 generated (30 thinking, 20 from the store), 0.2500 USD"
     assert usage_text(answer.usage.by_role["main:local/a"]) == f"{main}, 0.8 s"
     assert usage_text(answer.usage.by_role["judge:local/b"]) == (
@@ -86,7 +81,7 @@ def noted(some: Answer, capsys: pytest.CaptureFixture[str], **changes: object) -
     return capsys.readouterr().err
 
 
-def test_early_and_missing_answers_are_noted(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_early_and_missing_answers_are_noted(answer, capsys):
     early = {"stopped": "user", "based_on": "3 finished samples"}
     assert noted(answer, capsys, **early) == "answered early: it rests on 3 finished samples\n"
     said = ("it rests on 3 finished samples",)  # is not repeated
@@ -97,12 +92,12 @@ def test_early_and_missing_answers_are_noted(answer: Answer, capsys: pytest.Capt
     assert budget.splitlines()[1:] == ["budget exhausted: a limit stopped the run; there is no answer yet (run r)"]
 
 
-def test_summary_names_an_option_by_its_text_and_letter(answer: Answer) -> None:
+def test_summary_names_an_option_by_its_text_and_letter(answer):
     chosen = answer.model_copy(update={"answer": "A", "option": "21"})
     assert summary(chosen).plain.startswith("answer: 21 (A)  ")
 
 
-def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys):
     answer = noted_answer(()).model_copy(
         update={"answer": "4", "text": "Half an answer\n\nTherefore, the answer is 4."}
     )
@@ -112,7 +107,7 @@ def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys: pytest
     assert capsys.readouterr().out == f"\n\n{answer.text}\n"
 
 
-def test_run_without_an_answer_exits_with_6(cli: Cli, scripted: Scripted) -> None:
+def test_run_without_an_answer_exits_with_6(cli, scripted):
     scripted(replies(""))
     status, out, err = cli("ask", "What is 6 * 7?")
     assert (status, out) == (6, "")

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from support.cli_json import printed_answer
-from support.scripted_model import THINKS, ScriptedModel, replies, thinking
+from support.scripted_model import THINKS, replies, thinking
 
-Cli = Callable[..., tuple[int, str, str]]
-Scripted = Callable[..., ScriptedModel]
 VOTING = ["-s", "self-consistency", "--set", "n=4", "--seed", "3"]
 
 
-def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, scripted: Scripted) -> None:
+def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(cli, scripted):
     scripted(replies("6 times 7.\nThe answer is 42."))
     status, out, err = cli("ask", "What is 6 * 7?", "--seed", "1")
     assert (status, out) == (0, "42\n")
@@ -33,14 +30,14 @@ def test_the_answer_goes_to_stdout_and_the_rest_to_stderr(cli: Cli, scripted: Sc
     assert cli("ask", "Capital of France?") == (0, "Paris\n", "")
 
 
-def test_a_thought_is_reasoning(cli: Cli, scripted: Scripted) -> None:
+def test_a_thought_is_reasoning(cli, scripted):
     scripted(thinking("Six sevens.", "It is 42."), profile=THINKS)
     assert cli("ask", "What is 6 * 7?")[1] == "42\n"
     assert cli("ask", "What is 6 * 7?", "--show-reasoning")[1] == "Six sevens.\n\nIt is 42.\n\n42\n"
     assert cli("ask", "Tell me of sevens.", "--show-reasoning")[1] == "Six sevens.\n\nIt is 42.\n"
 
 
-def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
+def test_flags_reach_the_run(cli, scripted, home):
     model = scripted(replies("The answer is B."))
     (home / "facts.txt").write_text("Blue is best.")
     arguments = ["ask", "Which?", "--choices", "red|blue", "--context", str(home / "facts.txt"), "--seed", "9"]
@@ -58,7 +55,7 @@ def test_flags_reach_the_run(cli: Cli, scripted: Scripted, home: Path) -> None:
     assert (config["seed"], config["parameters"]["max_tokens"]) == (9, 50)
 
 
-def test_exhausted_budget_is_a_partial_answer_with_status_4_and_names_its_limit(cli: Cli, scripted: Scripted) -> None:
+def test_exhausted_budget_is_a_partial_answer_with_status_4_and_names_its_limit(cli, scripted):
     scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
     status, out, err = cli("ask", "?", "--budget", "tokens=22")
     assert status == 4
@@ -79,7 +76,7 @@ def test_exhausted_budget_is_a_partial_answer_with_status_4_and_names_its_limit(
     assert "the limit of calls stopped the run" in err
 
 
-def test_an_interrupted_run_is_one_object_and_resumes(cli: Cli, scripted: Scripted) -> None:
+def test_an_interrupted_run_is_one_object_and_resumes(cli, scripted):
     async def interrupt() -> None:
         signal.raise_signal(signal.SIGINT)
         await asyncio.Event().wait()
@@ -94,7 +91,7 @@ def test_an_interrupted_run_is_one_object_and_resumes(cli: Cli, scripted: Script
     assert printed_answer(cli("runs", "resume", partial.run_id, "--json")[1]).answer == "42"
 
 
-def test_streamed_text_is_the_text_of_one_sample(cli: Cli, scripted: Scripted) -> None:
+def test_streamed_text_is_the_text_of_one_sample(cli, scripted):
     scripted(replies("\n\nParis\nis it.\n"))
     streamed = cli("ask", "?", "--stream")
     assert streamed[:2] == (0, "Paris\nis it.\n")
@@ -103,7 +100,7 @@ def test_streamed_text_is_the_text_of_one_sample(cli: Cli, scripted: Scripted) -
     assert cli("ask", "?", *VOTING, "--stream")[1] == "The answer is 42.\n"
 
 
-def test_degradations_and_failures_are_reported(cli: Cli, scripted: Scripted) -> None:
+def test_degradations_and_failures_are_reported(cli, scripted):
     scripted(failing=frozenset({1}))
     status, _, err = cli("ask", "?", *VOTING)
     assert status == 0
@@ -115,7 +112,7 @@ def test_degradations_and_failures_are_reported(cli: Cli, scripted: Scripted) ->
     assert "note: to try again: reason runs resume 20" in err  # nothing is saved
 
 
-def test_trace_is_written_also_when_the_run_fails(cli: Cli, scripted: Scripted, home: Path) -> None:
+def test_trace_is_written_also_when_the_run_fails(cli, scripted, home):
     scripted()
     assert cli("ask", "?", "--trace", "trace.jsonl")[0] == 0
     kinds = [json.loads(line)["type"] for line in (home / "work" / "trace.jsonl").read_text().splitlines()]
@@ -126,7 +123,7 @@ def test_trace_is_written_also_when_the_run_fails(cli: Cli, scripted: Scripted, 
     assert "The run failed" in (home / "work" / "trace.html").read_text()
 
 
-def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
+def test_trace_that_cannot_be_written(cli, scripted):
     model = scripted()
     for name in ("no/such/folder/t.html", "no/such/folder/t.jsonl"):
         status, out, err = cli("ask", "?", "--trace", name)
@@ -135,9 +132,7 @@ def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
     assert model.made == []
 
 
-def test_images_and_files_reach_the_model_and_other_contents_are_refused(
-    cli: Cli, scripted: Scripted, home: Path
-) -> None:
+def test_images_and_files_reach_the_model_and_other_contents_are_refused(cli, scripted, home):
     work = home / "work"
     (work / "sign.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
     (work / "bill.pdf").write_bytes(b"%PDF-1.7\n")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.cli_json import printed_answer
 from support.html_page import carried
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import replies
 
-Cli = Callable[..., tuple[int, str, str]]
-Scripted = Callable[..., ScriptedModel]
 LEXICAL = ["davinci.judge=lexical", "davinci.verdicts=none", "davinci.threshold=0.5"]
 DAVINCI = ["--verify", "davinci", *(word for value in LEXICAL for word in ("--verify-set", value))]
 VERIFY = [*DAVINCI, "--evidence", "facts.md"]
@@ -28,7 +25,7 @@ def facts(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: Path) -> None:
+def test_flags_reach_the_run_and_its_page(cli, scripted, facts):
     scripted(replies(REPLY))
     flags = ["--repairs", "2", "--verify-set", "davinci.k=3", "--trace", "trace.html", "--json"]
     status, out, _ = cli("ask", "Capitals?", *VERIFY, *flags)
@@ -52,14 +49,14 @@ def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: P
     assert str(facts) in shown
 
 
-def test_the_documents_of_the_question_are_evidence(cli: Cli, scripted: Scripted, facts: Path) -> None:
+def test_the_documents_of_the_question_are_evidence(cli, scripted, facts):
     scripted(replies("Madrid is the capital of Spain."))
     status, _, err = cli("ask", "Capital of Spain?", "--context", "facts.md", *DAVINCI)
     assert status == 0
     assert "supported: 1 of 1 claim supported" in err
 
 
-def test_usage_errors_are_one_line(cli: Cli, scripted: Scripted, facts: Path) -> None:
+def test_usage_errors_are_one_line(cli, scripted, facts):
     scripted()
 
     def refused(*arguments: str) -> str:

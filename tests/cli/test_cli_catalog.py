@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 
 import pytest
 from reason.reasoning.strategy import STRATEGIES
 from reason.verify.davinci.decision import DavinciConfig
 
-Cli = Callable[..., tuple[int, str, str]]
 
-
-def test_show_has_every_parameter_with_its_default(cli: Cli) -> None:
+def test_show_has_every_parameter_with_its_default(cli):
     status, out, _ = cli("verifiers", "show", "davinci")
     assert status == 0
     shown = json.loads(cli("verifiers", "show", "davinci", "--json")[1])
@@ -26,6 +23,6 @@ def test_show_has_every_parameter_with_its_default(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
-def test_every_strategy_declares_in_one_sentence_what_its_confidence_means(name: str) -> None:
+def test_every_strategy_declares_in_one_sentence_what_its_confidence_means(name):
     sentence = STRATEGIES.load(name).confidence
     assert re.fullmatch(r"[A-Z][^.\n]+\.", sentence)

@@ -61,7 +61,7 @@ def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
-def test_a_verified_text_shows_each_sentence_once_with_all_its_places(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verified_text_shows_each_sentence_once_with_all_its_places(capsys):
     print_verification(VERIFIED)
     assert capsys.readouterr().out.splitlines() == [
         "It opened in 1926.[1] It is 240 m long.[2] It charges a toll.[3] Swans nest below it.[4]",
@@ -86,7 +86,7 @@ def test_a_verified_text_shows_each_sentence_once_with_all_its_places(capsys: py
     ]
 
 
-def test_below_an_answer_a_claim_has_one_sentence_and_a_dispute_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
+def test_below_an_answer_a_claim_has_one_sentence_and_a_dispute_both_sides(capsys):
     print_checked(out(), VERIFICATION)
     assert capsys.readouterr().out.splitlines() == [
         "refuted: 1 of 4 claims supported, 1 refuted, 2 open",
@@ -105,7 +105,7 @@ def test_below_an_answer_a_claim_has_one_sentence_and_a_dispute_both_sides(capsy
     ]
 
 
-def test_claims_without_a_place_in_the_text_or_of_the_thought_mark_nothing() -> None:
+def test_claims_without_a_place_in_the_text_or_of_the_thought_mark_nothing():
     claims = [
         CheckedClaim(text="c", verdict="refuted", evidence=(OPENED,), **place)
         for place in (
@@ -118,7 +118,7 @@ def test_claims_without_a_place_in_the_text_or_of_the_thought_mark_nothing() -> 
     assert answer_with_marks("abcdefgh", claims).plain == "abcd[1]ef[2]gh"
 
 
-def test_only_the_verdict_has_its_colour(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_verdict_has_its_colour(capsys, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,13 +72,13 @@ def settings_of(port: int, **provider: Any) -> Settings:
     ],
 )
 async def test_endpoints_list_their_models(
-    home: Path,
-    endpoint: Any,
-    response: tuple[int, bytes],
-    state: str,
-    expected_text: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    home,
+    endpoint,
+    response,
+    state,
+    expected_text,
+    monkeypatch,
+):
     monkeypatch.setenv("BOX_KEY", "secret-value")
     endpoint.reply = response
     settings = settings_of(endpoint.server_port, api_key_env="BOX_KEY", headers={"X-Team": "a"})
@@ -91,9 +90,7 @@ async def test_endpoints_list_their_models(
     assert "secret-value" not in keys.detail + results.detail + results.hint
 
 
-def test_servers_on_this_machine_are_named_with_the_command_that_asks_them(
-    cli: Cli, endpoint: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_servers_on_this_machine_are_named_with_the_command_that_asks_them(cli, endpoint, monkeypatch):
     address = f"http://127.0.0.1:{endpoint.server_port}/v1"
     addresses = {address: "LM Studio", "http://127.0.0.1:9/v1": "vLLM"}
     monkeypatch.setattr("reason.serving.servers.discovery.default_addresses", lambda: addresses)
@@ -107,14 +104,14 @@ def test_servers_on_this_machine_are_named_with_the_command_that_asks_them(
     assert server["detail"] == f"LM Studio at {address} serves qwen/qwen3-8b, text-embedding-a"
 
 
-async def test_unreachable_endpoint_is_a_failure(home: Path) -> None:
+async def test_unreachable_endpoint_is_a_failure(home):
     _, results = await check_endpoints(settings_of(9))
     assert results.state == "fail"
     assert "127.0.0.1:9" in results.detail
 
 
 @pytest.mark.nightly
-def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosted_model_is_never_called(cli, monkeypatch):
     monkeypatch.setenv("REASON_MODEL", "openai/gpt-4o-mini")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # a request would fail
@@ -126,7 +123,7 @@ def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.nightly
-def test_gguf_file_is_loaded_and_not_taken_for_a_provider(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gguf_file_is_loaded_and_not_taken_for_a_provider(cli, monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)  # not installed
     monkeypatch.setenv("REASON_MODEL", "gguf/model.gguf")
     status, results = checks_of(cli)
@@ -143,9 +140,7 @@ def test_gguf_file_is_loaded_and_not_taken_for_a_provider(cli: Cli, monkeypatch:
         ("base", [], "ok", "base, which supports a claim by the same sentence with 0.90"),
     ],
 )
-def test_the_judge_of_claims_is_named_and_tried(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, here: str | None, arguments: list[str], state: str, words: str
-) -> None:
+def test_the_judge_of_claims_is_named_and_tried(cli, monkeypatch, here, arguments, state, words):
     async def load_entailment(name: str, settings: Settings) -> ScriptedEntailment:
         return ScriptedEntailment(lambda pair: Support(0.9, 0.05, 0.05), name=name)
 
@@ -162,9 +157,7 @@ def test_the_judge_of_claims_is_named_and_tried(
     assert checks_of(cli)[1]["judge"]["detail"] == "openai/x is not called here"
 
 
-def test_missing_models_and_unusable_directories_are_failures(
-    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_models_and_unusable_directories_are_failures(cli, home, monkeypatch):
     status, results = checks_of(cli)  # the default model is not in this empty home, and is not downloaded
     assert status == 3
     assert results["run store"]["state"] == results["cache"]["state"] == "ok"
@@ -183,9 +176,7 @@ def test_missing_models_and_unusable_directories_are_failures(
 
 
 @pytest.mark.parametrize("group", ["reason.strategies", "reason.resources"])
-def test_plugins_that_cannot_be_imported_are_named(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
-) -> None:
+def test_plugins_that_cannot_be_imported_are_named(cli, tmp_path, monkeypatch, group):
     package = tmp_path / "broken-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Name: broken\nVersion: 1.0\n")
@@ -196,7 +187,7 @@ def test_plugins_that_cannot_be_imported_are_named(
 
 
 @pytest.mark.nightly
-def test_a_model_is_loaded_and_generates(cli: Cli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_loaded_and_generates(cli, tiny_model, monkeypatch):
     monkeypatch.setenv("REASON_MODEL", f"local/{tiny_model}")
     model = checks_of(cli)[1]["model"]
     assert model["state"] == "ok"
@@ -204,7 +195,7 @@ def test_a_model_is_loaded_and_generates(cli: Cli, tiny_model: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("shape", "status"), [(Shape(), 0), (Shape(tokens=4096), 3)])
-def test_the_doctor_prints_what_holds_and_what_it_cost(cli: Cli, shape: Shape, status: int) -> None:
+def test_the_doctor_prints_what_holds_and_what_it_cost(cli, shape, status):
     server = WireServer(GPT_4O, pause_s=0.001, shape=shape, calls=[[("get_weather", {"city": "Oslo"})]])
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as address:
         name = f"{GPT_4O.model}@{address}"

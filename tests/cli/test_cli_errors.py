@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,6 @@ from reason.core.errors import (
     ReasonError,
     StoreError,
 )
-from support.scripted_model import ScriptedModel
-
-Cli = Callable[..., tuple[int, str, str]]
-Scripted = Callable[..., ScriptedModel]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +41,7 @@ Scripted = Callable[..., ScriptedModel]
         (["runs", "list", "--limit", "0"], ["--limit"]),
     ],
 )
-def test_bad_input(arguments: list[str], expected_text: list[str], cli: Cli, scripted: Scripted) -> None:
+def test_bad_input(arguments, expected_text, cli, scripted):
     model = scripted()
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
@@ -69,9 +64,7 @@ def test_bad_input(arguments: list[str], expected_text: list[str], cli: Cli, scr
         (Interrupted(), 130),
     ],
 )
-def test_errors_have_their_exit_status(
-    error: BaseException, status: int, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_have_their_exit_status(error, status, cli, monkeypatch):
     async def load_model(*_args: object, **_options: object) -> None:
         raise error
 
@@ -101,7 +94,7 @@ def test_errors_have_their_exit_status(
         (["verify", "--answer", "nowhere.txt", "--json"], "data_error", None),
     ],
 )
-def test_usage_errors_are_json_too(arguments: list[str], code: str, param: str | None, cli: Cli) -> None:
+def test_usage_errors_are_json_too(arguments, code, param, cli):
     status, out, err = cli(*arguments)
     described = json.loads(out)["error"]
     assert (status, described["exit_status"], described["code"], described["param"]) == (2, 2, code, param)
@@ -110,7 +103,7 @@ def test_usage_errors_are_json_too(arguments: list[str], code: str, param: str |
         assert f"({described['hint']})" in err
 
 
-def test_a_partial_result_is_the_only_object_and_json_as_a_value_is_no_option(cli: Cli, scripted: Scripted) -> None:
+def test_a_partial_result_is_the_only_object_and_json_as_a_value_is_no_option(cli, scripted):
     assert cli("strategies", "show", "--", "--json")[:2] == (2, "")
     scripted()
     flags = ["--verify", "davinci", "--require-verified", "--verify-set", "davinci.judge=lexical", "--json"]
@@ -119,7 +112,7 @@ def test_a_partial_result_is_the_only_object_and_json_as_a_value_is_no_option(cl
     assert json.loads(out)["answer"] == "42"
 
 
-def test_every_exit_status_is_documented(cli: Cli) -> None:
+def test_every_exit_status_is_documented(cli):
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     table = page.partition("## Exit status")[2].partition("\n## ")[0]
     documented = set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE)))
@@ -132,9 +125,7 @@ def test_every_exit_status_is_documented(cli: Cli) -> None:
     assert [known for known in classes if known.exit_code == 1] == [ReasonError]
 
 
-def test_error_lines_are_not_wrapped_or_parsed_as_markup_and_follow_a_traceback_on_request(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_lines_are_not_wrapped_or_parsed_as_markup_and_follow_a_traceback_on_request(cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     name = "[red]" + "very-long-name-" * 20
     _, _, err = cli("strategies", "show", name)

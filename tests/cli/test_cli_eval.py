@@ -32,7 +32,7 @@ def sums(home: Path) -> Path:
     return write_sums(home / "sums.jsonl", 8)
 
 
-def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
+def test_run_resume_compare_report(cli, scripted, sums, home):
     model = scripted(adder)
     status, out, err = cli(
         "eval", str(sums), "--map", "question=q", "-s", "self-consistency", *SET, "--out", "votes", "--seeds", "2"
@@ -69,7 +69,7 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
 
 
 @pytest.mark.nightly
-def test_every_example_of_the_help_works(cli, scripted, monkeypatch) -> None:
+def test_every_example_of_the_help_works(cli, scripted, monkeypatch):
     pytest.importorskip("matplotlib")
     records = [{"question": f"What is {i} + {i + 1}?", "answer": f"So\n#### {2 * i + 1}"} for i in range(24)]
 
@@ -89,7 +89,7 @@ def test_every_example_of_the_help_works(cli, scripted, monkeypatch) -> None:
             assert "also differs: parameters.temperature: 0.7 and 0.0" in out
 
 
-def test_sweep_runs_resumes_and_reports(cli, scripted, sums) -> None:
+def test_sweep_runs_resumes_and_reports(cli, scripted, sums):
     model = scripted(adder)
     Path("sweep.toml").write_text(
         f"""
@@ -114,7 +114,7 @@ vary = {{n = [1, 4]}}
     assert (status, len(model.made)) == (0, 20)
 
 
-def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
+def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums):
     scripted(replies("Hm."))
     numbers = ("--map", "question=q", "--option", "kind=number", "--out", "run2")
     status, _, err = cli("eval", str(sums), *numbers, "-s", "cot", "-m", "scripted/y")
@@ -133,7 +133,7 @@ def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
         (["eval", "sweep", "nowhere.toml"], "nowhere.toml"),
     ],
 )
-def test_usage_errors_name_the_problem(arguments, message, cli, scripted) -> None:
+def test_usage_errors_name_the_problem(arguments, message, cli, scripted):
     scripted(adder)
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
@@ -141,7 +141,7 @@ def test_usage_errors_name_the_problem(arguments, message, cli, scripted) -> Non
     assert not Path("eval-runs").exists()
 
 
-def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
+def test_run_directory_is_not_reused(cli, scripted, sums):
     scripted(adder)
     command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:], "--seeds", "1")
     assert cli(*command)[0] == 0
@@ -157,13 +157,13 @@ def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     assert (status, "a resumed run keeps its own options" in err) == (2, True)
 
 
-def test_texts_by_key() -> None:
+def test_texts_by_key():
     assert parse_texts(["a=1", "b = x=y"], "--option") == {"a": "1", "b": "x=y"}
     with pytest.raises(UserError, match="twice"):
         parse_texts(["a=1", "a=2"], "--option")
 
 
-def test_progress_rate_counts_new_rows_only() -> None:
+def test_progress_rate_counts_new_rows_only():
     now = [100.0]
     progress = EvalView("gsm8k", lambda: now[0])
     progress.note("")
@@ -186,7 +186,7 @@ def test_progress_rate_counts_new_rows_only() -> None:
     assert (duration(89), duration(600), duration(7200)) == ("89 s", "10 min", "2.0 h")
 
 
-def test_interrupted_work_resumes(cli, scripted, sums) -> None:
+def test_interrupted_work_resumes(cli, scripted, sums):
     generated = 0
 
     async def interrupt() -> None:

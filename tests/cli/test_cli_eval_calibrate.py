@@ -31,7 +31,7 @@ def sums(home: Path) -> Path:
     return write_sums(home / "sums.jsonl", 24)
 
 
-def test_map_is_fitted_to_a_run_directory(cli) -> None:
+def test_map_is_fitted_to_a_run_directory(cli):
     run = write_run([*overconfident(120), failed_row("silent", None)], Path("votes"))
     status, out, err = cli("eval", "calibrate", str(run), "--method", "platt", "--out", "maps/votes.json")
     assert status == 0, err
@@ -44,7 +44,7 @@ def test_map_is_fitted_to_a_run_directory(cli) -> None:
     assert "reason ask QUESTION -s self-consistency --calibration maps/votes.json" in err
 
 
-def test_map_that_is_worse_out_of_sample_or_constant_is_a_warning(cli) -> None:
+def test_map_that_is_worse_out_of_sample_or_constant_is_a_warning(cli):
     rng = random.Random(3)
     worse = [make_row(f"i{i}", c := rng.uniform(0.05, 0.95), rng.random() < c) for i in range(40)]
     constant = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
@@ -57,7 +57,7 @@ def test_map_that_is_worse_out_of_sample_or_constant_is_a_warning(cli) -> None:
         assert (status, warning in err) == (0, True), err
 
 
-def test_invalid_calibration_is_refused(cli) -> None:
+def test_invalid_calibration_is_refused(cli):
     few = write_run(overconfident(10), Path("few"))
     complete = write_run(overconfident(30), Path("whole"))
     for arguments, message in (
@@ -76,7 +76,7 @@ def test_invalid_calibration_is_refused(cli) -> None:
     assert "file/m.json" in err
 
 
-def test_from_development_to_an_answer(cli, scripted, sums) -> None:
+def test_from_development_to_an_answer(cli, scripted, sums):
     """A run, its map, another run with it, a question with it, and the question's run shown."""
     model = scripted(adder)
     common = ("eval", str(sums), "--map", "question=q", *VOTES)
@@ -104,7 +104,7 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert f"calibrated {answer['calibrated_confidence']:.2f} by map (platt, sums)" in out
 
 
-def test_maps_are_stored_with_the_run_and_refused_for_other_setups_before_any_call(cli, scripted, sums) -> None:
+def test_maps_are_stored_with_the_run_and_refused_for_other_setups_before_any_call(cli, scripted, sums):
     model = scripted(adder)
     assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--seeds", "1", "--out", "dev")[0] == 0
     assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0

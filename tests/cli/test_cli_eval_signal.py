@@ -28,7 +28,7 @@ def judged_rows(items: int, *, skill: float) -> list[ResultRow]:
     return rows
 
 
-def test_informative_signal_is_reported(cli) -> None:
+def test_informative_signal_is_reported(cli):
     write_run(judged_rows(60, skill=2.0), Path("run"))
     status, out, err = cli("eval", "signal", "run")
     assert status == 0, err
@@ -43,14 +43,14 @@ def test_informative_signal_is_reported(cli) -> None:
     assert payload["beta"] > 0
 
 
-def test_uninformative_signal_is_a_warning(cli) -> None:
+def test_uninformative_signal_is_a_warning(cli):
     write_run(judged_rows(60, skill=0.0), Path("run"))
     status, _, err = cli("eval", "signal", "run")
     assert status == 0
     assert "do not select or prune by it" in err
 
 
-def test_runs_without_a_signal_are_refused(cli) -> None:
+def test_runs_without_a_signal_are_refused(cli):
     write_run([make_row(f"q{i}", 0.5, True, gold={"type": "math", "answer": "7"}) for i in range(30)], Path("none"))
     status, _, err = cli("eval", "signal", "none")
     assert status == 2

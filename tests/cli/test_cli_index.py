@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from reason.cli.render.status import StatusLine
 from support.word_vectors import WordVectors
 
 pytest.importorskip("bm25s")
-
-Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     return names
 
 
-def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
+def test_build_show_add_without_vectors(cli, documents):
     status, out, err = cli("index", "build", "i", "docs", "--no-vectors")
     assert (status, out) == (0, "")
     lines = err.splitlines()
@@ -77,9 +74,7 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
 
 
-def test_embedding_model_is_that_of_the_index(
-    cli: Cli, documents: Path, opened: list[str | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embedding_model_is_that_of_the_index(cli, documents, opened, monkeypatch):
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/words")
     assert cli("index", "build", "i", "docs")[0] == 0
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "test/other")
@@ -93,7 +88,7 @@ def test_embedding_model_is_that_of_the_index(
     assert "leave out --no-vectors" in err
 
 
-def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
+def test_invalid_index_commands_are_refused(cli, documents, home):
     for arguments, *parts in (
         (("show", "none"), "there is no index in none", "reason index build DIR PATH"),
         (("build", "i", "absent", "--no-vectors"), "absent does not exist"),
@@ -110,9 +105,7 @@ def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Pat
     assert cli("index")[1].count("build") >= 1
 
 
-def test_a_cancelled_build_reports_saved_work_and_resumes(
-    cli: Cli, documents: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancelled_build_reports_saved_work_and_resumes(cli, documents, monkeypatch):
     with (documents / "many.jsonl").open("w") as file:
         for i in range(300):
             file.write(json.dumps({"id": i, "text": f"The fact number {i} of a long file."}) + "\n")

@@ -51,34 +51,34 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
         ("a.b.c=1", {"a": {"b": {"c": 1}}}),
     ],
 )
-def test_parameter_values(argument: str, expected: dict[str, object]) -> None:
+def test_parameter_values(argument, expected):
     assert parse_parameters([argument]) == expected
 
 
-def test_parameters_accumulate_and_the_last_wins() -> None:
+def test_parameters_accumulate_and_the_last_wins():
     assert parse_parameters(["a.x=1", "b=2", "a.y=3", "b=4"]) == {"a": {"x": 1, "y": 3}, "b": 4}
 
 
 @pytest.mark.parametrize("argument", [["n"], ["=3"], ["a..b=1"], [".=1"], ["a=1", "a.b=2"], ["a.b=1", "a=2"]])
-def test_contradictory_parameters_are_refused(argument: list[str]) -> None:
+def test_contradictory_parameters_are_refused(argument):
     with pytest.raises(UserError) as error:
         parse_parameters(argument)
     assert repr(argument[-1]) in error.value.message
 
 
-def test_choices() -> None:
+def test_choices():
     assert parse_choices(None) == ()
     assert parse_choices("red| green |blue") == ("red", "green", "blue")
     assert parse_choices(r"a\|b|c") == ("a|b", "c")
 
 
 @pytest.mark.parametrize("argument", ["", "only", "a||b", "|", "a|"])
-def test_invalid_choices_are_refused(argument: str) -> None:
+def test_invalid_choices_are_refused(argument):
     with pytest.raises(UserError, match="--choices"):
         parse_choices(argument)
 
 
-def test_question_is_stripped_and_of_maximum_length() -> None:
+def test_question_is_stripped_and_of_maximum_length():
     assert read_question("  why?\n") == "why?"
     assert len(read_question("ä" * MAX_QUESTION_CHARS)) == MAX_QUESTION_CHARS
 
@@ -88,12 +88,12 @@ def test_question_is_stripped_and_of_maximum_length() -> None:
     [("", "empty"), (" \n\t", "empty"), ("ä" * (MAX_QUESTION_CHARS + 1), "--context"), ("a\udcff", "UTF-8")],
     ids=["empty", "blank", "too long", "surrogate"],
 )
-def test_invalid_questions_are_refused(argument: str, message: str) -> None:
+def test_invalid_questions_are_refused(argument, message):
     with pytest.raises(UserError, match=message):
         read_question(argument)
 
 
-def test_question_on_stdin_is_text_of_less_than_a_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_question_on_stdin_is_text_of_less_than_a_megabyte(monkeypatch):
     give_stdin(monkeypatch, ("x" + "€" * 400_000).encode())  # what is read of it ends within a character
     with pytest.raises(UserError, match="--context"):
         read_question("-")
@@ -104,7 +104,7 @@ def test_question_on_stdin_is_text_of_less_than_a_megabyte(monkeypatch: pytest.M
         read_question("-")
 
 
-def test_contexts(tmp_path: Path) -> None:
+def test_contexts(tmp_path):
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
     one.write_bytes(b"\xef\xbb\xbfWith a mark.")
     two.write_text("Ohne.", encoding="utf-8")
@@ -112,13 +112,13 @@ def test_contexts(tmp_path: Path) -> None:
     assert [(d.name, d.text) for d in documents] == [(str(two), "Ohne."), (str(one), "With a mark.")]
 
 
-def test_context_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_on_stdin(monkeypatch):
     give_stdin(monkeypatch, b"a report")
     (document,) = read_contexts([Path("-")])
     assert (document.name, document.text) == ("standard input", "a report")
 
 
-def test_stdin_is_read_once() -> None:
+def test_stdin_is_read_once():
     check_one_stdin([True, False])
     with pytest.raises(UserError, match="once"):
         check_one_stdin([True, False, True])
@@ -133,7 +133,7 @@ def test_stdin_is_read_once() -> None:
         (b"x" * (MAX_TEXT_BYTES + 1), "larger than 5 MB"),
     ],
 )
-def test_unreadable_contexts_are_refused(tmp_path: Path, content: bytes | None, expected_text: str) -> None:
+def test_unreadable_contexts_are_refused(tmp_path, content, expected_text):
     path = tmp_path / "file.bin"
     if content is not None:
         path.write_bytes(content)
@@ -142,12 +142,12 @@ def test_unreadable_contexts_are_refused(tmp_path: Path, content: bytes | None, 
     assert str(path) in error.value.message
 
 
-def test_context_directory_is_refused_as_a_file(tmp_path: Path) -> None:
+def test_context_directory_is_refused_as_a_file(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         read_contexts([tmp_path])
 
 
-def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> None:
+def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path):
     file, directory, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "mcp:x"
     file.write_text("a")
     odd.write_text("a file whatever its name looks like")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from support.cli_json import printed_answer
 from support.scripted_jury import ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel
 
-Cli = Callable[..., tuple[int, str, str]]
 QUESTION = ["What is the capital of Australia?", "--choices", "Sydney|Canberra|Melbourne|Perth", "--seed", "7"]
 ASK = ["ask", *QUESTION, "-s", "edgejury", "-m", "m/main"]
 
@@ -44,7 +42,7 @@ def jurors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
 THREE = ["--juror", "a/one", "--juror", "b/two", "--juror", "c/three", "-m", "d/chair"]
 
 
-def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
+def test_several_models_answer_one_question(cli, jurors):
     status, out, _ = cli(*ASK, *THREE, "--json")
     answer = printed_answer(out)
     assert (status, answer.answer) == (0, "B")
@@ -57,7 +55,7 @@ def test_several_models_answer_one_question(cli: Cli, jurors: dict[str, Scripted
     assert (status, printed_answer(out).answer) == (0, "B")
 
 
-def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
+def test_text_is_verified_by_a_jury(cli, jurors, home):
     for name in ("a/one", "b/two"):
         jurors[name] = model(ScriptedJuror("Ada Byron wrote the timetable."), name)
     jurors["c/three"] = model(ScriptedJuror("Ada Byron did not write the timetable."), "c/three")

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from reason.core.settings import load_settings
 from reason.reasoning.knowledge import MemoryItem
 from reason.reasoning.memory.named_memory import load_memory
 from reason.reasoning.retrieval.deduplication import text_hash
-
-Cli = Callable[..., tuple[int, str, str]]
 
 
 def fill(name: str, *texts: str, store: Path | None = None, source: str = "") -> None:
@@ -42,13 +39,13 @@ def records(shown: str) -> list[dict[str, object]]:
     return items
 
 
-def test_no_memories(cli: Cli, home: Path) -> None:
+def test_no_memories(cli, home):
     assert cli("memory") == (0, "", "no memories yet\n")
     assert cli("memory", "list", "--json") == (0, '{"memories": []}\n', "")
     assert not (home / "data").exists()  # looking leaves nothing behind
 
 
-def test_the_list_and_a_damaged_memory(cli: Cli, home: Path) -> None:
+def test_the_list_and_a_damaged_memory(cli, home):
     fill("facts", "red one", "green two")
     fill("empty")
     fill("broken", "x")
@@ -69,7 +66,7 @@ def test_the_list_and_a_damaged_memory(cli: Cli, home: Path) -> None:
     assert "broken" not in cli("memory", "list")[1]
 
 
-def test_show(cli: Cli) -> None:
+def test_show(cli):
     fill("facts", "red one", "green [b]two[/b]\nlines", source="docs/a.md:0-9")
     status, out, err = cli("memory", "show", "facts")
     assert (status, err) == (0, "")
@@ -86,7 +83,7 @@ def test_show(cli: Cli) -> None:
     assert cli("memory", "show", "empty") == (0, "", "memory 'empty' is empty\n")
 
 
-def test_show_as_json_contains_all_items_of_the_memory_beside_a_run_store(cli: Cli, home: Path) -> None:
+def test_show_as_json_contains_all_items_of_the_memory_beside_a_run_store(cli, home):
     store = home / "elsewhere" / "my.sqlite3"
     fill("facts", *(f"word{i} öther{i}" for i in range(60)), store=store)
     assert cli("memory", "list")[2] == "no memories yet\n"
@@ -96,7 +93,7 @@ def test_show_as_json_contains_all_items_of_the_memory_beside_a_run_store(cli: C
     assert [one["id"] for one in records(cli(*show, "-n", "2")[1])] == [59, 60]
 
 
-def test_items_are_removed(cli: Cli) -> None:
+def test_items_are_removed(cli):
     fill("facts", "red one", "green two", "blue three")
     assert cli("memory", "rm", "facts", "1", "3", "1", "--yes") == (0, "", "removed items 1, 3 of memory facts\n")
     assert [record["id"] for record in records(cli("memory", "show", "facts", "--json")[1])] == [2]
@@ -109,7 +106,7 @@ def test_items_are_removed(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("command", [("show",), ("rm", "--yes")])
-def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) -> None:
+def test_unknown_memory_names_are_refused(cli, command):
     fill("facts", "red one")
     status, out, err = cli("memory", command[0], "fact", *command[1:])
     assert (status, out) == (2, "")
@@ -121,9 +118,7 @@ def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
-def test_removal_on_a_terminal_asks_for_confirmation(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, response: str, left: int
-) -> None:
+def test_removal_on_a_terminal_asks_for_confirmation(cli, monkeypatch, response, left):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

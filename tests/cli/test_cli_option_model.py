@@ -44,7 +44,7 @@ def app(received: list[GreetOptions]) -> typer.Typer:
     return app
 
 
-def test_options_of_groups_are_options_of_the_command(app: typer.Typer, received: list[GreetOptions]) -> None:
+def test_options_of_groups_are_options_of_the_command(app, received):
     arguments = ["who?", "--max-tokens", "3", "--name", "a", "--name", "b", "--loud"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     limits = LimitOptions(max_tokens=3, names=["a", "b"])
@@ -53,19 +53,19 @@ def test_options_of_groups_are_options_of_the_command(app: typer.Typer, received
     assert not is_default(received[0].limits)
 
 
-def test_defaults_are_those_of_the_fields(app: typer.Typer, received: list[GreetOptions]) -> None:
+def test_defaults_are_those_of_the_fields(app, received):
     assert CliRunner().invoke(app, []).exit_code == 0
     assert received == [GreetOptions(limits=LimitOptions())]
     assert is_default(received[0])
 
 
-def test_constraints_and_help_come_from_the_fields(app: typer.Typer, received: list[GreetOptions]) -> None:
+def test_constraints_and_help_come_from_the_fields(app, received):
     assert CliRunner().invoke(app, ["--max-tokens", "0"]).exit_code == 2
     assert received == []
     assert "Maximum number of tokens." in CliRunner().invoke(app, ["--help"]).output
 
 
-def test_a_command_called_directly_runs_with_its_defaults() -> None:
+def test_a_command_called_directly_runs_with_its_defaults():
     received = []
 
     @option_model
@@ -86,10 +86,10 @@ def test_a_command_called_directly_runs_with_its_defaults() -> None:
         ({"model": "Qwen/m", "api_base": "http://h/v1"}, "Qwen/m@http://h/v1"),
     ],
 )
-def test_the_main_model_has_the_address_of_its_server(options: dict[str, str], model: str | None) -> None:
+def test_the_main_model_has_the_address_of_its_server(options, model):
     assert ReasoningOptions(**options).main_model == model
 
 
-def test_an_address_without_a_scheme_is_refused() -> None:
+def test_an_address_without_a_scheme_is_refused():
     with pytest.raises(UserError, match="--api-base 'h:1' is not an address"):
         ReasoningOptions(api_base="h:1").main_model  # noqa: B018

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import pytest
 from reason.cli.render.console import TextWriter, byte_size, say
 from reason.cli.render.status import stage_text
 from reason.reasoning.strategy import STRATEGIES
-
-Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
@@ -24,9 +21,7 @@ Cli = Callable[..., tuple[int, str, str]]
          "```\nx = 1 + 2 + 3 + 4 + 5 + 6\n```\nThe quick brown fox\njumps\n"),
     ],
 )  # fmt: skip
-def test_text_wraps_at_words_however_it_grows(
-    text: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_text_wraps_at_words_however_it_grows(text, expected, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -38,16 +33,14 @@ def test_text_wraps_at_words_however_it_grows(
         assert capsys.readouterr().out == expected
 
 
-def test_text_in_a_pipe_is_unchanged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_in_a_pipe_is_unchanged(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "20")
     writer = TextWriter()
     writer.write_line("The quick brown fox jumps over it. ")
     assert capsys.readouterr().out == "The quick brown fox jumps over it. \n"
 
 
-def test_notes_wrap_at_words_on_a_terminal_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_notes_wrap_at_words_on_a_terminal_alone(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setenv("TERM", "xterm")
     say("the quick brown fox jumps", label="note")
@@ -56,7 +49,7 @@ def test_notes_wrap_at_words_on_a_terminal_alone(
     assert capsys.readouterr().err == "note: the quick brown fox jumps\nnote: the quick \nbrown fox jumps\n"
 
 
-def test_tables_in_pipes_are_plain(cli: Cli) -> None:
+def test_tables_in_pipes_are_plain(cli):
     status, out, _ = cli("strategies", "list", "--all")
     head, *rows = out.splitlines()
     assert (status, head.split()) == (0, ["name", "stability", "summary", "source"])
@@ -79,9 +72,9 @@ def test_tables_in_pipes_are_plain(cli: Cli) -> None:
         (("waiting for another process", 0, None), "waiting for another process"),
     ],
 )
-def test_a_stage_has_its_unit(stage: tuple[str, int, int | None], shown: str) -> None:
+def test_a_stage_has_its_unit(stage, shown):
     assert stage_text(*stage) == shown
 
 
-def test_sizes_have_their_unit() -> None:
+def test_sizes_have_their_unit():
     assert [byte_size(size) for size in (900, 5_000_000, 2_500_000_000)] == ["1 kB", "5.0 MB", "2.50 GB"]

@@ -34,7 +34,7 @@ def without_prices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
-def test_import_writes_a_pool_and_shows_it(cli, home: Path) -> None:
+def test_import_writes_a_pool_and_shows_it(cli, home):
     source = home / "a.jsonl"
     rows = [{"name": "m", "q": q, "pred": v, "gold": GOLD[q], "n": i} for q in VOTES for i, v in enumerate(VOTES[q])]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -61,14 +61,14 @@ def test_import_writes_a_pool_and_shows_it(cli, home: Path) -> None:
         (("--out", "p.jsonl"), "line 1: the field 'model'"),
     ],
 )
-def test_a_mistaken_import_is_refused(cli, home: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_a_mistaken_import_is_refused(cli, home, arguments, message):
     (home / "a.jsonl").write_text('{"answer": "4"}\n')
     status, out, err = cli("pool", "import", str(home / "a.jsonl"), *arguments)
     assert (status, out) == (2, "")
     assert message in err
 
 
-def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool: Path) -> None:
+def test_self_consistency_gives_the_majority_of_the_recorded_answers(cli, pool):
     options = ("-s", "self-consistency", "--set", "n=5", "--seeds", "2", "--out", "run")
     status, out, err = cli("eval", "pool", "--data", str(pool), "-m", f"recorded/{pool}:m", *options, "--json")
     assert status == 0, err

@@ -15,7 +15,6 @@ from reason.core.types import Answer
 from support.cli_json import printed_answer
 from support.waiting import wait_blocking
 
-Process = Callable[..., subprocess.Popen[str]]
 TIMEOUT_S = 120.0
 PROGRESS = re.compile(r"^\d+ s: .*\n", re.M)
 """Progress lines of a slow machine."""
@@ -55,7 +54,7 @@ def ask(model: Path, *more: str) -> list[str]:
     return ["ask", "What is 6 * 7?", "--model", f"local/{model}", "--seed", "7", *more]
 
 
-def test_quick_commands_load_no_heavy_modules() -> None:
+def test_quick_commands_load_no_heavy_modules():
     code = (
         "import sys; from reason.cli.main import main; status = main(sys.argv[1:]);"
         "heavy = {'torch', 'litellm', 'openai', 'langgraph', 'transformers', 'vllm', 'numpy', 'scipy', 'sympy',"
@@ -70,7 +69,7 @@ def test_quick_commands_load_no_heavy_modules() -> None:
         assert done.returncode == 0
 
 
-def test_interruption_saves_the_partial_run(process: Process, tiny_model: Path, home: Path) -> None:
+def test_interruption_saves_the_partial_run(process, tiny_model, home):
     store = ["--store", str(home / "data" / "reason" / "runs.sqlite3")]
     child = process(*ask(tiny_model, *LONG, *store, "--stream"))
     assert child.stdout is not None
@@ -89,7 +88,7 @@ def test_interruption_saves_the_partial_run(process: Process, tiny_model: Path, 
     assert (first + out).strip() == stored.text.strip() != ""
 
 
-def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, home: Path) -> None:
+def test_second_interruption_leaves_at_once(process, tiny_model, home):
     code = (
         "import asyncio, os, signal, sys\n"
         "from reason.cli.interrupts import run_interruptible\n"
@@ -112,7 +111,7 @@ def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, 
 
 
 @pytest.mark.nightly
-def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model: Path, home: Path) -> None:
+def test_killed_run_is_resumed_without_paying_twice(process, tiny_model, home):
     flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150"]
     complete = printed_answer(finish(process(*ask(tiny_model, *flags, "--json")))[1])
 
@@ -143,7 +142,7 @@ def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model
     assert keys == 48
 
 
-def test_closed_pipe_prints_no_error(process: Process, tiny_model: Path, home: Path) -> None:
+def test_closed_pipe_prints_no_error(process, tiny_model, home):
     child = process(*ask(tiny_model, *LONG, "--stream"))
     assert child.stdout is not None
     assert child.stdout.read(1)

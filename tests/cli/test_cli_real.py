@@ -26,7 +26,7 @@ def real(process: Process, smollm2_files: Any) -> Process:
     return start
 
 
-def test_the_capital_of_france(real: Process) -> None:
+def test_the_capital_of_france(real):
     child = real("ask", "What is the capital of France?", "--json")
     out, err = child.communicate(timeout=300)
     payload = [line for line in err.splitlines() if not re.match(r"\d+ s: ", line)]  # a slow machine tells its progress
@@ -36,7 +36,7 @@ def test_the_capital_of_france(real: Process) -> None:
     assert answer.model == "local/smollm2-135m"
 
 
-def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> None:
+def test_votes_in_one_batch_and_the_same_seed_the_same_text(real):
     flags = ["--strategy", "self-consistency", "--set", "n=8", "--set", "max_tokens=60", "--seed", "11", "--json"]
     answers = []
     for _ in range(2):

@@ -86,11 +86,11 @@ RUN = (STARTED, StageStarted(stage="solve"), call(5, 8))
         ),
     ],
 )
-def test_the_line_names_the_work_and_its_cost(events: tuple[Event, ...], line: str) -> None:
+def test_the_line_names_the_work_and_its_cost(events, line):
     assert status_after(*events, note="loading local/tiny").line() == line
 
 
-def test_a_terminal_also_shows_seconds_and_keys_in_one_line() -> None:
+def test_a_terminal_also_shows_seconds_and_keys_in_one_line():
     status = status_after(*RUN, limits={"seconds": 60.0})
     status.hint = "a: answer now"
     assert on_terminal(status) == "self-consistency local/tiny · solve · 0/8 samples · 0.0/60 s · a: answer now"
@@ -99,7 +99,7 @@ def test_a_terminal_also_shows_seconds_and_keys_in_one_line() -> None:
     assert "stopping" in on_terminal(status)
 
 
-def test_files_are_loaded_in_the_same_line() -> None:
+def test_files_are_loaded_in_the_same_line():
     status = status_after(note="loading local/tiny")
     status.pulled("downloading", 2_000_000, 8_000_000)
     assert status.line() == "downloading 2.0 MB of 8.0 MB"
@@ -107,7 +107,7 @@ def test_files_are_loaded_in_the_same_line() -> None:
     assert status.line() == "loading local/tiny"
 
 
-def test_plain_lines_without_a_terminal_at_growing_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_without_a_terminal_at_growing_intervals(capsys):
     now = [0.0]
     with RunStatus(clock=lambda: now[0]) as status:
         for event in RUN:
@@ -120,7 +120,7 @@ def test_plain_lines_without_a_terminal_at_growing_intervals(capsys: pytest.Capt
     assert [line.partition(" ")[0] for line in lines] == ["15", "45", "105", "225", "465", "945", "1905"]
 
 
-def test_the_status_keeps_what_a_command_prints_at_the_end() -> None:
+def test_the_status_keeps_what_a_command_prints_at_the_end():
     started: list[str] = []
     status = RunStatus()
     status.on_start = started.append
@@ -131,7 +131,7 @@ def test_the_status_keeps_what_a_command_prints_at_the_end() -> None:
     assert (status.exhausted, status.set_limits, started) == ("tokens", {"tokens": 50}, ["r"])
 
 
-def test_no_animation_without_a_terminal_or_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_animation_without_a_terminal_or_colour(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert not can_animate()

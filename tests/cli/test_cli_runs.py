@@ -16,17 +16,16 @@ from reason.core.events import EVENT_ADAPTER
 from reason.core.types import Answer
 from reason.core.version import __version__
 from support.cli_json import printed_answer
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import replies
 
 Cli = Callable[..., tuple[int, str, str]]
-Scripted = Callable[..., ScriptedModel]
 
 
 def ask(cli: Cli, *flags: str) -> Answer:
     return printed_answer(cli("ask", "What is 6 * 7?", "--json", *flags)[1])
 
 
-def test_runs_are_listed_newest_first(cli: Cli, scripted: Scripted) -> None:
+def test_runs_are_listed_newest_first(cli, scripted):
     assert cli("runs") == (0, "", "no runs yet\n")
     scripted()
     first, second = ask(cli), ask(cli, "-s", "self-consistency")
@@ -39,7 +38,7 @@ def test_runs_are_listed_newest_first(cli: Cli, scripted: Scripted) -> None:
     assert len(json.loads(cli("runs", "list", "-n", "1", "--json")[1])) == 1
 
 
-def test_old_runs_are_pruned(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_runs_are_pruned(cli, scripted, monkeypatch):
     scripted()
     ask(cli)
     status, _, error = cli("runs", "prune")
@@ -53,7 +52,7 @@ def test_old_runs_are_pruned(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
     assert cli("runs") == (0, "", "no runs yet\n")
 
 
-def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
+def test_a_run_is_shown(cli, scripted):
     scripted(replies("The answer is 42.", "The answer is [b]41[/b]."))
     answer = ask(cli, "-s", "self-consistency", "--set", "n=6", "--seed", "5", "--budget", "tokens=4000")
     status, out, err = cli("runs", "show", answer.run_id[:-2])
@@ -83,9 +82,7 @@ def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     assert answer.run_id in Path("page.html").read_text()
 
 
-def test_replay_prints_what_ask_printed_without_a_model(
-    cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_prints_what_ask_printed_without_a_model(cli, scripted, monkeypatch):
     scripted(replies("The answer is 42.", "The answer is 41."))
     answer = ask(cli, "-s", "self-consistency", "--seed", "5")
 
@@ -103,7 +100,7 @@ def test_replay_prints_what_ask_printed_without_a_model(
     assert f"runs show {answer.run_id}" in err
 
 
-def test_removing_runs_is_all_or_nothing(cli: Cli, scripted: Scripted) -> None:
+def test_removing_runs_is_all_or_nothing(cli, scripted):
     scripted()
     first, second = ask(cli), ask(cli)
     assert cli("runs", "rm", first.run_id, "20990101")[0] == 2
@@ -114,7 +111,7 @@ def test_removing_runs_is_all_or_nothing(cli: Cli, scripted: Scripted) -> None:
     assert cli("runs", "list", "--json")[1] == "[]\n"
 
 
-def test_list_parameters_every_shape() -> None:
+def test_list_parameters_every_shape():
     class Inner(BaseModel):
         depth: Annotated[int, Field(gt=0, description="how deep")] = 3
 
@@ -143,7 +140,7 @@ def test_list_parameters_every_shape() -> None:
     assert results["inner.depth"].meaning == "how deep"
 
 
-def test_config_shows_sources(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_shows_sources(cli, home, monkeypatch):
     (home / "work" / "reason.toml").write_text('model = "local/other"\n[strategies.cot]\ntemperature = 0.5\n')
     (home / "config" / "reason").mkdir(parents=True)
     (home / "config" / "reason" / "reason.toml").write_text('model = "local/weaker"\nstrategy = "self-consistency"\n')
@@ -160,12 +157,12 @@ def test_config_shows_sources(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPa
     assert "reuse" in cli("config")[1]
 
 
-def test_ages() -> None:
+def test_ages():
     assert [age(s) for s in (-1, 5, 61, 3600, 90_000)] == ["0 s", "5 s", "1 min", "1 h", "1 d"]
 
 
 @pytest.mark.parametrize("command", [[], ["runs", "resume"]])
-def test_every_command_has_help(command: list[str], cli: Cli) -> None:
+def test_every_command_has_help(command, cli):
     status, out, err = cli(*command, "--help")
     assert (status, err) == (0, "")
     assert "Usage: reason" in out

@@ -114,9 +114,7 @@ def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
     assert child.wait(60) == 0
 
 
-def test_the_start_line_ends_the_progress(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_start_line_ends_the_progress(home, monkeypatch, capsys):
     events: list[str] = []
 
     class Progress(StatusLine):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render import console
 from reason.cli.terminal_run import TextStream, starts_with_draft
-from reason.core.events import CallStarted, Event, RunStarted, TextDelta
+from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.types import Question
 
 
@@ -24,7 +24,7 @@ def delta(text: str, parent: int = 1) -> TextDelta:
 
 
 @given(st.lists(st.text(alphabet="ab \n\t", max_size=4), max_size=12))
-def test_printed_text_is_stripped(pieces: list[str]) -> None:
+def test_printed_text_is_stripped(pieces):
     with pytest.MonkeyPatch.context() as patch:
         written: list[str] = []
         patch.setattr(console, "write", written.append)
@@ -35,7 +35,7 @@ def test_printed_text_is_stripped(pieces: list[str]) -> None:
     assert stream.printed == "".join(pieces).strip() == "".join(written)
 
 
-def test_screen_is_cleared_before_the_first_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screen_is_cleared_before_the_first_text(capsys):
     cleared: list[str] = []
     stream = TextStream(lambda: cleared.append(capsys.readouterr().out), lambda: None)
     stream(call(1))
@@ -69,9 +69,7 @@ def test_screen_is_cleared_before_the_first_text(capsys: pytest.CaptureFixture[s
     ],
     ids=["several samples are not printed", "scoring is no generation", "text that the strategy releases"],
 )
-def test_only_the_first_generation_or_released_text_is_printed(
-    events: list[Event], printed: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_first_generation_or_released_text_is_printed(events, printed, capsys):
     stream = TextStream(lambda: None, lambda: None)
     for event in events:
         stream(event)
@@ -82,7 +80,7 @@ def test_only_the_first_generation_or_released_text_is_printed(
     ("strategy", "printed"),
     [("cot", "once"), ("of-another-package", "once"), ("beam", "")],
 )
-def test_search_steps_are_not_streamed(strategy: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_steps_are_not_streamed(strategy, printed, capsys):
     cleared: list[str] = []
     stream = TextStream(lambda: cleared.append("cleared"), lambda: None)
     stream(RunStarted(question=Question(text="?"), strategy=strategy, models={}, seed=1))
@@ -92,7 +90,7 @@ def test_search_steps_are_not_streamed(strategy: str, printed: str, capsys: pyte
     assert cleared == ["cleared"] * bool(printed)
 
 
-def test_strategies_that_start_with_a_draft() -> None:
+def test_strategies_that_start_with_a_draft():
     from reason.reasoning.strategy import STRATEGIES
 
     own = {"astar", "beam", "coat", "particle-filter"}
@@ -102,7 +100,7 @@ def test_strategies_that_start_with_a_draft() -> None:
     ]
 
 
-def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_pipe_stops_the_run_once(monkeypatch):
     def broken(_text: str) -> None:
         raise BrokenPipeError
 
@@ -116,9 +114,7 @@ def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert stream.pipe_closed
 
 
-def test_streamed_text_contains_no_control_characters(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_streamed_text_contains_no_control_characters(monkeypatch, capsys):
     text = "a\x1b[2Jb\x07c\td\r\ne\x9bf"
     console.write(text)
     assert capsys.readouterr().out == text

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,6 @@ from support.scripted_entailment import ScriptedEntailment
 from support.waiting import wait_blocking
 
 Cli = Callable[..., tuple[int, str, str]]
-Process = Callable[..., "subprocess.Popen[str]"]
 
 ANSWER = "Paris is the capital of France. Barcelona is the capital of Spain.\n\nRabbits dream of snow. 17 * 23 = 391.\n"
 FACTS = "# Capitals\nParis is the capital of France. Madrid is the capital of Spain.\n"
@@ -50,7 +48,7 @@ def verify(cli: Cli, workspace: Path) -> Cli:
     return verify
 
 
-def test_claims_are_marked_listed_and_summarized(cli: Cli, verify: Cli, workspace: Path) -> None:
+def test_claims_are_marked_listed_and_summarized(cli, verify, workspace):
     status, out, err = verify()
     assert status == 0
     run = re.search(r"run (\S+)$", out)
@@ -83,7 +81,7 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, verify: Cli, workspac
     assert "verification of a text" in cli("runs", "list")[1]
 
 
-def test_json_output_is_the_complete_verification(verify: Cli) -> None:
+def test_json_output_is_the_complete_verification(verify):
     status, out, _ = verify("--question", "Capitals?", "--json")
     results = printed_verification(out)
     assert (status, results.answer, results.question) == (0, ANSWER, "Capitals?")
@@ -92,14 +90,14 @@ def test_json_output_is_the_complete_verification(verify: Cli) -> None:
     assert results.reports[1].passages[0].source == "facts.md"
 
 
-def test_an_answer_is_not_its_own_evidence(verify: Cli, workspace: Path) -> None:
+def test_an_answer_is_not_its_own_evidence(verify, workspace):
     for docs in (".", "answer.txt", str(workspace.parent)):
         one_line(
             verify(docs=docs), "'answer.txt' is part of the documents", "would support itself", "move it elsewhere"
         )
 
 
-def test_control_characters_never_reach_the_terminal(verify: Cli, workspace: Path) -> None:
+def test_control_characters_never_reach_the_terminal(verify, workspace):
     (workspace / "answer.txt").write_text(
         "Paris is the \x1b[31mcapital\x1b[0m of France.\x07 \x9b2J\x1b]0;owned\x07 [bold]Madrid is big.[/bold]"
     )
@@ -109,14 +107,14 @@ def test_control_characters_never_reach_the_terminal(verify: Cli, workspace: Pat
     assert "[bold]Madrid is big.[/bold]" in out  # no markup of ours either
 
 
-def test_standard_input(verify: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(verify, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"Paris is the capital of France.\n")))
     status, out, _ = verify("--answer", "-")
     assert status == 0
     assert "supported: 1 of 1 claim supported" in out
 
 
-def test_require_verified(verify: Cli, workspace: Path) -> None:
+def test_require_verified(verify, workspace):
     status, out, err = verify("--require-verified")
     assert (status, "[2] refuted" in out) == (5, True)
     failed = r"error: not verified: claim 2, “Barcelona .+”: refuted \(\d+% sure\); claim 3, “Rabbits .+”: not enough"
@@ -127,7 +125,7 @@ def test_require_verified(verify: Cli, workspace: Path) -> None:
         assert checked[0] == expected, checked
 
 
-def test_programs_only(cli: Cli, workspace: Path) -> None:
+def test_programs_only(cli, workspace):
     status, out, err = cli("verify", "--answer", "answer.txt", "--programs-only")
     assert status == 0
     assert "[4] supported (computed)  17 * 23 = 391." in out
@@ -143,7 +141,7 @@ def one_line(results: tuple[int, str, str], *wanted: str) -> None:
         assert part in err
 
 
-def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, verify: Cli, workspace: Path) -> None:
+def test_invalid_input_is_one_line_with_a_remedy(cli, verify, workspace):
     (workspace / "empty.txt").write_text(" \n")
     (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
     with (workspace / "huge.txt").open("wb") as file:
@@ -171,7 +169,7 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, verify: Cli, workspac
     assert verify("--html", "nowhere/page.html")[0] == 3
 
 
-def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_budget_is_reported_with_status_4(cli, workspace, monkeypatch):
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return ScriptedEntailment(lexical_support)
 
@@ -186,7 +184,7 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
     assert cli(*arguments, "--budget", "reward_calls=100")[0] == 0
 
 
-def test_trace_and_page_are_written(verify: Cli, workspace: Path) -> None:
+def test_trace_and_page_are_written(verify, workspace):
     assert verify("--html", "page.html", "--trace", "trace.html")[0] == 0
     results = carried((workspace / "page.html").read_text())["found"]
     events = carried((workspace / "trace.html").read_text())["events"]
@@ -205,7 +203,7 @@ def open_for_writing(fifo: Path) -> int | None:
 
 
 @pytest.mark.nightly
-def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:
+def test_ctrl_c_is_clean(process, workspace):
     os.mkfifo(workspace / "slow.txt")  # nobody writes
     child = process("verify", "--answer", "slow.txt", "--docs", "facts.md", *LEXICAL)
     fifo = wait_blocking(lambda: open_for_writing(workspace / "slow.txt"))
@@ -217,7 +215,7 @@ def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_code_is_run_against_a_file_of_tests(cli: Cli, workspace: Path) -> None:
+def test_code_is_run_against_a_file_of_tests(cli, workspace):
     (workspace / "answer.md").write_text("```python\ndef f(x):\n    return x + 1\n```\n")
     (workspace / "tests.py").write_text("assert f(1) == 2\nassert f(2) == 4\n")
     given = ["verify", "--answer", "answer.md", "--verifier", "execution", "--tests"]

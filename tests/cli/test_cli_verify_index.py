@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ from reason.verify.entailment.lexical import lexical_support
 from reason.verify.types import Pair, Support
 from support.scripted_entailment import ScriptedEntailment
 
-Cli = Callable[..., tuple[int, str, str]]
 LEXICAL = ["--judge", "lexical", "--set", "verdicts=none", "--set", "threshold=0.5"]
 INDEX_FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
 
@@ -27,7 +26,7 @@ def workspace(home: Path) -> Path:
     return work
 
 
-def test_documents_and_an_index_together(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_and_an_index_together(cli, workspace, monkeypatch):
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     (workspace / "more.txt").write_text("Lisbon is the capital of Portugal.")
     assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
@@ -53,9 +52,7 @@ class Interrupting(ScriptedEntailment):
         return await super().judge(pairs)
 
 
-def test_ctrl_c_saves_the_run_and_prints_the_resume_command(
-    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_saves_the_run_and_prints_the_resume_command(cli, workspace, monkeypatch):
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     judge = Interrupting()
 

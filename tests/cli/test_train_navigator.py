@@ -180,7 +180,7 @@ def has_calls(store: Path) -> bool:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
+def test_interrupted_work_resumes(process, tiny_model, home, number):
     path = home / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(12)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

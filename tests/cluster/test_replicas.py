@@ -76,7 +76,7 @@ def wait_for_second_wave(cluster: Cluster, tag: str) -> None:
 
 
 @pytest.mark.parametrize("accepting", [0, 1, 2])
-def test_background_run_is_followed_through_every_replica(replicas: Cluster, tag: str, accepting: int) -> None:
+def test_background_run_is_followed_through_every_replica(replicas, tag, accepting):
     replicas.backend.set_pace(QUICK)
     with replicas.client(replicas.replicas[accepting].url) as client:
         run_id = start(client, tag)
@@ -97,7 +97,7 @@ def test_background_run_is_followed_through_every_replica(replicas: Cluster, tag
 
 
 @pytest.mark.parametrize(("accepting", "other"), PAIRS)
-def test_run_is_cancelled_through_another_replica(replicas: Cluster, tag: str, accepting: int, other: int) -> None:
+def test_run_is_cancelled_through_another_replica(replicas, tag, accepting, other):
     replicas.backend.set_pace(SLOW)
     with replicas.client(replicas.replicas[accepting].url) as one, replicas.client(replicas.replicas[other].url) as two:
         run_id = start(one, tag)
@@ -108,7 +108,7 @@ def test_run_is_cancelled_through_another_replica(replicas: Cluster, tag: str, a
     wait_until(lambda: replicas.backend.stats()["open"] == 0, "the model server is idle")
 
 
-def test_repeated_request_gets_the_same_run_through_another_replica(replicas: Cluster, tag: str) -> None:
+def test_repeated_request_gets_the_same_run_through_another_replica(replicas, tag):
     replicas.backend.set_pace(QUICK)
     headers = {"Idempotency-Key": tag}
     responses: list[httpx.Response] = []
@@ -127,7 +127,7 @@ def test_repeated_request_gets_the_same_run_through_another_replica(replicas: Cl
     assert replicas.backend.stats()["tags"][tag] == 4
 
 
-def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Cluster, tag: str) -> None:
+def test_request_of_a_killed_replica_is_repeated_through_another(replicas, tag):
     """With an idempotency key, a client that lost its connection gets the same run, and nothing is paid again."""
     replicas.backend.set_pace(WAVE)
     victim = replicas.replicas[0]
@@ -156,14 +156,14 @@ def test_request_of_a_killed_replica_is_repeated_through_another(replicas: Clust
 
 
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.8])
-def test_killed_replica_loses_nothing(replicas: Cluster, share: float, tag: str) -> None:
+def test_killed_replica_loses_nothing(replicas, share, tag):
     outcome = kill_drill(replicas, tag, share, partial(kill_replica, victim=0))
     assert outcome.faults == []
     assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
     sys.stdout.write(f"{outcome.notes}\n")
 
 
-def test_killed_primary_of_postgres_loses_nothing_when_its_standby_is_promoted(replicas: Cluster, tag: str) -> None:
+def test_killed_primary_of_postgres_loses_nothing_when_its_standby_is_promoted(replicas, tag):
     outcome = kill_drill(replicas, tag, 0.4, kill_primary, pace=SLOW_KILL_PACE)
     assert outcome.faults == []
     assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
@@ -171,7 +171,7 @@ def test_killed_primary_of_postgres_loses_nothing_when_its_standby_is_promoted(r
     sys.stdout.write(f"{outcome.notes}\n")
 
 
-def test_rolling_restart_under_load_fails_no_request(replicas: Cluster, tag: str) -> None:
+def test_rolling_restart_under_load_fails_no_request(replicas, tag):
     outcome = restart_drill(replicas, tag)
     assert outcome.faults == []
     assert outcome.lost == []

@@ -37,7 +37,7 @@ def statuses(responses: list[httpx.Response]) -> dict[int, int]:
     return {code: codes.count(code) for code in sorted(set(codes))}
 
 
-def test_requests_per_minute_hold_over_replicas(replicas: Cluster) -> None:
+def test_requests_per_minute_hold_over_replicas(replicas):
     replicas.backend.set_pace(QUICK)
     key = replicas.new_key(requests_per_minute=10)
     responses = ask(replicas, key, 30, [replicas.proxy.url])
@@ -47,7 +47,7 @@ def test_requests_per_minute_hold_over_replicas(replicas: Cluster) -> None:
     assert remaining[0] == 0
 
 
-def test_replicas_count_for_themselves_while_redis_is_gone(replicas: Cluster) -> None:
+def test_replicas_count_for_themselves_while_redis_is_gone(replicas):
     replicas.backend.set_pace(QUICK)
     urls = [replica.url for replica in replicas.replicas]
     before, during = (replicas.new_key(requests_per_minute=5) for _ in range(2))
@@ -63,7 +63,7 @@ def test_replicas_count_for_themselves_while_redis_is_gone(replicas: Cluster) ->
     wait_until(count_together, "the replicas count together again")  # each tries once a second
 
 
-def test_redis_that_is_killed_and_started_again_fails_no_request(replicas: Cluster) -> None:
+def test_redis_that_is_killed_and_started_again_fails_no_request(replicas):
     replicas.backend.set_pace(Pace(tokens=4, first_s=0.02, token_s=0.02, single=True))
     key = replicas.new_key(requests_per_minute=100_000, concurrency=1000)
     with ThreadPoolExecutor(1) as thread:

@@ -88,7 +88,7 @@ def in_order(upstream: WireServer, parts: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", ["gpt-5.6", "Claude 5", "Gemini 2.5"])
-def test_texts_and_images_keep_their_order(name: str, sidecars: Opened) -> None:
+def test_texts_and_images_keep_their_order(name, sidecars):
     upstream, server = sidecars(name)
     for front in FRONTS:
         upstream.reset()
@@ -98,7 +98,7 @@ def test_texts_and_images_keep_their_order(name: str, sidecars: Opened) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt-5.6", "Claude 5", "Gemini 2.5"])
-def test_images_of_tool_results_go_upstream(name: str, sidecars: Opened) -> None:
+def test_images_of_tool_results_go_upstream(name, sidecars):
     tool = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.parameters}
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA[0]}}
     uses = [{"type": "tool_use", "id": f"toolu_{city}", "name": "weather", "input": {"city": city}} for city in "ab"]
@@ -121,7 +121,7 @@ def test_images_of_tool_results_go_upstream(name: str, sidecars: Opened) -> None
 
 
 @pytest.mark.parametrize("name", ["Claude 4.5", "Claude 5", "Claude 6"])
-def test_adaptive_thinking_and_the_limit_go_upstream(name: str, sidecars: Opened) -> None:
+def test_adaptive_thinking_and_the_limit_go_upstream(name, sidecars):
     upstream, server = sidecars(name)
     made = ask(server.url, "messages", ["How many?"], thinking={"type": "adaptive"}, max_tokens=6000)
     assert upstream.refusals == []
@@ -135,7 +135,7 @@ def test_adaptive_thinking_and_the_limit_go_upstream(name: str, sidecars: Opened
 
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("name", ["gpt-5-mini", "gpt-5.6", "Claude 4.5", "Gemini 2.5", "DeepSeek V4", "SGLang"])
-def test_no_request_may_write_more_than_the_client_allows(name: str, front: str, sidecars: Opened) -> None:
+def test_no_request_may_write_more_than_the_client_allows(name, front, sidecars):
     field = {"chat": "max_completion_tokens", "responses": "max_output_tokens", "messages": "max_tokens"}[front]
     upstream, server = sidecars(name)
     ask(server.url, front, ["How many?"], **{field: 6000})
@@ -145,7 +145,7 @@ def test_no_request_may_write_more_than_the_client_allows(name: str, front: str,
     assert 0 < next(limits[name] for name in names if name in limits) <= 6000
 
 
-def test_a_schema_that_the_model_fails_is_requested_once(sidecars: Opened) -> None:
+def test_a_schema_that_the_model_fails_is_requested_once(sidecars):
     pattern = {"type": "string", "pattern": "^[0-9]+$"}
     schema = {"type": "object", "properties": {"answer": pattern}, "required": ["answer"]}
     form = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
@@ -181,9 +181,7 @@ HTML = "<html><body><h1>It works!</h1></body></html>"
     ids=lambda value: str(getattr(value, "status", value)),
 )
 @pytest.mark.parametrize("name", ["gpt-5-mini", "Claude 5"])
-def test_clients_do_not_repeat_a_permanent_error(
-    name: str, fault: Fault, status: int, calls: int, front: str, sidecars: Opened
-) -> None:
+def test_clients_do_not_repeat_a_permanent_error(name, fault, status, calls, front, sidecars):
     retries = 0 if status == 502 else 6
     upstream, server = sidecars(name, max_retries=retries)
     upstream.faults = [fault] * 20

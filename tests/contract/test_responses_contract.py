@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -43,7 +42,7 @@ def turn_of(answer: Answer) -> tuple[Message, ...]:
     return answer.message, *results
 
 
-async def test_a_resumed_run_returns_its_reasoning(kind: Kind, tmp_path: Path) -> None:
+async def test_a_resumed_run_returns_its_reasoning(kind, tmp_path):
     with played(kind, tmp_path, calls=CALLS) as (server, settings):
         async with Reasoner(settings=settings, parameters=LIMITS) as reasoner:
             first = await reasoner.aask(Question(text=QUESTION, tools=(WEATHER,)))
@@ -77,7 +76,7 @@ def streamed(stream: Any) -> tuple[dict[str, Any], tuple[int, int]]:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "streamed"])
-def test_openais_chat(kind: Kind, tmp_path: Path, stream: bool) -> None:
+def test_openais_chat(kind, tmp_path, stream):
     with (
         sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
@@ -109,7 +108,7 @@ def test_openais_chat(kind: Kind, tmp_path: Path, stream: bool) -> None:
         check(upstream, usages)
 
 
-def test_openais_responses(kind: Kind, tmp_path: Path) -> None:
+def test_openais_responses(kind, tmp_path):
     with (
         sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
@@ -128,7 +127,7 @@ def test_openais_responses(kind: Kind, tmp_path: Path) -> None:
         check(upstream, usages)
 
 
-def test_anthropics_messages(kind: Kind, tmp_path: Path) -> None:
+def test_anthropics_messages(kind, tmp_path):
     anthropic = pytest.importorskip("anthropic")
     tool = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.parameters}
     with (
@@ -150,7 +149,7 @@ def test_anthropics_messages(kind: Kind, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gpt-5.6"], indirect=True)  # of an unknown model nobody knows that it has schemas
-def test_a_schema_after_tools(kind: Kind, tmp_path: Path) -> None:
+def test_a_schema_after_tools(kind, tmp_path):
     schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
     with (

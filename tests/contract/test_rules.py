@@ -136,9 +136,7 @@ def named(rule: Rule) -> str:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=named)
-async def test_a_rule_is_kept_and_broken_without_what_keeps_it(
-    rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_rule_is_kept_and_broken_without_what_keeps_it(rule, tmp_path, monkeypatch):
     kept = rule.kept
     product = await Played(kept, tmp_path / "kept").run()
     if product.error is None:  # a request without what is refused

@@ -51,13 +51,13 @@ def _cells() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.parametrize(("kind", "name", "setting"), _cells())
-def test_invariants_of_thinking_models(sessions: KindSessions, kind: Kind, name: str, setting: str) -> None:
+def test_invariants_of_thinking_models(sessions, kind, name, setting):
     result = sessions.run(kind, name, setting)
     assert not result.problems, result.why
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name.replace(" ", "-"))
-def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions: KindSessions, kind: Kind) -> None:
+def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions, kind):
     result = sessions.run(kind, "cot", "default")
     assert result.outcome == "ok", result.why
     assert result.answer is not None
@@ -66,7 +66,7 @@ def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions: KindSes
 
 
 @each(ALL)
-def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kind) -> None:
+def test_the_remedies_of_a_refused_effort_work(sessions, kind):
     for name, setting in (("beam", "low"), ("cot", "none"), ("cot", "low")):
         result = sessions.run(kind, name, setting)
         if result.outcome != "refused":
@@ -109,7 +109,7 @@ def _feature_cells() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.parametrize(("kind", "name", "feature"), _feature_cells())
-def test_tools_schemas_and_images(sessions: KindSessions, kind: Kind, name: str, feature: str) -> None:
+def test_tools_schemas_and_images(sessions, kind, name, feature):
     result = sessions.run(kind, name, "default", feature)
     assert not result.problems, result.why
     if name != "glimprouter":  # which many kinds refuse, whatever the question has
@@ -132,7 +132,7 @@ THINKING = [kind for kind in ALL if kind.shows != "never"]
         for j, strategy in enumerate(("cot", "self-consistency", "beam", "rlot"))
     ],
 )
-def test_answer_now_takes_one_call(sessions: KindSessions, kind: Kind, strategy: str) -> None:
+def test_answer_now_takes_one_call(sessions, kind, strategy):
     answer, later = sessions.answer_now(kind, strategy, after_tokens=30)
     assert answer.stopped == "user"
     assert answer.answer == RIGHT, answer.degraded
@@ -141,7 +141,7 @@ def test_answer_now_takes_one_call(sessions: KindSessions, kind: Kind, strategy:
 
 
 @each([k for k in THINKING if k.is_visible])
-def test_cancelled_samples_are_charged(sessions: KindSessions, kind: Kind) -> None:
+def test_cancelled_samples_are_charged(sessions, kind):
     answer, server = sessions.race(kind)
     cut = [c for g in server.generations for c in g.choices if c.finish is None]
     assert answer.answer == RIGHT

@@ -272,7 +272,7 @@ async def test_the_cutoff_is_set_when_only_the_reserved_time_is_left(clock):
         assert enough is None
 
 
-def test_a_reservation_released_with_its_charge_is_not_counted_twice() -> None:
+def test_a_reservation_released_with_its_charge_is_not_counted_twice():
     ledger = Ledger(Budget(calls=2))
     with ledger.reserve(CostBound(calls=1)) as release:
         ledger.charge("main", "m", Usage(), calls=1)

@@ -56,29 +56,29 @@ curves = st.one_of(on_log_odds, stairs())
         ),
     ],
 )
-def test_a_curve_matches_hand_computed_values(curve: CalibrationCurve, values: dict[float, float]) -> None:
+def test_a_curve_matches_hand_computed_values(curve, values):
     assert {c: curve.apply(c) for c in values} == pytest.approx(values, abs=1e-12)
 
 
-def test_a_slope_of_0_is_constant() -> None:
+def test_a_slope_of_0_is_constant():
     assert CalibrationCurve(method="platt", intercept=0.3, slope=0).constant
     assert CalibrationCurve(method="isotonic", knots=((0.5, 0.2),)).constant
     assert not CalibrationCurve(method="isotonic", knots=((0.5, 0.2), (0.6, 0.3))).constant
 
 
 @given(curves, probabilities, probabilities)
-def test_every_curve_is_monotone_and_stays_in_range(curve: CalibrationCurve, a: float, b: float) -> None:
+def test_every_curve_is_monotone_and_stays_in_range(curve, a, b):
     low, high = curve.apply(min(a, b)), curve.apply(max(a, b))
     assert 0 <= low <= high <= 1
 
 
 @given(curves, probabilities)
-def test_a_curve_never_decreases_between_adjacent_floats(curve: CalibrationCurve, c: float) -> None:
+def test_a_curve_never_decreases_between_adjacent_floats(curve, c):
     assert curve.apply(c) <= curve.apply(min(math.nextafter(c, 2), 1.0))
 
 
 @given(curves)
-def test_a_curve_survives_json_exactly(curve: CalibrationCurve) -> None:
+def test_a_curve_survives_json_exactly(curve):
     found = make_map(curve=curve)
     assert CalibrationMap.model_validate_json(found.model_dump_json()) == found
     assert CalibrationMap.model_validate(found.model_dump(mode="json")) == found
@@ -86,7 +86,7 @@ def test_a_curve_survives_json_exactly(curve: CalibrationCurve) -> None:
 
 
 @pytest.mark.parametrize("confidence", [-0.01, 1.01, math.nan, math.inf])
-def test_confidences_outside_0_and_1_are_refused(confidence: float) -> None:
+def test_confidences_outside_0_and_1_are_refused(confidence):
     with pytest.raises(UserError, match=r"outside \[0, 1\]"):
         CalibrationCurve(method="temperature").apply(confidence)
 
@@ -108,23 +108,23 @@ def test_confidences_outside_0_and_1_are_refused(confidence: float) -> None:
         {"method": "beta"},
     ],
 )
-def test_invalid_curves_are_refused(fields: dict[str, object]) -> None:
+def test_invalid_curves_are_refused(fields):
     with pytest.raises(ValidationError):
         CalibrationCurve(**fields)  # type: ignore[arg-type]
 
 
-def test_a_map_must_name_its_main_model() -> None:
+def test_a_map_must_name_its_main_model():
     with pytest.raises(ValidationError, match="main model"):
         make_map(engines={"small": "x"})
 
 
-def test_regressed_scores_are_listed() -> None:
+def test_regressed_scores_are_listed():
     found = make_map()
     assert found.regressed_scores == ()
     assert make_map(after=found.after.model_copy(update={"ece": 0.3})).regressed_scores == ("ece",)
 
 
-def test_the_digest_depends_only_on_the_content() -> None:
+def test_the_digest_depends_only_on_the_content():
     found = make_map()
     assert found.digest == found.model_copy(update={"name": "other"}).digest
     assert found.digest != make_map(items=31).digest
@@ -136,13 +136,13 @@ def write(path: Path, **changed: object) -> Path:
     return path
 
 
-def test_a_file_gives_the_map_its_name(tmp_path: Path) -> None:
+def test_a_file_gives_the_map_its_name(tmp_path):
     found = load_calibration_map(write(tmp_path / "votes.json"))
     assert found == make_map(name="votes")
     assert str(found) == "votes (isotonic, sums)"
 
 
-def test_files_that_are_no_maps_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_maps_are_refused(tmp_path):
     path = tmp_path / "map.json"
     with pytest.raises(DataError, match=r"no calibration map .*map\.json.*reason eval calibrate"):
         load_calibration_map(path)
@@ -162,7 +162,7 @@ def test_files_that_are_no_maps_are_refused(tmp_path: Path) -> None:
         load_calibration_map(path)
 
 
-def test_maps_of_another_version_or_with_invalid_values_are_refused(tmp_path: Path) -> None:
+def test_maps_of_another_version_or_with_invalid_values_are_refused(tmp_path):
     path = tmp_path / "map.json"
     with pytest.raises(DataError, match=r"map\.json has format 2; this version of reason reads 1.*eval calibrate"):
         load_calibration_map(write(path, format=2))

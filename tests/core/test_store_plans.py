@@ -92,7 +92,7 @@ async def plans(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
     return recorded
 
 
-async def test_operations_read_by_an_index(any_store: Any, plans: list[tuple[str, str]]) -> None:
+async def test_operations_read_by_an_index(any_store, plans):
     for name, operation in OPERATIONS.items():
         plans.clear()
         await operation(any_store)
@@ -102,7 +102,7 @@ async def test_operations_read_by_an_index(any_store: Any, plans: list[tuple[str
             assert not re.search(r"SCAN \w+$|TEMP B-TREE|Seq Scan|Sort", plan, re.MULTILINE), f"{name}: {sql}\n{plan}"
 
 
-async def test_pruning_looks_at_no_run_that_it_must_keep(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pruning_looks_at_no_run_that_it_must_keep(any_store, monkeypatch):
     for i in range(3):
         await any_store.create_run(f"waiting{i}", {}, background=True, status="queued")
         await any_store.create_run(f"running{i}", {})
@@ -116,7 +116,7 @@ async def test_pruning_looks_at_no_run_that_it_must_keep(any_store: Any, monkeyp
     assert looked_at == ["ended0", "ended1"]
 
 
-async def test_pruning_goes_past_runs_that_it_must_keep(any_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pruning_goes_past_runs_that_it_must_keep(any_store, monkeypatch):
     monkeypatch.setattr("reason.core.store.sql.PRUNE_PAGE", 2)
     for i in range(5):
         await any_store.create_run(f"r{i}", {})

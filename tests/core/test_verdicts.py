@@ -46,7 +46,7 @@ def verification(*claims: CheckedClaim, verdict: Verdict = "refuted") -> Verific
         ),
     ],
 )
-def test_a_sentence_is_evidence_once(evidence: list[Evidence], merged: list[Evidence]) -> None:
+def test_a_sentence_is_evidence_once(evidence, merged):
     assert merge_evidence(evidence) == tuple(merged)
     assert claim("refuted", evidence=tuple(evidence)).evidence == tuple(merged)
 
@@ -60,12 +60,12 @@ def test_a_sentence_is_evidence_once(evidence: list[Evidence], merged: list[Evid
         {"lean": "supported", "needed": 0.8, "confidence": 0.81},
     ],
 )
-def test_a_lean_needs_a_probability_below_its_threshold(given: dict[str, Any]) -> None:
+def test_a_lean_needs_a_probability_below_its_threshold(given):
     with pytest.raises(ValidationError, match="needs a confidence and a threshold above it"):
         claim("not_enough_evidence", **given)
 
 
-def test_only_an_open_claim_has_a_lean() -> None:
+def test_only_an_open_claim_has_a_lean():
     with pytest.raises(ValidationError, match="only a claim without enough evidence has a lean, got 'refuted'"):
         claim("refuted", lean="refuted", needed=0.8, confidence=0.7)
 
@@ -99,16 +99,16 @@ def test_only_an_open_claim_has_a_lean() -> None:
         (claim("unchecked", confidence=0.0), "unchecked"),
     ],
 )
-def test_a_verdict_has_its_probability_in_words(checked: CheckedClaim, text: str) -> None:
+def test_a_verdict_has_its_probability_in_words(checked, text):
     assert verdict_text(checked) == text
 
 
-def test_no_probability_reads_as_certainty() -> None:
+def test_no_probability_reads_as_certainty():
     shown = [percent(p) for p in (0, 0.004, 0.005, 0.5, 0.994, 0.995, 1)]
     assert shown == ["under 1%", "under 1%", "1%", "50%", "99%", "over 99%", "over 99%"]
 
 
-def test_claims_of_the_answer_are_supported_refuted_or_open() -> None:
+def test_claims_of_the_answer_are_supported_refuted_or_open():
     open_verdicts: list[Verdict] = ["not_enough_evidence", "disputed", "unchecked", "unparsed"]
     checked = verification(claim("supported"), claim("refuted"), *map(claim, open_verdicts))
     assert checked.counts == ClaimCounts(supported=1, refuted=1, open=4)
@@ -117,7 +117,7 @@ def test_claims_of_the_answer_are_supported_refuted_or_open() -> None:
     assert counts_text(Verification().counts) == "no claim can be checked"
 
 
-def test_counts_are_in_the_json_and_follow_from_the_claims() -> None:
+def test_counts_are_in_the_json_and_follow_from_the_claims():
     checked = verification(claim("supported"), claim("refuted"))
     dumped = checked.model_dump(mode="json")
     assert dumped["counts"] == {"supported": 1, "refuted": 1, "open": 0}
@@ -125,7 +125,7 @@ def test_counts_are_in_the_json_and_follow_from_the_claims() -> None:
     assert Verification.model_validate_json(checked.model_dump_json()) == checked
 
 
-def test_a_failure_names_three_claims_the_most_severe_first_and_counts_the_others() -> None:
+def test_a_failure_names_three_claims_the_most_severe_first_and_counts_the_others():
     text = failure_text(
         verification(
             claim("not_enough_evidence", "A."),
@@ -143,7 +143,7 @@ def test_a_failure_names_three_claims_the_most_severe_first_and_counts_the_other
     assert shortened == f"not verified: claim 1, “E{'e' * 198}…”: not enough evidence"
 
 
-def test_a_failure_without_claims_says_why() -> None:
+def test_a_failure_without_claims_says_why():
     assert failure_text(None) == "not verified: no verifier checked the answer"
     assert failure_text(Verification()) == "not verified: no verifier checked the answer"
     nothing = Verification(verifiers=("davinci",))
@@ -159,7 +159,7 @@ def test_a_failure_without_claims_says_why() -> None:
         ((1, 0, 0), "1 of 1 juror agrees (not evidence)"),
     ],
 )
-def test_agreement_of_jurors_is_named_as_what_it_is(counts: tuple[int, int, int], text: str) -> None:
+def test_agreement_of_jurors_is_named_as_what_it_is(counts, text):
     support, contradict, silent = counts
     agreement = Agreement(label="uncertain", support=support, contradict=contradict, silent=silent)
     assert agreement.text == text

@@ -34,7 +34,7 @@ def last(name: str, kind: str) -> str:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_all_instructions_are_known_and_images_have_versions(name: str) -> None:
+def test_all_instructions_are_known_and_images_have_versions(name):
     kinds = {kind for kind, _ in instructions(name)}
     known = {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "LABEL", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL"}
     assert kinds <= known | {"HEALTHCHECK", "CMD"}
@@ -46,7 +46,7 @@ def test_all_instructions_are_known_and_images_have_versions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_what_is_copied_exists_and_is_not_left_out(name: str) -> None:
+def test_what_is_copied_exists_and_is_not_left_out(name):
     sources = [rest.split()[:-1] for kind, rest in instructions(name) if kind == "COPY"]
     assert sources
     for source in (s for some in sources for s in some if not s.startswith("--")):
@@ -66,7 +66,7 @@ def left_out(path: str) -> bool:
     return False
 
 
-def test_the_build_has_every_package_and_every_file_that_it_names() -> None:
+def test_the_build_has_every_package_and_every_file_that_it_names():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     folders = [Path(), *(Path(*package.split(".")) for package in find_packages(str(ROOT)))]
     modules = [p.relative_to(ROOT).as_posix() for folder in folders for p in (ROOT / folder).glob("*.py")]
@@ -81,7 +81,7 @@ def test_the_build_has_every_package_and_every_file_that_it_names() -> None:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_it_runs_without_rights_and_stops_by_a_signal_to_the_process_itself(name: str) -> None:
+def test_it_runs_without_rights_and_stops_by_a_signal_to_the_process_itself(name):
     user, _, group = last(name, "USER").partition(":")
     assert int(user) > 0
     assert int(group) > 0
@@ -93,7 +93,7 @@ def test_it_runs_without_rights_and_stops_by_a_signal_to_the_process_itself(name
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_command_port_and_health_check_agree_with_the_app(name: str, tmp_path: Path) -> None:
+def test_command_port_and_health_check_agree_with_the_app(name, tmp_path):
     command = json.loads(last(name, "CMD"))
     options = dict(zip(command[2::2], command[3::2], strict=True))
     assert options == {"--host": "0.0.0.0", "--port": last(name, "EXPOSE")}
@@ -105,7 +105,7 @@ def test_command_port_and_health_check_agree_with_the_app(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize(("name", "engine"), [("Dockerfile", False), ("Dockerfile.full", True)])
-def test_the_extras_exist_and_the_slim_image_has_no_engine(name: str, engine: bool) -> None:
+def test_the_extras_exist_and_the_slim_image_has_no_engine(name, engine):
     runs = [rest for kind, rest in instructions(name) if kind == "RUN" and "pip install" in rest]
     [extras] = re.findall(r"\.whl\)\[([a-z,]+)\]", " ".join(runs))
     assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys()

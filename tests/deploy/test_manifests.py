@@ -66,7 +66,7 @@ def named_volumes(service: dict[str, Any]) -> set[str]:
     return {v.partition(":")[0] for v in service.get("volumes", []) if not v.startswith(("./", "../", "/"))}
 
 
-def test_what_compose_names_is_there(services: dict[str, Any]) -> None:
+def test_what_compose_names_is_there(services):
     ours = services["reason"]
     assert set(ours["depends_on"]) <= services.keys()
     assert all("healthcheck" in services[name] for name in ours["depends_on"])
@@ -78,7 +78,7 @@ def test_what_compose_names_is_there(services: dict[str, Any]) -> None:
     assert all(":" in service["image"] and not service["image"].endswith(":latest") for service in services.values())
 
 
-def test_compose_gives_settings_that_fit_its_services(services: dict[str, Any]) -> None:
+def test_compose_gives_settings_that_fit_its_services(services):
     ours, vllm = services["reason"], services["vllm"]
     given = settings_of((DEPLOY / "compose.reason.toml").read_text(encoding="utf-8"))
     provider, _, served = given.model.partition("/")
@@ -103,7 +103,7 @@ def test_compose_gives_settings_that_fit_its_services(services: dict[str, Any]) 
     }
 
 
-def test_compose_publishes_on_the_loopback_alone(services: dict[str, Any]) -> None:
+def test_compose_publishes_on_the_loopback_alone(services):
     published = {name: service.get("ports", []) for name, service in services.items()}
     assert published == {"postgres": [], "vllm": [], "reason": ["127.0.0.1:8080:8080"]}
 
@@ -112,11 +112,11 @@ def test_compose_publishes_on_the_loopback_alone(services: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in KUBERNETES.glob("*.yaml")))
-def test_every_manifest_says_that_it_was_not_run_on_a_cluster(name: str) -> None:
+def test_every_manifest_says_that_it_was_not_run_on_a_cluster(name):
     assert re.search(r"not run|run on no cluster", (KUBERNETES / name).read_text(encoding="utf-8"), re.IGNORECASE)
 
 
-def test_all_manifests_are_applied_or_named_elsewhere() -> None:
+def test_all_manifests_are_applied_or_named_elsewhere():
     listed = manifest("kustomization")["resources"]
     assert all((KUBERNETES / name).is_file() for name in listed)
     others = {p.name for p in KUBERNETES.glob("*.yaml")} - set(listed)
@@ -128,7 +128,7 @@ def test_all_manifests_are_applied_or_named_elsewhere() -> None:
         assert found["metadata"]["name"] == "reason"
 
 
-def test_selectors_find_the_pods() -> None:
+def test_selectors_find_the_pods():
     spec = manifest("deployment")["spec"]
     labels = spec["template"]["metadata"]["labels"]
     assert spec["selector"]["matchLabels"] == labels
@@ -147,7 +147,7 @@ def container() -> tuple[dict[str, Any], dict[str, Any]]:
     return pod, found
 
 
-def test_probes_and_ports_are_those_of_the_app(paths: set[str]) -> None:
+def test_probes_and_ports_are_those_of_the_app(paths):
     _, ours = container()
     [port] = ours["ports"]
     assert ours["args"] == json.loads(
@@ -165,14 +165,14 @@ def test_probes_and_ports_are_those_of_the_app(paths: set[str]) -> None:
     assert settings_of(manifest("configmap")["data"]["reason.toml"]).serve.public_metrics is True
 
 
-def test_a_pod_has_the_time_to_drain() -> None:
+def test_a_pod_has_the_time_to_drain():
     pod, ours = container()
     [wait] = [int(word) for word in ours["lifecycle"]["preStop"]["exec"]["command"] if word.isdigit()]
     drain = drain_s(settings_of(manifest("configmap")["data"]["reason.toml"]))
     assert pod["terminationGracePeriodSeconds"] >= wait + drain + MARGIN_S
 
 
-def test_a_pod_that_ends_gets_no_new_runs_and_is_not_restarted() -> None:
+def test_a_pod_that_ends_gets_no_new_runs_and_is_not_restarted():
     """It accepts runs while `preStop` waits for the service; a liveness probe sees an alive process until its end."""
     _, ours = container()
     assert ours["lifecycle"]["preStop"]["exec"]["command"][0] == "sleep"
@@ -184,7 +184,7 @@ def test_a_pod_that_ends_gets_no_new_runs_and_is_not_restarted() -> None:
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 60
 
 
-def test_the_proxy_notices_before_a_replica_refuses() -> None:
+def test_the_proxy_notices_before_a_replica_refuses():
     """`drain_delay_s` of the documented settings is above the time in which the proxy's checks fail."""
     proxy = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
     interval_ms, fall = map(int, re.search(r"check inter (\d+)ms fall (\d+)", proxy).groups())  # type: ignore[union-attr]
@@ -195,7 +195,7 @@ def test_the_proxy_notices_before_a_replica_refuses() -> None:
 
 @pytest.mark.parametrize("version", ["1.30", "latest"])
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_manifests_are_valid_by_the_published_schemas(name: str, version: str) -> None:
+def test_manifests_are_valid_by_the_published_schemas(name, version):
     """Of the oldest version that the package `kubernetes-validate` and we support, and of its newest."""
     schemas = pytest.importorskip("kubernetes_validate")
     used = schemas.latest_version() if version == "latest" else version
@@ -205,7 +205,7 @@ def test_manifests_are_valid_by_the_published_schemas(name: str, version: str) -
         schemas.validate(broken, used, strict=True)
 
 
-def test_a_pod_has_no_rights_and_writes_where_it_may() -> None:
+def test_a_pod_has_no_rights_and_writes_where_it_may():
     pod, ours = container()
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert f"{pod['securityContext']['runAsUser']}:" in (DEPLOY / "Dockerfile").read_text()
@@ -220,7 +220,7 @@ def test_a_pod_has_no_rights_and_writes_where_it_may() -> None:
     assert mounts["settings"] == f"{environment['XDG_CONFIG_HOME']}/reason"
 
 
-def test_settings_and_secret_are_whole_and_the_example_holds_no_secret() -> None:
+def test_settings_and_secret_are_whole_and_the_example_holds_no_secret():
     pod, ours = container()
     [volume] = [v for v in pod["volumes"] if "configMap" in v]
     assert volume["configMap"]["name"] == manifest("configmap")["metadata"]["name"]
@@ -230,7 +230,7 @@ def test_settings_and_secret_are_whole_and_the_example_holds_no_secret() -> None
     assert urlsplit(secret["stringData"]["REASON_STORE"]).password is None
 
 
-def test_the_autoscaler_reads_a_metric_that_there_is() -> None:
+def test_the_autoscaler_reads_a_metric_that_there_is():
     spec = manifest("horizontalpodautoscaler")["spec"]
     [metric] = [m["pods"] for m in spec["metrics"]]
     name = metric["metric"]["name"]
@@ -243,6 +243,6 @@ def test_the_autoscaler_reads_a_metric_that_there_is() -> None:
     assert spec["minReplicas"] >= 2 > manifest("poddisruptionbudget")["spec"]["maxUnavailable"]
 
 
-def test_the_proxy_sends_text_on_as_it_comes() -> None:
+def test_the_proxy_sends_text_on_as_it_comes():
     defaults = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8").partition("defaults\n")[2].partition("\n\n")[0]
     assert "option http-no-delay" in [line.strip() for line in defaults.splitlines()]

@@ -48,36 +48,36 @@ def held(outcome: Any) -> None:
     assert (outcome.lost, outcome.doubled, outcome.paid_twice) == ([], [], 0)
 
 
-def test_killed_sidecar_loses_no_run(tmp_path: Path) -> None:
+def test_killed_sidecar_loses_no_run(tmp_path):
     outcome = fault_drills.drill_sidecar_kill(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.runs == RUNS
 
 
-def test_restarted_model_server_loses_no_run(tmp_path: Path) -> None:
+def test_restarted_model_server_loses_no_run(tmp_path):
     held(fault_drills.drill_model_server_kill(tmp_path, 0, 1, RUNS))
 
 
-def test_full_disk_loses_no_run(tmp_path: Path) -> None:
+def test_full_disk_loses_no_run(tmp_path):
     outcome = fault_drills.drill_full_disk(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.runs == RUNS + RUNS // 2
 
 
-def test_file_size_limit_loses_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_size_limit_loses_no_run(tmp_path, monkeypatch):
     monkeypatch.setattr(fault_drills, "MOUNT", ["false"])
     outcome = fault_drills.drill_full_disk(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.notes[fault_drills.SmallFiles.kind] == 1
 
 
-def test_disconnected_clients_leave_nothing_running(tmp_path: Path) -> None:
+def test_disconnected_clients_leave_nothing_running(tmp_path):
     outcome = fault_drills.drill_client_disconnects(tmp_path, 0)
     held(outcome)
     assert outcome.runs == len(fault_drills.PHASES)
 
 
-def test_restarted_database_loses_no_run(tmp_path: Path) -> None:
+def test_restarted_database_loses_no_run(tmp_path):
     try:
         outcome = fault_drills.drill_postgres_kill(tmp_path, 0, 1, RUNS)
     except CannotStart as e:

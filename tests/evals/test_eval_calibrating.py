@@ -7,7 +7,6 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ def log_loss(c: np.ndarray, y: np.ndarray, clip: float, intercept: float, slope:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_temperature_is_the_direct_minimum_and_platt_has_no_better_neighbour(seed: int) -> None:
+def test_the_temperature_is_the_direct_minimum_and_platt_has_no_better_neighbour(seed):
     c, y = split([(r.confidence or 0.0, int(bool(r.correct))) for r in overconfident(60, seed)])
     curve = temperature = fit_curve("temperature", c, y)
     assert curve.clip == 1 / 16
@@ -86,7 +85,7 @@ def test_the_temperature_is_the_direct_minimum_and_platt_has_no_better_neighbour
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_separable_answers_stay_finite_and_confidence_that_points_the_wrong_way_becomes_constant(method: str) -> None:
+def test_separable_answers_stay_finite_and_confidence_that_points_the_wrong_way_becomes_constant(method):
     curve = fit_curve(method, *split([(0.25, 0)] * 30 + [(0.75, 1)] * 30))  # type: ignore[arg-type]
     assert curve.apply(0.25) < 0.01
     assert curve.apply(0.75) > 0.99
@@ -114,7 +113,7 @@ def pooled(c: Sequence[float], y: Sequence[float]) -> dict[float, float]:
 
 @given(pairs)
 @settings(deadline=None)
-def test_isotonic_is_what_pooling_gives(found: list[tuple[float, int]]) -> None:
+def test_isotonic_is_what_pooling_gives(found):
     c, y = split(found)
     curve = fit_curve("isotonic", c, y)
     for x, value in pooled(c.tolist(), y.tolist()).items():
@@ -124,7 +123,7 @@ def test_isotonic_is_what_pooling_gives(found: list[tuple[float, int]]) -> None:
 # -- cross-validation
 
 
-def test_folds_keep_groups_together_and_depend_only_on_names_and_seed() -> None:
+def test_folds_keep_groups_together_and_depend_only_on_names_and_seed():
     groups = [f"g{i % 23}" for i in range(80)]
     fold = assign_folds(groups, 5, seed=3)
     by_group = {g: {int(f) for f, h in zip(fold, groups, strict=True) if h == g} for g in groups}
@@ -136,12 +135,12 @@ def test_folds_keep_groups_together_and_depend_only_on_names_and_seed() -> None:
 
 
 @pytest.mark.parametrize("folds", [1, 4])
-def test_impossible_folds_are_refused(folds: int) -> None:
+def test_impossible_folds_are_refused(folds):
     with pytest.raises(UserError, match=f"3 groups of items cannot be split into {folds} folds .use 2 to 3 folds"):
         assign_folds(["a", "b", "c"], folds)
 
 
-def test_a_fold_is_never_fitted_on_itself() -> None:
+def test_a_fold_is_never_fitted_on_itself():
     rows = [r.model_copy(update={"group": f"g{int(r.id[-4:]) // 2}"}) for r in overconfident(40, seeds=2)]
     answers = calibration_data(rows)
     fold = assign_folds(answers.groups, 4, seed=1)
@@ -166,7 +165,7 @@ def test_a_fold_is_never_fitted_on_itself() -> None:
 # -- maps of runs
 
 
-def test_a_map_of_a_run(tmp_path: Path) -> None:
+def test_a_map_of_a_run(tmp_path):
     rows = [
         *overconfident(200, seeds=2),
         failed_row("gone", 0.875),
@@ -190,7 +189,7 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
     )
 
 
-def test_a_map_records_the_verifiers_and_how_much_the_models_thought() -> None:
+def test_a_map_records_the_verifiers_and_how_much_the_models_thought():
     run = make_run(overconfident(200), verify=("davinci",), effort="high", thinking_tokens=500)
     result, _ = fit_calibration_map(run, "platt")
     assert (result.verify, result.effort, result.thinking_tokens) == (("davinci",), "high", 500)
@@ -206,12 +205,12 @@ def test_a_map_records_the_verifiers_and_how_much_the_models_thought() -> None:
         ([make_row(f"i{i}", 0.5, None) for i in range(30)], r"there are 0"),
     ],
 )
-def test_runs_that_allow_no_map_are_refused(rows: list[ResultRow], said: str) -> None:
+def test_runs_that_allow_no_map_are_refused(rows, said):
     with pytest.raises(UserError, match=said):
         fit_calibration_map(make_run(rows), "platt")
 
 
-def test_rows_of_two_models_are_refused() -> None:
+def test_rows_of_two_models_are_refused():
     rows = overconfident(30)
     other = rows[0].model_copy(update={"engines": {"main": "scripted@2"}})
     with pytest.raises(UserError, match=r"several main models: scripted@1, scripted@2"):
@@ -223,7 +222,7 @@ def test_rows_of_two_models_are_refused() -> None:
 # -- what evaluations keep
 
 
-def test_a_map_changes_the_run_directory_but_not_the_compared_settings() -> None:
+def test_a_map_changes_the_run_directory_but_not_the_compared_settings():
     result, _ = fit_calibration_map(make_run(overconfident(40)), "platt")
     plain, mapped = make_plan(), make_plan(calibration=result)
     assert plain.digest != mapped.digest
@@ -233,7 +232,7 @@ def test_a_map_changes_the_run_directory_but_not_the_compared_settings() -> None
     assert run_settings(make_run(rows)) == run_settings(make_run(rows, calibration=result))
 
 
-def test_unset_fields_do_not_change_the_digest() -> None:
+def test_unset_fields_do_not_change_the_digest():
     """A field without a value leaves the digest of plans as it is."""
     where = {"source", "licence", "warning", "sha256", "options"}
     plain = make_plan().model_dump(

@@ -54,12 +54,12 @@ async def make(settings: Settings, out: Path, items: int = 10, **parameters: obj
         ({"strategy": "cot"}, {"strategy": "sc", "effort": "low"}, ["strategy"], ["effort"]),
     ],
 )  # fmt: skip
-def test_one_difference_is_allowed(left, right, compared, besides) -> None:
+def test_one_difference_is_allowed(left, right, compared, besides):
     result = split_differences(left, right)
     assert [[d.name for d in part] for part in result] == [compared, besides]
 
 
-async def test_default_temperatures_that_differ_are_listed(model, settings, tmp_path) -> None:
+async def test_default_temperatures_that_differ_are_listed(model, settings, tmp_path):
     runs = []
     for strategy, parameters in (("cot", {}), ("self-consistency", {"n": 2})):
         task = sums(3)
@@ -70,7 +70,7 @@ async def test_default_temperatures_that_differ_are_listed(model, settings, tmp_
     assert [str(d) for d in compare_runs(runs[1], runs[0]).besides] == ["parameters.temperature: 0.7 and 0.0"]
 
 
-async def test_runs_of_another_scorer_are_refused(model, settings, tmp_path) -> None:
+async def test_runs_of_another_scorer_are_refused(model, settings, tmp_path):
     a, b = [load_run(await make(settings, tmp_path / str(t), temperature=t)) for t in (0.5, 1.0)]
     plan = b.manifest.plan
     other = plan.model_copy(update={"dataset": plan.dataset.model_copy(update={"scorer": "f1"})})
@@ -78,7 +78,7 @@ async def test_runs_of_another_scorer_are_refused(model, settings, tmp_path) -> 
         compare_runs(a, replace(b, manifest=b.manifest.model_copy(update={"plan": other})))
 
 
-async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -> None:
+async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path):
     whole = await make(settings, tmp_path / "whole")
     part = await make(settings, tmp_path / "part", max_tokens=30)
     lines = (part / "items.jsonl").read_text().splitlines()
@@ -87,7 +87,7 @@ async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -
     assert (result.score.items, result.missing) == (6, 4)
 
 
-async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, settings, tmp_path) -> None:
+async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, settings, tmp_path):
     a, b = [load_run(await make(settings, tmp_path / str(t), temperature=t)) for t in (0.5, 1.0)]
 
     def only(run: EvalRun, first: bool) -> EvalRun:
@@ -100,7 +100,7 @@ async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, setting
     assert result.metrics == {}
 
 
-async def test_a_report_is_written_in_the_form_of_its_suffix(model, settings, tmp_path) -> None:
+async def test_a_report_is_written_in_the_form_of_its_suffix(model, settings, tmp_path):
     runs = load_runs([await make(settings, tmp_path / str(t), items=4, temperature=t) for t in (0.5, 1.0)])
     content = build_content(runs, "Sums")
     write_report(content, tmp_path / "deep" / "report.JSON")
@@ -111,21 +111,21 @@ async def test_a_report_is_written_in_the_form_of_its_suffix(model, settings, tm
         write_report(content, tmp_path / "report.pdf")
 
 
-async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_path) -> None:
+async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_path):
     pytest.importorskip("matplotlib")
     run = await make(settings, tmp_path / "one", items=1)
     page = render_html(build_content([load_run(run)], "One"))
     assert "<h1>One</h1>" in page
 
 
-def test_directories_without_runs_are_named(tmp_path: Path) -> None:
+def test_directories_without_runs_are_named(tmp_path):
     with pytest.raises(UserError, match="holds no evaluation"):
         run_folders([tmp_path])
     with pytest.raises(DataError, match="holds no evaluation"):
         load_run(tmp_path)
 
 
-def test_a_sweep_file(tmp_path: Path) -> None:
+def test_a_sweep_file(tmp_path):
     file = tmp_path / "s.toml"
     file.write_text(
         """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from reason.core.settings import Settings
 from support.scripted_model import ScriptedModel, replies
@@ -17,7 +15,7 @@ def scripted(install) -> ScriptedModel:
     return install(ScriptedModel(replies("The answer is B.", "The answer is C.", weights=[3, 1])))
 
 
-def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: Path) -> None:
+def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path):
     from inspect_ai import Task
     from inspect_ai import eval as run_eval
     from inspect_ai.dataset import Sample
@@ -48,7 +46,7 @@ def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: 
     assert samples[0].metadata["reason"]["seed"] != samples[1].metadata["reason"]["seed"]
 
 
-def test_every_strategy_has_a_solver() -> None:
+def test_every_strategy_has_a_solver():
     from reason.evals.inspect_solvers import SOLVERS
     from reason.reasoning.strategy import STRATEGIES
 

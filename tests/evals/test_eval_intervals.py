@@ -26,19 +26,19 @@ def own(n: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 10), (10, 10), (7, 10), (33, 60), (512, 1319)])
-def test_wilson_is_statsmodels(k: int, n: int) -> None:
+def test_wilson_is_statsmodels(k, n):
     proportion = pytest.importorskip("statsmodels.stats.proportion")
     low, high = proportion.proportion_confint(k, n, method="wilson")
     result = wilson(k, n)
     assert (result.low, result.high) == pytest.approx((low, high), **EXACT)
 
 
-def test_wilson_needs_a_trial() -> None:
+def test_wilson_needs_a_trial():
     with pytest.raises(UserError):
         wilson(0, 0)
 
 
-def test_clustered_error_is_statsmodels() -> None:
+def test_clustered_error_is_statsmodels():
     sm = pytest.importorskip("statsmodels.api")
     rng = np.random.default_rng(3)
     values = rng.random(40)
@@ -52,19 +52,19 @@ def test_clustered_error_is_statsmodels() -> None:
 
 
 @given(scores)
-def test_without_groups_it_is_the_sample_error(values: list[float]) -> None:
+def test_without_groups_it_is_the_sample_error(values):
     array = np.array(values)
     assert standard_error(array, own(len(array))) == pytest.approx(float(stats.sem(array)), **EXACT)
 
 
-def test_one_cluster_is_not_estimable() -> None:
+def test_one_cluster_is_not_estimable():
     values, one = np.array([0.0, 1.0, 1.0]), np.zeros(3, dtype=np.intp)
     assert standard_error(values, one) is None
     assert t_interval(values, one) is None
     assert bootstrap(values, one) is None
 
 
-def test_the_bootstrap_is_scipys() -> None:
+def test_the_bootstrap_is_scipys():
     values = np.random.default_rng(5).random(17)
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=3000, method="percentile", rng=np.random.default_rng(11), vectorized=True
@@ -74,21 +74,21 @@ def test_the_bootstrap_is_scipys() -> None:
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
 
 
-def test_the_bootstrap_samples_clusters() -> None:
+def test_the_bootstrap_samples_clusters():
     """Two clusters of three and one item: a resample's mean can only be one of three values."""
     values, clusters = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1])
     means = bootstrap_means(values, clusters, resamples=500)
     assert sorted({round(float(m), 12) for m in means}) == [0.0, 0.75, 1.0]
 
 
-def test_resampling_in_chunks_gives_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampling_in_chunks_gives_the_same_samples(monkeypatch):
     values = np.random.default_rng(1).random(13)
     whole = bootstrap_means(values, own(13), resamples=300, seed=4)
     monkeypatch.setattr("reason.evals.statistics.intervals._CHUNK", 13 * 7)
     assert np.array_equal(bootstrap_means(values, own(13), resamples=300, seed=4), whole)
 
 
-def test_outcomes_refuse_invalid_scores() -> None:
+def test_outcomes_refuse_invalid_scores():
     with pytest.raises(UserError, match="no scores"):
         Outcomes.of({})
     with pytest.raises(UserError, match="outside"):
@@ -97,7 +97,7 @@ def test_outcomes_refuse_invalid_scores() -> None:
         Outcomes.of({"a": {0: 1.0}, "b": {}})
 
 
-def test_outcomes_select_items_and_renumber_groups() -> None:
+def test_outcomes_select_items_and_renumber_groups():
     outcomes = Outcomes.of({"a": {0: 1, 1: 0}, "b": {0: 1}, "c": {1: 0}}, {"a": "x", "c": "x"})
     assert outcomes.clustered
     assert list(outcomes.p) == [0.5, 1.0, 0.0]

@@ -88,7 +88,7 @@ def run(out: Path, log: Path, steps: int = 0, delay: float = 0.0) -> int:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", [20261124])
-def test_a_run_killed_ten_times_gives_the_same_rows(seed: int, tmp_path: Path) -> None:
+def test_a_run_killed_ten_times_gives_the_same_rows(seed, tmp_path):
     rng = random.Random(seed)
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(whole, tmp_path / "whole.log") == 0

@@ -36,7 +36,7 @@ def of(values: list[float]) -> Outcomes:
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 9), (12, 12), (0, 20), (40, 17)])
-def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
+def test_mcnemar_is_statsmodels(b, c):
     tables = pytest.importorskip("statsmodels.stats.contingency_tables")
     if b + c:
         theirs = tables.mcnemar([[5, b], [c, 7]], exact=True).pvalue
@@ -60,7 +60,7 @@ def pairs(both: int, wins: int, losses: int, neither: int) -> tuple[Outcomes, Ou
         ((59, 6, 16, 80), -0.1186, -0.0046),  # Fagerland, Lydersen and Laake 2017, chapter 8
     ],
 )
-def test_the_score_interval_has_the_published_ends(table: tuple[int, int, int, int], low: float, high: float) -> None:
+def test_the_score_interval_has_the_published_ends(table, low, high):
     ends = newcombe(*table)
     digits = 4 if len(str(low).lstrip("-")) == 6 else 3
     assert (round(ends.low, digits), round(ends.high, digits)) == (low, high)
@@ -68,7 +68,7 @@ def test_the_score_interval_has_the_published_ends(table: tuple[int, int, int, i
 
 
 @pytest.mark.parametrize("both", range(37))
-def test_four_wins_without_a_loss_among_forty_are_not_shown(both: int) -> None:
+def test_four_wins_without_a_loss_among_forty_are_not_shown(both):
     """The percentile bootstrap gave [+2.5, +20.0] for them."""
     result = compare_paired(*pairs(both, 4, 0, 36 - both))
     assert result.p == 0.125
@@ -77,7 +77,7 @@ def test_four_wins_without_a_loss_among_forty_are_not_shown(both: int) -> None:
     assert result.interval.low < 0.03
 
 
-def test_shown_needs_the_adjusted_test_and_the_interval() -> None:
+def test_shown_needs_the_adjusted_test_and_the_interval():
     result = compare_paired(*pairs(20, 10, 0, 10))
     assert (result.test, result.p, result.status(), result.status(0.06)) == (
         "McNemar exact", 2 / 2**10, "shown", "not shown",
@@ -108,7 +108,7 @@ def exact_probabilities(n: int, wins: float, losses: float) -> list[tuple[int, i
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.25])
-def test_without_a_difference_hardly_more_than_one_table_in_twenty_is_shown_or_refuted(rate: float) -> None:
+def test_without_a_difference_hardly_more_than_one_table_in_twenty_is_shown_or_refuted(rate):
     """All tables of 30 items; the items that agree are half right, half wrong."""
     false = 0.0
     for b, c, chance in exact_probabilities(30, rate, rate):
@@ -119,7 +119,7 @@ def test_without_a_difference_hardly_more_than_one_table_in_twenty_is_shown_or_r
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0.1, 0.1), (0.3, 0.1)])
-def test_the_score_interval_covers_the_difference(wins: float, losses: float) -> None:
+def test_the_score_interval_covers_the_difference(wins, losses):
     """All tables of 30 items, agreeing items half right: coverage of a nominal 95% interval, by enumeration."""
     covered = 0.0
     for b, c, chance in exact_probabilities(30, wins, losses):
@@ -130,7 +130,7 @@ def test_the_score_interval_covers_the_difference(wins: float, losses: float) ->
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
-def test_sign_flips_are_all_flips(sums: list[int]) -> None:
+def test_sign_flips_are_all_flips(sums):
     observed = abs(sum(sums))
     flips = [abs(sum(s * x for s, x in zip(signs, sums, strict=True))) for signs in product((1, -1), repeat=len(sums))]
     p, exact = sign_flip_test(np.array(sums, dtype=float) / 3)
@@ -139,13 +139,13 @@ def test_sign_flips_are_all_flips(sums: list[int]) -> None:
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_sign_flips_of_right_and_wrong_are_mcnemar_s_test(wins: int, losses: int) -> None:
+def test_sign_flips_of_right_and_wrong_are_mcnemar_s_test(wins, losses):
     p, exact = sign_flip_test(np.array([1.0] * wins + [-1.0] * losses + [0.0] * 5))
     assert exact
     assert p == pytest.approx(exact_sign_test(wins, losses), **EXACT)
 
 
-def test_sampled_sign_flips_come_close_to_the_exact_ones_and_are_never_zero() -> None:
+def test_sampled_sign_flips_come_close_to_the_exact_ones_and_are_never_zero():
     sums = np.sqrt(np.arange(1, 31)) * np.where(np.arange(30) % 3, 1, -1)
     p, exact = sign_flip_test(sums)
     assert not exact
@@ -154,7 +154,7 @@ def test_sampled_sign_flips_come_close_to_the_exact_ones_and_are_never_zero() ->
     assert sign_flip_test(np.sqrt(np.arange(1, 31)))[0] == 1 / 100_001
 
 
-def test_several_seeds_are_tested_by_sign_flips_of_items() -> None:
+def test_several_seeds_are_tested_by_sign_flips_of_items():
     a = Outcomes.of({f"i{i}": {0: 1, 1: i % 2} for i in range(6)})
     b = Outcomes.of({f"i{i}": {0: 0, 1: 0} for i in range(6)})
     result = compare_paired(a, b)
@@ -164,7 +164,7 @@ def test_several_seeds_are_tested_by_sign_flips_of_items() -> None:
     assert result.interval.method == "t"
 
 
-def test_clusters_flip_together() -> None:
+def test_clusters_flip_together():
     """Eight wins of two questions' variants are two clusters, not eight items."""
     groups = {f"i{i}": f"g{i // 4}" for i in range(8)}
     a = Outcomes.of({name: {0: 1} for name in groups}, groups)
@@ -174,7 +174,7 @@ def test_clusters_flip_together() -> None:
     assert compare_paired(*pairs(0, 8, 0, 0)).p == 2 / 2**8
 
 
-def test_non_inferiority_by_hand() -> None:
+def test_non_inferiority_by_hand():
     """Nothing differs: the most likely loss rate under the hypothesis is the margin, z = sqrt(n m / (1 - m))."""
     result = non_inferiority(*pairs(400, 0, 0, 100), margin=0.01)
     assert result.p == pytest.approx(float(stats.norm.sf(np.sqrt(500 * 0.01 / 0.99))), **EXACT)
@@ -183,12 +183,12 @@ def test_non_inferiority_by_hand() -> None:
         non_inferiority(*pairs(1, 0, 0, 0), margin=1)
 
 
-def test_a_margin_of_nearly_nothing_is_the_score_form_of_mcnemar_s_test() -> None:
+def test_a_margin_of_nearly_nothing_is_the_score_form_of_mcnemar_s_test():
     result = non_inferiority(*pairs(10, 12, 5, 10), margin=1e-9)
     assert result.p == pytest.approx(float(stats.norm.sf((12 - 5) / np.sqrt(12 + 5))), abs=1e-6)
 
 
-def test_the_most_likely_loss_rate_maximises_the_likelihood() -> None:
+def test_the_most_likely_loss_rate_maximises_the_likelihood():
     """Tango's statistic from a search over the loss rate instead of his formula."""
     wins, losses, n, margin = 6, 9, 80, 0.1
     q = np.linspace(margin, 0.55, 900_001)[:-1]
@@ -200,7 +200,7 @@ def test_the_most_likely_loss_rate_maximises_the_likelihood() -> None:
 
 
 @pytest.mark.parametrize("losses", [0.1, 0.12])
-def test_a_loss_of_the_margin_is_seldom_called_non_inferior(losses: float) -> None:
+def test_a_loss_of_the_margin_is_seldom_called_non_inferior(losses):
     """All tables of 40 items in which a is worse by exactly the margin; the test is nominally of 5%."""
     called = 0.0
     for b, c, chance in exact_probabilities(40, losses - 0.1, losses):
@@ -209,7 +209,7 @@ def test_a_loss_of_the_margin_is_seldom_called_non_inferior(losses: float) -> No
     assert called < 0.06
 
 
-def test_non_inferiority_of_several_seeds_is_a_clustered_t_test() -> None:
+def test_non_inferiority_of_several_seeds_is_a_clustered_t_test():
     scores = np.random.default_rng(3).integers(0, 2, (2, 30, 4)).astype(float)
     a, b = (Outcomes.of({f"i{i}": dict(enumerate(row)) for i, row in enumerate(s)}) for s in scores)
     d = scores[0].mean(axis=1) - scores[1].mean(axis=1)
@@ -218,7 +218,7 @@ def test_non_inferiority_of_several_seeds_is_a_clustered_t_test() -> None:
     assert non_inferiority(a, a, 0.05).p == 1.0  # no spread: nothing to tell how another item would differ
 
 
-def test_compare_by_hand() -> None:
+def test_compare_by_hand():
     result = compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]))
     d = np.array([0, 1, 1, 0, -1.0])
     assert (result.wins, result.losses, result.both, result.neither, result.other) == (2, 1, 1, 1, 0)
@@ -232,7 +232,7 @@ def test_compare_by_hand() -> None:
     assert (halves.interval.low, halves.interval.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
 
 
-def test_every_kind_of_item_is_counted() -> None:
+def test_every_kind_of_item_is_counted():
     """Under two seeds each: 5 won, 4 lost, 3 right and 2 wrong throughout, 1 as often right as wrong in both."""
     kinds = [(1, 0)] * 3 + [(1, 0.5)] * 2 + [(0.5, 1)] * 4 + [(1, 1)] * 3 + [(0, 0)] * 2 + [(0.5, 0.5)]
 
@@ -243,7 +243,7 @@ def test_every_kind_of_item_is_counted() -> None:
     assert (result.items, result.wins, result.losses, result.both, result.neither, result.other) == (15, 5, 4, 3, 2, 1)
 
 
-def test_only_shared_items_count() -> None:
+def test_only_shared_items_count():
     a = Outcomes.of({"x": {0: 1}, "y": {0: 0}, "z": {0: 1}})
     b = Outcomes.of({"z": {0: 0}, "y": {0: 0}, "w": {0: 1}})
     result = compare_paired(a, b)
@@ -253,7 +253,7 @@ def test_only_shared_items_count() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=20), st.randoms())
-def test_swapping_negates_and_order_does_not_matter(pairs: list[tuple[int, int]], random) -> None:
+def test_swapping_negates_and_order_does_not_matter(pairs, random):
     a, b = of([x for x, _ in pairs]), of([y for _, y in pairs])
     forth, back = compare_paired(a, b), compare_paired(b, a)
     assert forth.difference == pytest.approx(-back.difference, **EXACT)
@@ -269,7 +269,7 @@ def test_swapping_negates_and_order_does_not_matter(pairs: list[tuple[int, int]]
 
 
 @pytest.mark.parametrize("scores", [[1, 1, 1, 1], [0, 1, 0, 1]])
-def test_equal_differences_are_not_estimable(scores: list[int]) -> None:
+def test_equal_differences_are_not_estimable(scores):
     """Four items on which two runs agree do not show that they always do: an interval of no width would say so."""
     for other in (scores, [1 - x for x in scores] if scores == [1] * 4 else scores):
         result = compare_paired(of(scores), of(other))
@@ -281,7 +281,7 @@ def test_equal_differences_are_not_estimable(scores: list[int]) -> None:
         assert compare_paired(*doubled).interval is None
 
 
-def test_detectable_difference() -> None:
+def test_detectable_difference():
     """The usual 2.8 standard errors: 1.959964 + 0.841621."""
     assert detectable_difference(0.05) == pytest.approx(0.05 * 2.8015852181, **EXACT)
     assert items_needed(0.05, 100, detectable_difference(0.05)) == 100
@@ -292,7 +292,7 @@ def test_detectable_difference() -> None:
         items_needed(0.05, 100, 0.0)
 
 
-def test_latency() -> None:
+def test_latency():
     assert latency([]) is None
     result = latency([4.0, 1.0, 3.0, 2.0])
     assert result is not None
@@ -304,7 +304,7 @@ def curve(name: str, accuracy: list[float], tokens: list[float], items: int = 6)
     return TokenCurve(name, np.tile(accuracy, (items, 1)).astype(float), np.tile(tokens, (items, 1)).astype(float))
 
 
-def test_accuracy_at_equal_tokens_by_hand() -> None:
+def test_accuracy_at_equal_tokens_by_hand():
     sc = curve("sc", [0.2, 0.4, 0.8], [100, 200, 800])
     ((at100, at400, beyond),) = accuracy_at([sc], np.arange(6), [100, 400, 900], resamples=50)
     assert astuple(at100) == pytest.approx((100, 0.2, 0.2, 0.2), **EXACT)
@@ -312,14 +312,14 @@ def test_accuracy_at_equal_tokens_by_hand() -> None:
     assert beyond is None
 
 
-def test_difference_at_equal_tokens() -> None:
+def test_difference_at_equal_tokens():
     a, b = curve("a", [0.2, 0.8], [100, 400]), curve("b", [0.1, 0.3], [50, 800])
     result = difference_at(a, b, np.arange(6), 200, resamples=50)
     assert astuple(result) == pytest.approx((200, 0.3, 0.3, 0.3), **EXACT)
     assert difference_at(a, b, np.arange(6), 500) is None
 
 
-def test_the_band_holds_items_and_pairing() -> None:
+def test_the_band_holds_items_and_pairing():
     rng = np.random.default_rng(0)
     hard = rng.random(40)
     accuracy = (hard[:, None] < np.array([0.3, 0.5, 0.7])).astype(float)
@@ -331,7 +331,7 @@ def test_the_band_holds_items_and_pairing() -> None:
     assert astuple(zero) == pytest.approx((250.0, 0, 0, 0), **EXACT)  # the same items: no doubt at all
 
 
-def test_at_a_measured_point_it_is_the_bootstrap() -> None:
+def test_at_a_measured_point_it_is_the_bootstrap():
     from reason.evals.statistics.intervals import bootstrap
 
     rng = np.random.default_rng(2)
@@ -342,27 +342,27 @@ def test_at_a_measured_point_it_is_the_bootstrap() -> None:
     assert (at.low, at.high) == pytest.approx((plain.low, plain.high), **EXACT)
 
 
-def test_where_curves_meet() -> None:
+def test_where_curves_meet():
     a, b = curve("a", [0.2, 0.8], [100, 400]), curve("b", [0.1, 0.3], [200, 800])
     assert shared_tokens([a, b], 3) == pytest.approx([200, np.sqrt(200 * 400), 400], **EXACT)
     assert shared_tokens([a, curve("c", [0.1], [50])]) == []
     assert shared_tokens([curve("c", [0.1], [50])]) == [50.0]
 
 
-def test_curves_of_other_items_are_refused() -> None:
+def test_curves_of_other_items_are_refused():
     with pytest.raises(UserError, match="same items"):
         accuracy_at([curve("a", [0.1], [10], items=3)], np.arange(4), [10])
     with pytest.raises(UserError, match="without tokens"):
         accuracy_at([curve("a", [0.1], [0])], np.arange(6), [10])
 
 
-def test_holm_by_hand() -> None:
+def test_holm_by_hand():
     """0.01 · 4, 0.013 · 3 raised to 0.04, 0.014 · 2 raised to 0.04, 0.19 · 1."""
     assert holm([0.19, 0.01, 0.014, 0.013]) == pytest.approx([0.19, 0.04, 0.04, 0.04])
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.randoms())
-def test_adjusted_values_keep_the_order_and_reject_no_more_than_the_raw_ones(ps: list[float], random) -> None:
+def test_adjusted_values_keep_the_order_and_reject_no_more_than_the_raw_ones(ps, random):
     adjusted = holm(ps)
     assert all(p <= q <= 1 for p, q in zip(ps, adjusted, strict=True))
     by_size = sorted(range(len(ps)), key=ps.__getitem__)

@@ -46,7 +46,7 @@ def stored(
     return EvalRun(Path(label), manifest, rows)
 
 
-def test_greedy_and_sampled_by_hand() -> None:
+def test_greedy_and_sampled_by_hand():
     greedy = stored("greedy", [[1], [1], [0], [1]], temperature=0.0)
     sampled = stored("sampled", [[1, 1], [1, 0], [0, 1], [0, 0]])
     (result,) = compare_greedy_with_sampled([sampled, greedy])
@@ -55,7 +55,7 @@ def test_greedy_and_sampled_by_hand() -> None:
     assert (result.sampling_gap, result.fragility) == (0.0, 0.5)
 
 
-def test_greedy_is_not_compared_with_another_method() -> None:
+def test_greedy_is_not_compared_with_another_method():
     greedy = stored("greedy", [[1], [1]], temperature=0.0)
     scores = [[1, 0], [1, 1]]
     others = [
@@ -68,7 +68,7 @@ def test_greedy_is_not_compared_with_another_method() -> None:
     assert compare_greedy_with_sampled([greedy, *others]) == []
 
 
-def test_a_family_is_one_method_at_several_efforts() -> None:
+def test_a_family_is_one_method_at_several_efforts():
     runs = [
         stored("a", [[1]], n=1, mode="vote", cut=0.5),
         stored("b", [[1]], n=4, mode="vote", cut=0.9),
@@ -90,7 +90,7 @@ def test_a_family_is_one_method_at_several_efforts() -> None:
     assert method_families([runs[0], stored("g", [[1]], data="e", mode="mean")]) == ["cot, m", "cot, m"]
 
 
-def test_runs_are_not_compared_with_all_others_to_be_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_not_compared_with_all_others_to_be_grouped(monkeypatch):
     """The cost of a report is proportional to its runs, but for a bounded number of comparisons."""
     looks = 0
 
@@ -134,12 +134,12 @@ def mixed_runs() -> list[EvalRun]:
     ]
 
 
-def test_a_report_is_its_golden_file() -> None:
+def test_a_report_is_its_golden_file():
     content = build_content(mixed_runs(), "Report <i>")
     assert render_markdown(content).replace(content.made_with, "VERSION") == GOLDEN.read_text()
 
 
-def test_the_page_escapes_texts_and_has_the_tables() -> None:
+def test_the_page_escapes_texts_and_has_the_tables():
     pytest.importorskip("matplotlib")
     html = render_html(build_content(mixed_runs(), "Report <i>"))
     assert "Report &lt;i&gt;" in html
@@ -150,7 +150,7 @@ def test_the_page_escapes_texts_and_has_the_tables() -> None:
     assert "Where the runs disagree" in html
 
 
-def test_levels_and_subjects_are_separate() -> None:
+def test_levels_and_subjects_are_separate():
     places = [("Algebra", "1"), ("Algebra", "2"), ("Geometry", "2"), ("Geometry", "")]
     rows = [row(i, float(i < 2), subject=s, level=x) for i, (s, x) in enumerate(places)]
     result = summarize(rows)

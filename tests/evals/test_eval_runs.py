@@ -39,7 +39,7 @@ def plan(settings: Settings, items: int = 12, *, seeds: tuple[int, ...] = (0,), 
     return make_plan(sums(items), settings, parameters={**VOTES, **parameters}, seeds=seeds)
 
 
-async def test_a_run_writes_a_row_for_every_item_and_seed(run, settings, tmp_path) -> None:
+async def test_a_run_writes_a_row_for_every_item_and_seed(run, settings, tmp_path):
     out = tmp_path / "run"
     rows = await run(decided=plan(settings, seeds=(3, 4)))
     assert [r.key for r in rows] == [(f"sum-{i:03}", seed) for seed in (3, 4) for i in range(12)]
@@ -61,12 +61,12 @@ async def test_a_run_writes_a_row_for_every_item_and_seed(run, settings, tmp_pat
     assert result.cost.total_tokens == result.cost.paid_tokens == sum(r.ledger.completion_tokens for r in rows)
 
 
-async def test_concurrency_does_not_change_the_rows(run) -> None:
+async def test_concurrency_does_not_change_the_rows(run):
     one, many = await run(name="one", concurrency=1), await run(name="many", concurrency=12)
     assert [r.without_times() for r in one] == [r.without_times() for r in many]
 
 
-async def test_concurrency_bounds_the_items_in_flight(model, run) -> None:
+async def test_concurrency_bounds_the_items_in_flight(model, run):
     most = 0
 
     async def look() -> None:
@@ -79,7 +79,7 @@ async def test_concurrency_bounds_the_items_in_flight(model, run) -> None:
     assert 1 < most <= 3
 
 
-async def test_resuming_a_cancelled_run_does_not_pay_twice(model, run, tmp_path) -> None:
+async def test_resuming_a_cancelled_run_does_not_pay_twice(model, run, tmp_path):
     whole = await run(name="whole")
     model.made.clear()
     steps = 0
@@ -103,7 +103,7 @@ async def test_resuming_a_cancelled_run_does_not_pay_twice(model, run, tmp_path)
     assert sum(r.ledger.paid_responses for r in rows) == 48
 
 
-async def test_a_torn_last_line_is_cut_off_and_repeated_and_a_damaged_one_named(model, run, tmp_path) -> None:
+async def test_a_torn_last_line_is_cut_off_and_repeated_and_a_damaged_one_named(model, run, tmp_path):
     file = tmp_path / "run" / ITEMS
     rows = await run()
     whole = file.read_bytes()
@@ -121,7 +121,7 @@ async def test_a_torn_last_line_is_cut_off_and_repeated_and_a_damaged_one_named(
         await run(resume=True)
 
 
-async def test_a_directory_of_another_or_a_running_run_is_refused(run, settings, tmp_path) -> None:
+async def test_a_directory_of_another_or_a_running_run_is_refused(run, settings, tmp_path):
     await run(3)
     with pytest.raises(UserError, match=r"parameters\.n 4 → 5"):
         await run(3, decided=plan(settings, 3, n=5), resume=True)
@@ -131,7 +131,7 @@ async def test_a_directory_of_another_or_a_running_run_is_refused(run, settings,
         await run(name="other")
 
 
-async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path) -> None:
+async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path):
     """n = 8 recorded, then n = 4 and 1 from the store: nothing new, and the tokens count as if they were generated."""
     from reason.agents.reasoner import Reasoner
 
@@ -156,7 +156,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
         assert result.cost.total_tokens > 0 == result.cost.paid_tokens
 
 
-async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, run, monkeypatch) -> None:
+async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, run, monkeypatch):
     generate = model.generate
 
     async def failing(requests, listener=None):
@@ -175,7 +175,7 @@ async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, run, monkeyp
     assert (result.failed, result.retried) == (0, 1)
 
 
-async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, run, tmp_path, monkeypatch) -> None:
+async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, run, tmp_path, monkeypatch):
     generate = model.generate
 
     async def dying(requests, listener=None):
@@ -192,7 +192,7 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, run, tmp_pa
 
 
 @pytest.mark.nightly
-async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tmp_path) -> None:
+async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tmp_path):
     (tmp_path / "nothing").mkdir()
     knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
     decided = make_plan(sums(3), knowing, parameters={"max_tokens": 40})
@@ -200,7 +200,7 @@ async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tm
         await evaluate(decided, sums(3), SOURCE, tmp_path / "run", knowing)
 
 
-async def test_a_limit_counts_only_its_items(run, settings) -> None:
+async def test_a_limit_counts_only_its_items(run, settings):
     begun = []
 
     class Counting(RunObserver):
@@ -225,18 +225,18 @@ async def test_a_limit_counts_only_its_items(run, settings) -> None:
         ("rlot", {"n_votes": 3}, (0, 1, 2)),
     ],
 )
-def test_a_strategy_that_samples_has_three_seeds_by_default(strategy, parameters, seeds, settings) -> None:
+def test_a_strategy_that_samples_has_three_seeds_by_default(strategy, parameters, seeds, settings):
     changed = settings.model_copy(update={"strategy": strategy})
     assert make_plan(sums(1), changed, parameters=parameters).seeds == seeds
     assert make_plan(sums(1), changed, parameters=parameters, seeds=[5]).seeds == (5,)
 
 
-def test_a_seed_named_twice_is_refused(settings) -> None:
+def test_a_seed_named_twice_is_refused(settings):
     with pytest.raises(UserError, match="twice"):
         plan(settings, seeds=(1, 1))
 
 
-def test_all_wrong_is_not_certain_to_be_wrong() -> None:
+def test_all_wrong_is_not_certain_to_be_wrong():
     """Every seed of every item wrong: the bootstrap would say [0, 0]."""
     outcomes = Outcomes.of({f"i{i}": {0: 0.0, 1: 0.0} for i in range(10)})
     result = mean_of(outcomes).interval
@@ -246,7 +246,7 @@ def test_all_wrong_is_not_certain_to_be_wrong() -> None:
     assert mixed.method == "bootstrap"
 
 
-async def test_labels_and_margins_are_summarised(run) -> None:
+async def test_labels_and_margins_are_summarised(run):
     rows = await run(4)
     gold = {"type": "label", "label": "yes", "labels": ["yes", "no", "maybe"]}
     given = [

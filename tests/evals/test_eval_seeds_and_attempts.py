@@ -22,7 +22,7 @@ def of(table: list[list[float]]) -> Outcomes:
     return Outcomes.of({f"i{i}": dict(enumerate(row)) for i, row in enumerate(table)})
 
 
-def test_by_hand() -> None:
+def test_by_hand():
     """Three items, four seeds: p = 1, 0.5, 0."""
     result = seed_spread(of([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]))
     assert result.mean == pytest.approx(0.5, **EXACT)
@@ -35,19 +35,19 @@ def test_by_hand() -> None:
     assert (result.always, result.never) == pytest.approx((1 / 3, 1 / 3), **EXACT)
 
 
-def test_one_seed_is_not_estimable_and_not_zero() -> None:
+def test_one_seed_is_not_estimable_and_not_zero():
     result = seed_spread(of([[1], [0]]))
     assert (result.sd, result.seed_se, result.instability) == (None, None, None)
 
 
 @given(tables)
-def test_instability_is_the_share_of_disagreeing_pairs(table: list[list[int]]) -> None:
+def test_instability_is_the_share_of_disagreeing_pairs(table):
     pairs = [[a != b for a, b in combinations(row, 2)] for row in table]
     assert seed_spread(of(table)).instability == pytest.approx(float(np.mean(pairs)), **EXACT)
 
 
 @given(tables)
-def test_pass_at_k_is_the_mean_over_subsets(table: list[list[int]]) -> None:
+def test_pass_at_k_is_the_mean_over_subsets(table):
     for k in range(1, len(table[0]) + 1):
         by_subsets = np.mean([[any(s) for s in combinations(row, k)] for row in table])
         assert pass_at_k(of(table), k) == pytest.approx(float(by_subsets), **EXACT)
@@ -56,7 +56,7 @@ def test_pass_at_k_is_the_mean_over_subsets(table: list[list[int]]) -> None:
 
 
 @given(tables)
-def test_at_k_equal_n(table: list[list[int]]) -> None:
+def test_at_k_equal_n(table):
     n = len(table[0])
     assert pass_at_k(of(table), n) == pytest.approx(float(np.mean([any(r) for r in table])), **EXACT)
     assert fail_at_k(of(table), n) + float(np.mean([all(r) for r in table])) == pytest.approx(1.0, **EXACT)
@@ -65,7 +65,7 @@ def test_at_k_equal_n(table: list[list[int]]) -> None:
 
 
 @given(tables, st.randoms())
-def test_permuting_seeds_or_items_changes_nothing(table: list[list[int]], random) -> None:
+def test_permuting_seeds_or_items_changes_nothing(table, random):
     before, rows = seed_spread(of(table)), [random.sample(row, len(row)) for row in table]
     random.shuffle(rows)
     after = seed_spread(of(rows))
@@ -76,7 +76,7 @@ def test_permuting_seeds_or_items_changes_nothing(table: list[list[int]], random
     assert pass_at_k(of(rows), 2) == pytest.approx(pass_at_k(of(table), 2), **EXACT)
 
 
-def test_many_attempts_stay_finite() -> None:
+def test_many_attempts_stay_finite():
     table = [[1.0] * 3 + [0.0] * 997]
     exact = 1.0
     for i in range(500):  # 1 - C(997, 500)/C(1000, 500)
@@ -84,7 +84,7 @@ def test_many_attempts_stay_finite() -> None:
     assert pass_at_k(of(table), 500) == pytest.approx(1 - exact, **EXACT)
 
 
-def test_scores_between_have_no_pass_rate() -> None:
+def test_scores_between_have_no_pass_rate():
     outcomes = of([[0.5, 1.0], [0.0, 0.0]])
     assert pass_at_k(outcomes, 1) is None
     result = seed_spread(outcomes)
@@ -92,12 +92,12 @@ def test_scores_between_have_no_pass_rate() -> None:
     assert result.mean == pytest.approx(0.375, **EXACT)
 
 
-def test_k_below_one_is_refused() -> None:
+def test_k_below_one_is_refused():
     with pytest.raises(UserError, match="at least 1"):
         pass_at_k(of([[1]]), 0)
 
 
-def test_gap_and_fragility() -> None:
+def test_gap_and_fragility():
     outcomes = of([[1, 1], [1, 0], [0, 0], [0, 1]])
     assert sampling_gap(pass_at_k(outcomes, 2), 0.5) == pytest.approx(0.25, **EXACT)
     assert fragility(outcomes, 0.5) == pytest.approx(0.25, **EXACT)

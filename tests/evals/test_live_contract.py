@@ -70,7 +70,7 @@ def failed(cells: Mapping[str, Cell]) -> list[str]:
     "kind",
     [pytest.param(k, id=k.name, marks=() if k.name in IN_CI else pytest.mark.nightly) for k in KNOWN.values()],
 )
-async def test_it_holds_on_every_wire(kind: Kind) -> None:
+async def test_it_holds_on_every_wire(kind):
     server = ForgetfulServer(kind)
     cells, contract = await checked(server)
     assert list(cells) == list(CELLS)
@@ -113,9 +113,7 @@ FAULTS: Mapping[str, tuple[str, Callable[[], WireServer], str, str]] = {
 
 
 @pytest.mark.parametrize(("cell", "serve", "parameter", "later"), FAULTS.values(), ids=FAULTS)
-async def test_what_an_endpoint_ignores_is_found_and_left_out_later(
-    cell: str, serve: Callable[[], WireServer], parameter: str, later: str
-) -> None:
+async def test_what_an_endpoint_ignores_is_found_and_left_out_later(cell, serve, parameter, later):
     server = serve()
     async with server.run() as address:
         provider = {"api_base": address, "max_retries": 0, "probe": False}
@@ -163,9 +161,7 @@ async def test_what_an_endpoint_ignores_is_found_and_left_out_later(
         ),
     ],
 )
-async def test_each_fault_is_seen_by_its_cell(
-    serve: Callable[[], WireServer], provider: dict[str, Any], cell: str, state: str, says: str
-) -> None:
+async def test_each_fault_is_seen_by_its_cell(serve, provider, cell, state, says):
     cells, _ = await checked(serve(), probe=False, **provider)
     assert cells[cell].state == state, cells
     assert says in cells[cell].detail
@@ -181,7 +177,7 @@ async def test_each_fault_is_seen_by_its_cell(
     ],
     ids=["error", "thought in the answer"],
 )
-async def test_without_an_answer_nothing_more_is_tried(server: WireServer, says: str) -> None:
+async def test_without_an_answer_nothing_more_is_tried(server, says):
     server.faults = [Fault(500)] if "500" in says else []
     cells, _ = await checked(server, probe=False)
     assert list(cells) == failed(cells) == ["answer"]
@@ -190,7 +186,7 @@ async def test_without_an_answer_nothing_more_is_tried(server: WireServer, says:
 
 
 @pytest.mark.parametrize("price", [3e-4, 1e-3])
-async def test_it_costs_less_than_five_cents_whatever_a_token_costs(price: float) -> None:
+async def test_it_costs_less_than_five_cents_whatever_a_token_costs(price):
     server = ForgetfulServer(GPT_4O)
     prices = {"usd_per_prompt_token": price / 100, "usd_per_completion_token": price}
     cells, contract = await checked(server, probe=False, **prices)
@@ -201,7 +197,7 @@ async def test_it_costs_less_than_five_cents_whatever_a_token_costs(price: float
     assert failed(cells) == []
 
 
-async def test_a_model_without_one_endpoint_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_without_one_endpoint_is_refused_with_the_remedy(monkeypatch):
     async def load_model(*_: object) -> ScriptedModel:
         return ScriptedModel(replies("12"))
 
@@ -215,7 +211,7 @@ async def test_a_model_without_one_endpoint_is_refused_with_the_remedy(monkeypat
         assert "NAME@http://" in refused.value.hint
 
 
-async def test_an_effort_that_is_ignored_is_learned_even_if_thoughts_take_all_of_the_answer() -> None:
+async def test_an_effort_that_is_ignored_is_learned_even_if_thoughts_take_all_of_the_answer():
     server = ForgetfulServer(KNOWN["SGLang"], "chat_template_kwargs")
     cells, contract = await checked(server, probe=False)
     assert (failed(cells), list(contract.learned)) == (["answer"], ["effort"])

@@ -23,7 +23,7 @@ def lines(path: Path, *rows: dict[str, Any]) -> Path:
 # -- JSON lines
 
 
-def test_a_map_renames_fields_and_composes_them(tmp_path: Path) -> None:
+def test_a_map_renames_fields_and_composes_them(tmp_path):
     row = {"llm": "m", "t": 0.4, "set": "sums", "q": {"id": 7, "text": "2 + 2?"}, "right": 4, "pred": 4.0, "out": "4"}
     mapping = parse_pool_map(
         "model={llm}-{t},dataset=set,question_id=q.id,question=q.text,gold=right,answer=pred,text=out"
@@ -33,7 +33,7 @@ def test_a_map_renames_fields_and_composes_them(tmp_path: Path) -> None:
     assert (made.gold, made.answer, made.correct, made.sample) == ("4", "4.0", True, 0)
 
 
-def test_what_is_missing_is_completed(tmp_path: Path) -> None:
+def test_what_is_missing_is_completed(tmp_path):
     rows = [
         {"question": "What is 2 + 2?", "text": "Let me see. The answer is 4.", "gold": "4"},
         {"question": "What is 2 + 2?", "text": "No idea at", "gold": "4", "answer": None},
@@ -44,7 +44,7 @@ def test_what_is_missing_is_completed(tmp_path: Path) -> None:
     assert made[0].question_id == made[1].question_id != made[2].question_id
 
 
-def test_question_texts_and_right_answers_come_from_a_dataset(tmp_path: Path) -> None:
+def test_question_texts_and_right_answers_come_from_a_dataset(tmp_path):
     data = lines(tmp_path / "gsm8k.jsonl", {"id": "g1", "question": "How many?", "answer": "so\n#### 1,200"})
     row = {"model": "m", "dataset": "gsm8k", "question_id": "g1", "sample": 0, "answer": "1200"}
     questions = load_dataset("gsm8k", data=data)
@@ -55,7 +55,7 @@ def test_question_texts_and_right_answers_come_from_a_dataset(tmp_path: Path) ->
         import_pool([other], questions=questions)
 
 
-def test_options_become_a_part_of_the_question(tmp_path: Path) -> None:
+def test_options_become_a_part_of_the_question(tmp_path):
     data = lines(
         tmp_path / "own.jsonl", {"id": "c1", "question": "Which?", "choices": ["red", "seven"], "answer": "red"}
     )
@@ -65,7 +65,7 @@ def test_options_become_a_part_of_the_question(tmp_path: Path) -> None:
     assert (made.question, made.gold, made.correct) == ("Which?\n\nA) red\nB) seven", "A", True)
 
 
-def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_faulty_record_is_named_with_its_line(tmp_path):
     path = lines(tmp_path / "a.jsonl", sample().model_dump(), {"answer": "4"})
     with pytest.raises(DataError, match=r"a\.jsonl line 2: the field 'model'"):
         import_pool([path])
@@ -79,7 +79,7 @@ def test_a_faulty_record_is_named_with_its_line(tmp_path: Path) -> None:
         parse_pool_map("label=x")
 
 
-def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path: Path) -> None:
+def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path):
     row = {"doc_id": 2, "doc": {"question": "2 + 2?"}, "target": "4", "resps": [["The answer is 4."]]}
     mapping = parse_pool_map("question_id=doc_id,question=doc.question,text=resps.0.0,gold=target")
     made = import_pool([lines(tmp_path / "samples.jsonl", row)], mapping=mapping, model="org/tiny", dataset="gsm8k")
@@ -91,7 +91,7 @@ def test_sample_logs_of_lm_evaluation_harness_are_read_by_a_map(tmp_path: Path) 
 # -- summaries
 
 
-def test_a_summary_states_what_is_recorded(tmp_path: Path) -> None:
+def test_a_summary_states_what_is_recorded(tmp_path):
     rows = [
         *samples(["4", None, "5", "4"], [10, 20, 30, 40], text="so", correct=True),
         *samples(["4", "7"], [5, 15], question_id="q2", text="so", correct=False),
@@ -109,7 +109,7 @@ def test_a_summary_states_what_is_recorded(tmp_path: Path) -> None:
 # -- a pool as a dataset
 
 
-def test_the_questions_of_a_pool_are_a_dataset(tmp_path: Path) -> None:
+def test_the_questions_of_a_pool_are_a_dataset(tmp_path):
     rows = [
         *samples(["4", "5"], question_id="q1"),
         *samples(["red"], question_id="q2", gold="red", dataset="colours", question="Which?"),

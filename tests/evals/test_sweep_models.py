@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.core.settings import Settings
 from reason.evals.datasets.items import Dataset, fingerprint
 from reason.evals.plan import DatasetSource
 from reason.evals.runner import RunObserver
@@ -21,9 +17,7 @@ def open_sums(source: DatasetSource) -> Dataset:
     return three.model_copy(update=own)
 
 
-async def test_runs_with_the_same_models_share_them(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_runs_with_the_same_models_share_them(settings, monkeypatch, tmp_path):
     opened: list[str] = []
 
     async def load_model(name: str, *_: object) -> ScriptedModel:

@@ -62,7 +62,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
+def test_a_strategy_runs_only_on_its_datasets(tmp_path):
     text = (
         '[[dataset]]\nname = "fever:claim-only"\ncontext = ["notes", "mcp:python x.py"]\n'
         '[[dataset]]\nname = "gsm8k"\n'
@@ -96,7 +96,7 @@ def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     return plan_sweep(sweep, settings, out, open_sums)
 
 
-async def test_runs_are_in_order_and_share_samples(model, settings, run_jobs, tmp_path) -> None:
+async def test_runs_are_in_order_and_share_samples(model, settings, run_jobs, tmp_path):
     jobs = planned(settings, tmp_path)
     assert [job.label for job in jobs] == [
         "sums-6 self-consistency n=3",
@@ -136,7 +136,7 @@ async def test_runs_are_in_order_and_share_samples(model, settings, run_jobs, tm
     assert sorted(again) == sorted(f"{len(rows)} {len(rows)}" for rows in made)
 
 
-async def test_an_error_ends_the_sweep(model, settings, run_jobs, tmp_path) -> None:
+async def test_an_error_ends_the_sweep(model, settings, run_jobs, tmp_path):
     jobs = planned(settings, tmp_path)
     jobs[0].out.mkdir(parents=True)
     (jobs[0].out / "run.json").write_text("{}")
@@ -144,7 +144,7 @@ async def test_an_error_ends_the_sweep(model, settings, run_jobs, tmp_path) -> N
         await run_jobs(jobs)
 
 
-async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, install, run_jobs, tmp_path) -> None:
+async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, install, run_jobs, tmp_path):
     install(ScriptedModel(thinking("Let me add.", adder), profile=THINKS))
     text = """
 effort = ["none", "high"]
@@ -163,7 +163,7 @@ parameters = {max_tokens = 40}
     assert [{row.ledger.thinking_tokens for row in own} for own in rows] == [{0}, {len("Let me add.") + 2}]
 
 
-def test_unknown_names_of_a_sweep_are_refused(tmp_path) -> None:
+def test_unknown_names_of_a_sweep_are_refused(tmp_path):
     text = '[[dataset]]\nname = "fever:oracle"\n[[strategy]]\nname = "cot"\n'
     with pytest.raises(UserError, match=r"cot names 'fever' in .on., which is no dataset of the file") as refused:
         read_sweep(write(tmp_path / "sweep.toml", f'{text}on = ["fever"]\n'))
@@ -172,7 +172,7 @@ def test_unknown_names_of_a_sweep_are_refused(tmp_path) -> None:
         read_sweep(write(tmp_path / "sweep.toml", f'effort = ["hard"]\n{text}'))
 
 
-def test_models_of_a_sweep_name_a_jury_for_strategies_that_have_one(settings, tmp_path) -> None:
+def test_models_of_a_sweep_name_a_jury_for_strategies_that_have_one(settings, tmp_path):
     text = """
 models = [{main = "m/main", jurors = ["a/one", "b/two", "c/three"]}, {main = "m/main", jurors = ["a/one", "b/two"]}]
 dataset = [{name = "sums-4"}]
@@ -183,7 +183,7 @@ strategy = [{name = "edgejury"}, {name = "cot"}]
     assert sorted(juries, key=str) == [("cot", None, False), ("edgejury", "c/three", True), ("edgejury", None, True)]
 
 
-def test_a_plan_is_not_compared_with_all_others(settings, tmp_path, monkeypatch) -> None:
+def test_a_plan_is_not_compared_with_all_others(settings, tmp_path, monkeypatch):
     def equal(plan: EvalPlan, other: object) -> bool:
         raise AssertionError("two plans were compared")
 

@@ -35,7 +35,7 @@ async def stored(path: Path) -> tuple[list[RunRecord], dict[str, list[Any]]]:
 
 
 @pytest.mark.nightly
-def test_command_line_session(home: Path) -> None:
+def test_command_line_session(home):
     done = subprocess.run(
         ["bash", EXAMPLES / "command_line.sh", "here"],
         stdin=subprocess.DEVNULL,

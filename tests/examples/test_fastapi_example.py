@@ -47,7 +47,7 @@ async def only_run(home: Path) -> RunRecord:
         await store.aclose()
 
 
-def test_disconnected_client_cancels_its_run(server: Server, opened: list[Any], home: Path) -> None:
+def test_disconnected_client_cancels_its_run(server, opened, home):
     requested = {"question": "Why is the sky blue? Explain it at length."}
     with httpx.stream("GET", f"{server.url}/ask", params=requested, timeout=120) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -59,7 +59,7 @@ def test_disconnected_client_cancels_its_run(server: Server, opened: list[Any], 
     asyncio.run(wait_until_idle(opened))
 
 
-def test_valid_question_is_answered_and_invalid_one_refused(server: Server, opened: list[Any], home: Path) -> None:
+def test_valid_question_is_answered_and_invalid_one_refused(server, opened, home):
     with httpx.Client(base_url=server.url, timeout=120) as client:
         refused = client.get("/ask", params={"question": " "})
         assert (refused.status_code, refused.json()["code"]) == (400, "user_error")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from reason.core.store.sqlite import SqliteStore
@@ -23,7 +21,7 @@ async def finished_runs(path: Path) -> set[str]:
 
 
 @pytest.mark.nightly
-def test_inspect_evaluates_a_vote_and_a_single_chain(example: Callable[[str], ModuleType], home: Path) -> None:
+def test_inspect_evaluates_a_vote_and_a_single_chain(example, home):
     from inspect_ai.log import read_eval_log
 
     module = example("inspect_task")

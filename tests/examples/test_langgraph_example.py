@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,12 +10,11 @@ from reason import Reasoner
 from support.example_modules import wait_until_idle, wait_until_running
 
 THREAD: Any = {"configurable": {"thread_id": "one"}}
-Example = Callable[[str], ModuleType]
 pytestmark = pytest.mark.real
 
 
 @pytest.mark.parametrize(("chains", "goes_to"), [(1, "reply"), pytest.param(4, None, marks=pytest.mark.nightly)])
-async def test_graph_answers_a_question(example: Example, chains: int, goes_to: str | None) -> None:
+async def test_graph_answers_a_question(example, chains, goes_to):
     question = {"question": "What is the capital of France? Answer with one word."}
     parameters = {"n": chains, "max_tokens": 32}
     async with Reasoner(strategy="self-consistency", parameters=parameters, seed=1) as reasoner:
@@ -40,7 +37,7 @@ async def test_graph_answers_a_question(example: Example, chains: int, goes_to: 
 
 
 @pytest.mark.nightly
-async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example: Example, opened: list[Any]) -> None:
+async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example, opened):
     question = {"question": "Why is the sky blue? Explain it at length."}
     async with Reasoner(parameters={"max_tokens": 100}, seed=1) as reasoner:
         graph = example("langgraph_node").build(reasoner)
@@ -61,7 +58,7 @@ async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example
 
 
 @pytest.mark.nightly
-async def test_it_runs_as_its_docstring_says(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_it_runs_as_its_docstring_says(example, capsys):
     await example("langgraph_node").main()
     message = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in message] == ["custom"] * 4 + ["updates"] * 2

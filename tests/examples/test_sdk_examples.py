@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from reason.core.events import BudgetExhausted, VerificationFinished
 from reason.core.store.sqlite import SqliteStore
 
-Example = Callable[[str], ModuleType]
 pytestmark = pytest.mark.real
 
 
 @pytest.mark.nightly
-async def test_ask_prints_both_answers(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_ask_prints_both_answers(example, capsys):
     await example("ask").main()
     one, vote = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"one chain: Paris \(\d+ tokens\)", one)
     assert re.fullmatch(r"vote: .+, confidence (0\.\d+|1\.0), stopped: (budget|done)", vote)
 
 
-async def test_own_strategy_answers_and_reports_the_entropy(
-    example: Example, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_own_strategy_answers_and_reports_the_entropy(example, capsys):
     await example("own_strategy").main()
     (message,) = capsys.readouterr().out.splitlines()
     payload = re.fullmatch(r".+  \(\{'first_token_entropy': (\S+)\}, (\d+) tokens\)", message)
@@ -35,9 +29,7 @@ async def test_own_strategy_answers_and_reports_the_entropy(
 
 
 @pytest.mark.nightly
-async def test_vote_is_streamed_bounded_verified_and_replayed(
-    example: Example, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_vote_is_streamed_bounded_verified_and_replayed(example, home, capsys):
     await example("streamed_and_verified").main()
     message = capsys.readouterr().out.splitlines()
     store = await SqliteStore.open(home / "runs.sqlite3")

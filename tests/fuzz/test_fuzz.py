@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_holds_for_its_first_inputs(name: str) -> None:
+def test_a_target_holds_for_its_first_inputs(name):
     inputs = seeds(name)
     assert inputs
     for one in [b"", *inputs]:
@@ -45,7 +45,7 @@ raise SystemExit(status)
 
 @pytest.mark.nightly
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this Python")
-def test_short_fuzzer_run_finds_only_the_planted_bug() -> None:
+def test_short_fuzzer_run_finds_only_the_planted_bug():
     done = subprocess.run([sys.executable, "-c", SHORT_RUN], capture_output=True, text=True, timeout=280, cwd=HERE)
     assert done.returncode == 0, done.stdout + done.stderr
     payload = done.stdout.splitlines()

@@ -19,7 +19,7 @@ from support.watched_server import WatchedServer
 PAUSE_S = 0.1
 
 
-async def test_the_watchdog_counts_processor_time_and_no_waiting() -> None:
+async def test_the_watchdog_counts_processor_time_and_no_waiting():
     with LoopWatchdog() as watchdog:
         await asyncio.sleep(PAUSE_S)
         time.sleep(3 * MAX_BLOCK_S)  # noqa: ASYNC251 (blocks the loop)
@@ -35,7 +35,7 @@ async def test_the_watchdog_counts_processor_time_and_no_waiting() -> None:
 
 
 @pytest.mark.nightly
-def test_a_fuzz_run_finds_only_the_planted_block() -> None:
+def test_a_fuzz_run_finds_only_the_planted_block():
     with WatchedServer() as server:
         report = fuzz(server, seconds=60, seed=1, only="budget {", max_rounds=1)
         assert report.faults == []

@@ -29,7 +29,6 @@ from reason.reasoning.answers.equivalence import (
     answer_classes,
     is_heavy,
 )
-from support.fake_clock import FakeClock
 from support.waiting import wait_until
 
 
@@ -63,14 +62,14 @@ ALGEBRA = [
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("a", "b", "same"), ALGEBRA)
-async def test_algebra(equivalence: Equivalence, a: str, b: str, same: bool) -> None:
+async def test_algebra(equivalence, a, b, same):
     expected = Comparison("same" if same else "different", "algebra")
     assert await equivalence.compare(a, b, "math") == expected
     assert await equivalence.compare(b, a, "math") == expected
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_cannot_be_read_is_undecided(equivalence: Equivalence) -> None:
+async def test_what_cannot_be_read_is_undecided(equivalence):
     outcome = await equivalence.compare(r"\frac{1}{", r"}{2^", "math")
     assert outcome == Comparison("undecided", "unreadable")
     assert await equivalence.same(r"\frac{1}{", r"}{2^", "math") is False
@@ -92,7 +91,7 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
-async def test_a_bomb_never_reaches_algebra(bomb: str) -> None:
+async def test_a_bomb_never_reaches_algebra(bomb):
     quick = Equivalence()
     outcome = await quick.compare(bomb, "x^2", "math")
     assert outcome.verdict != "same"
@@ -101,12 +100,12 @@ async def test_a_bomb_never_reaches_algebra(bomb: str) -> None:
     await quick.aclose()
 
 
-def test_ordinary_powers_are_not_heavy() -> None:
+def test_ordinary_powers_are_not_heavy():
     for formula in ("x^{y^2}", "2^{10}", "10^{-3}", "e^{x^2}", "2^{2n}", "12!", "1.5^2"):
         assert not is_heavy(formula)
 
 
-async def test_plain_pairs_need_no_process() -> None:
+async def test_plain_pairs_need_no_process():
     quick = Equivalence()
     answers = ["Paris", "paris.", None, "London", "Paris"]
     assert await quick.group(answers, "text") == [[0, 1, 4], [3]]
@@ -119,13 +118,13 @@ async def test_plain_pairs_need_no_process() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_groups_by_algebra(equivalence: Equivalence) -> None:
+async def test_groups_by_algebra(equivalence):
     answers = ["x+1", "2x", "1+x", None, "x + x", "\\frac{2x+2}{2}"]
     assert await equivalence.group(answers, "math") == [[0, 2, 5], [1, 4]]
 
 
 @given(answers=st.lists(st.one_of(st.none(), st.sampled_from(["1/2", "0.5", "2", "2.0", "x", "7%"])), max_size=12))
-def test_groups_are_a_partition_of_what_is_there(answers: list[str | None]) -> None:
+def test_groups_are_a_partition_of_what_is_there(answers):
     numbers = [a if a != "x" else "3" for a in answers]
     groups = asyncio.run(Equivalence().group(numbers, "number"))
     assert sorted(i for members in groups for i in members) == [i for i, a in enumerate(numbers) if a is not None]
@@ -158,7 +157,7 @@ def started(tmp_path: Path, worker: Worker) -> Path:
     return mark
 
 
-async def test_a_hanging_comparison_is_killed(worker: Worker) -> None:
+async def test_a_hanging_comparison_is_killed(worker):
     worker("time.sleep(600)")
     async with Equivalence(timeout_s=0.1) as equivalence:
         assert await equivalence.compare("x+1", "1+x", "math") == Comparison("undecided", "timeout")
@@ -178,13 +177,13 @@ async def test_a_hanging_comparison_is_killed(worker: Worker) -> None:
     ],
 )
 async def test_a_worker_that_fails_leaves_the_pair_undecided(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    worker: Worker,
-    body: str | None,
-    first: Comparison,
-    second: Comparison,
-) -> None:
+    tmp_path,
+    monkeypatch,
+    worker,
+    body,
+    first,
+    second,
+):
     monkeypatch.setattr(math_process, "_WORKER", tmp_path / "missing.py")
     if body is not None:
         worker(body)
@@ -194,7 +193,7 @@ async def test_a_worker_that_fails_leaves_the_pair_undecided(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs address-space limits")
-def test_a_burst_of_memory_stays_in_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_of_memory_stays_in_the_worker(tmp_path, monkeypatch):
     script = tmp_path / "worker.py"
     script.write_text(
         "import importlib.util, sys\n"
@@ -214,7 +213,7 @@ def test_a_burst_of_memory_stays_in_the_worker(tmp_path: Path, monkeypatch: pyte
         process.close()
 
 
-async def test_cancelling_kills_the_process(started: Path) -> None:
+async def test_cancelling_kills_the_process(started):
     async with Equivalence(timeout_s=600) as equivalence:
         task = asyncio.create_task(equivalence.same("x+1", "1+x", "math"))
         await wait_until(started.exists)
@@ -228,7 +227,7 @@ async def test_cancelling_kills_the_process(started: Path) -> None:
             os.kill(pid, 0)
 
 
-async def test_closing_is_idempotent_and_releases_waiting_tasks(started: Path) -> None:
+async def test_closing_is_idempotent_and_releases_waiting_tasks(started):
     equivalence = Equivalence(timeout_s=600)
     first = asyncio.create_task(equivalence.compare("x+1", "1+x", "math"))
     second = asyncio.create_task(equivalence.compare("x+2", "2+x", "math"))
@@ -239,7 +238,7 @@ async def test_closing_is_idempotent_and_releases_waiting_tasks(started: Path) -
     assert (await second).verdict == "undecided"
 
 
-async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced(worker: Worker) -> None:
+async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced(worker):
     worker("print('same', flush=True)")
     async with Equivalence(timeout_s=60) as equivalence:
         assert await equivalence.same("x+1", "1+x", "math")
@@ -250,7 +249,7 @@ async def test_the_worker_killed_from_outside_between_two_pairs_is_replaced(work
         assert equivalence._process.pid != pid
 
 
-def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(worker: Worker) -> None:
+def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(worker):
     worker("print('same', flush=True)")
     equivalence = Equivalence(timeout_s=60)
     assert asyncio.run(equivalence.same("x+1", "1+x", "math"))
@@ -268,9 +267,7 @@ def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(worker: 
         os.kill(pid, 0)
 
 
-async def test_results_are_cached_and_the_oldest_are_evicted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: Worker
-) -> None:
+async def test_results_are_cached_and_the_oldest_are_evicted(tmp_path, monkeypatch, worker):
     log = tmp_path / "log"
     worker(f"open({str(log)!r}, 'a').write(line); print('same', flush=True)")
 
@@ -308,7 +305,7 @@ async def test_after_many_comparisons_by_algebra_formulas_are_undecided(worker, 
         assert await equivalence.same("0.5", "1/2", "math")  # needs no algebra
 
 
-async def test_algebra_ends_when_its_time_is_spent(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+async def test_algebra_ends_when_its_time_is_spent(monkeypatch, clock):
     """Pairs that take a second each do not hold a vote for longer than it may take, and lose votes only."""
     begun = []
 
@@ -326,9 +323,7 @@ async def test_algebra_ends_when_its_time_is_spent(monkeypatch: pytest.MonkeyPat
     assert len(begun) == 3
 
 
-async def test_a_vote_has_the_time_that_is_left_to_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
-) -> None:
+async def test_a_vote_has_the_time_that_is_left_to_the_run(tmp_path, monkeypatch, clock):
     given = []
 
     class Noted(Equivalence):

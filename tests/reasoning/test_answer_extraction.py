@@ -31,7 +31,7 @@ def question(kind: str, text: str = "What is the capital of France?", choices: t
     ("text", "asked"),
     [("He did not win.", "Did he win?"), ("The bridge was never closed.", "When was the bridge closed?")],
 )
-def test_an_answer_keeps_its_negation(text: str, asked: str) -> None:
+def test_an_answer_keeps_its_negation(text, asked):
     found = extract_answer(text, question("text", asked))
     assert found is not None
     assert "not" in found.value or "never" in found.value
@@ -52,13 +52,13 @@ def test_an_answer_keeps_its_negation(text: str, asked: str) -> None:
         ("What is the capital of Spain?", "I'm not sure", None),
     ],
 )
-def test_fragments_are_no_answers(asked: str, text: str, value: str | None) -> None:
+def test_fragments_are_no_answers(asked, text, value):
     extracted = extract_answer(text, Question(text=asked))
     assert (extracted.value if extracted else None) == value
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
-def test_nasty_output(row: dict[str, Any]) -> None:
+def test_nasty_output(row):
     extracted = extract_answer(row["text"], question(row["kind"], row["question"], tuple(row["choices"])))
     assert (extracted.value if extracted else None) == row["expected"], row["why"]
     if extracted and "how" in row:
@@ -92,7 +92,7 @@ TEXTS = st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=30).map("".jo
 
 
 @given(text=TEXTS, kind=st.sampled_from(KINDS))
-def test_any_text_gives_an_answer_with_its_span_or_none(text: str, kind: str) -> None:
+def test_any_text_gives_an_answer_with_its_span_or_none(text, kind):
     extracted = extract_answer(text, question(kind))
     if extracted is None:
         return
@@ -112,7 +112,7 @@ def test_any_text_gives_an_answer_with_its_span_or_none(text: str, kind: str) ->
 
 
 @given(text=TEXTS)
-def test_thoughts_change_nothing(text: str) -> None:
+def test_thoughts_change_nothing(text):
     visible = text.replace("<think>", "").replace("</think>", "")
     thought = "The answer is \\boxed{99}"
     plain = extract_answer(visible, question("number"))
@@ -144,7 +144,7 @@ REPEATED = [
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", range(len(REPEATED)))
 @pytest.mark.timeout(60)
-def test_a_megabyte_is_read(number: int) -> None:
+def test_a_megabyte_is_read(number):
     """Patterns are bounded, so that no repetition makes the work grow faster than the text; the timeout is the guard.
 
     A pattern quadratic in the text would take 10^12 steps here.
@@ -155,7 +155,7 @@ def test_a_megabyte_is_read(number: int) -> None:
     assert extracted is None or isinstance(extracted, ExtractedAnswer)
 
 
-def test_positions_are_those_of_the_source() -> None:
+def test_positions_are_those_of_the_source():
     text = "<think>is it 5?</think>The answer is 4\u200b2."
     extracted = extract_answer(text, question("number"))
     assert extracted == ExtractedAnswer("42", "marker", text.index("4\u200b2"), text.index("4\u200b2") + 3)
@@ -176,17 +176,17 @@ def test_positions_are_those_of_the_source() -> None:
         ("Solve for x: 2x = 4", "math"),
     ],
 )
-def test_the_kind_of_answer(text: str, expected: str) -> None:
+def test_the_kind_of_answer(text, expected):
     assert answer_kind(Question(text=text)) == expected
 
 
-def test_options_make_a_choice_and_an_explicit_kind_wins() -> None:
+def test_options_make_a_choice_and_an_explicit_kind_wins():
     assert answer_kind(Question(text="How many?", choices=("1", "2"))) == "choice"
     assert answer_kind(Question(text="How many?", kind="text")) == "text"
 
 
 @pytest.mark.parametrize("blank", ["\u00a0", "\u2009", "\u3000", "\u202f"])
-def test_blanks_of_any_kind_are_no_part_of_an_answer(blank: str) -> None:
+def test_blanks_of_any_kind_are_no_part_of_an_answer(blank):
     for text in (f"0{blank}:", f"The answer is{blank}Rome{blank}.", f"The answer is {blank}Rome."):
         extracted = extract_answer(text, question("text"))
         assert extracted is not None
@@ -208,5 +208,5 @@ def test_blanks_of_any_kind_are_no_part_of_an_answer(blank: str) -> None:
         (Question(text="Can you explain TCP?"), False),
     ],
 )
-def test_a_value_is_the_complete_answer_unless_an_explanation_is_asked_for(question: Question, expected: bool) -> None:
+def test_a_value_is_the_complete_answer_unless_an_explanation_is_asked_for(question, expected):
     assert has_value_answer(question) is expected

@@ -67,7 +67,7 @@ answered = pools.filter(lambda paths: any(p.answer is not None for p in paths))
 
 
 @each_parity
-def test_golden_vector_a(parity: str) -> None:
+def test_golden_vector_a(parity):
     rpc = count(A, "rpc", parity)
     assert rpc.pruned == (5, 6, 7)
     assert confidences(rpc) == pytest.approx({"7": 0.425714, "3": 0.574286, "9": 0.0}, **CLOSE)
@@ -86,7 +86,7 @@ def test_golden_vector_a(parity: str) -> None:
     assert (ppl.answer, ppl.confidence) == ("7", pytest.approx(math.exp(-0.05)))
 
 
-def test_golden_vector_b() -> None:
+def test_golden_vector_b():
     same, other = paths_of("a=1:-0.1 a=1:-0.1 b=2:-0.12"), paths_of("a=1:-0.1 a=1:-0.1000001 b=2:-0.12")
     for paths, parity, one in (
         (same, "none", 0.5049998),
@@ -100,7 +100,7 @@ def test_golden_vector_b() -> None:
 @given(answered, st.sampled_from(["rpc", "pc", "sc"]))
 @example(paths_of("a1=1:-800 b1=2:-900"), "pc")
 @example(paths_of("a1=1:-inf b1=2:-inf"), "pc")
-def test_confidences_are_shares_and_the_most_probable_path_votes(paths: list[Path], method: str) -> None:
+def test_confidences_are_shares_and_the_most_probable_path_votes(paths, method):
     """Property 1."""
     result = count(paths, method)
     assert all(c.confidence >= 0 for c in result.classes)
@@ -113,7 +113,7 @@ def test_confidences_are_shares_and_the_most_probable_path_votes(paths: list[Pat
 
 
 @given(st.lists(st.sampled_from("1234"), min_size=1, max_size=30), st.floats(-5, 0))
-def test_equal_probabilities_of_distinct_texts_are_plain_votes(answers: list[str], s: float) -> None:
+def test_equal_probabilities_of_distinct_texts_are_plain_votes(answers, s):
     """Property 2."""
     paths = [Path(f"text {i}", answer, s) for i, answer in enumerate(answers)]
     sc = count(paths, "sc")
@@ -125,7 +125,7 @@ def test_equal_probabilities_of_distinct_texts_are_plain_votes(answers: list[str
 
 
 @given(answered, st.randoms(use_true_random=False), st.sampled_from(METHODS))
-def test_the_order_of_paths_changes_nothing(paths: list[Path], rng: random.Random, method: str) -> None:
+def test_the_order_of_paths_changes_nothing(paths, rng, method):
     """Property 3, exactly: sums are exactly rounded, and the fit sees sorted probabilities."""
     order = list(range(len(paths)))
     rng.shuffle(order)
@@ -141,7 +141,7 @@ def test_the_order_of_paths_changes_nothing(paths: list[Path], rng: random.Rando
 
 
 @given(answered, st.data(), st.sampled_from(["none", "reference"]))
-def test_an_exact_duplicate_weighs_nothing_in_pc(paths: list[Path], data: st.DataObject, parity: str) -> None:
+def test_an_exact_duplicate_weighs_nothing_in_pc(paths, data, parity):
     """Property 4."""
     again = data.draw(st.sampled_from(paths))
     before, after = count(paths, "pc", parity), count([*paths, again], "pc", parity)
@@ -149,7 +149,7 @@ def test_an_exact_duplicate_weighs_nothing_in_pc(paths: list[Path], data: st.Dat
 
 
 @given(st.lists(st.floats(-3, 0), min_size=1, max_size=30), st.sampled_from(["none", "reference"]))
-def test_only_paths_below_the_mean_are_pruned(logs: list[float], parity: str) -> None:
+def test_only_paths_below_the_mean_are_pruned(logs, parity):
     """Property 6; the mixture's tests check that swapping components does not change posteriors."""
     p = [math.exp(s) for s in logs]
     result = prune(p, parity)
@@ -159,7 +159,7 @@ def test_only_paths_below_the_mean_are_pruned(logs: list[float], parity: str) ->
 
 
 @given(answered)
-def test_ppl_takes_the_most_probable_path(paths: list[Path]) -> None:
+def test_ppl_takes_the_most_probable_path(paths):
     """Property 7."""
     result = count(paths, "ppl")
     voters = [i for c in result.classes for i in c.members]
@@ -172,7 +172,7 @@ def test_ppl_takes_the_most_probable_path(paths: list[Path]) -> None:
 
 
 @given(st.floats(-20, 0), st.integers(1, 400), st.integers(1, 3), st.sampled_from(["rpc", "pc", "ppl", "sc"]))
-def test_equal_probabilities_never_end_in_nothing(s: float, paths: int, answers: int, method: str) -> None:
+def test_equal_probabilities_never_end_in_nothing(s, paths, answers, method):
     """Guard h.2: the mean of equal numbers can exceed all of them in floating point."""
     result = count([Path(str(i), str(i % answers), s) for i in range(paths)], method)
     assert result.pruned == ()
@@ -182,7 +182,7 @@ def test_equal_probabilities_never_end_in_nothing(s: float, paths: int, answers:
         assert result.fit is None
 
 
-def test_the_authors_arithmetic_can_prune_everything() -> None:
+def test_the_authors_arithmetic_can_prune_everything():
     """The case of the guard is reachable: all paths pruned, 0/0."""
     for seed in range(400):
         rng = random.Random(seed)
@@ -195,7 +195,7 @@ def test_the_authors_arithmetic_can_prune_everything() -> None:
     pytest.fail("no pool of equal probabilities was pruned whole")
 
 
-def test_two_distinct_probabilities_are_not_fitted_and_three_are() -> None:
+def test_two_distinct_probabilities_are_not_fitted_and_three_are():
     two = paths_of("0=1:-0.1 1=1:-0.1 2=1:-2 3=1:-2")
     three = [*two, Path("x", "1", -1.9)]
     assert count(two).degraded == ("rpc: fewer than 3 distinct probabilities, nothing pruned",)
@@ -204,7 +204,7 @@ def test_two_distinct_probabilities_are_not_fitted_and_three_are() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch, value):
     broken = dataclasses.replace(pruning.fit_mixture([0.2, 0.5, 0.9]), k2=value)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_, **__: broken)
     result = count(A)
@@ -219,7 +219,7 @@ def give_fit(monkeypatch: pytest.MonkeyPatch, w: float, k1: float, lam1: float, 
 
 
 @each_parity
-def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, parity: str) -> None:
+def test_both_comparisons_are_strict(monkeypatch, parity):
     p = [0.25, 0.5, 0.75]
     give_fit(monkeypatch, 0.5, 2.0, 0.5, 2.0, 0.5)
     assert prune(p, parity).posterior == (0.5, 0.5, 0.5)
@@ -229,7 +229,7 @@ def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, parity: st
 
 
 @each_parity
-def test_the_posterior_is_that_of_the_mixture(monkeypatch: pytest.MonkeyPatch, parity: str) -> None:
+def test_the_posterior_is_that_of_the_mixture(monkeypatch, parity):
     def density(x: float, k: float, lam: float) -> float:
         return k / lam * (x / lam) ** (k - 1) * math.exp(-((x / lam) ** k))
 
@@ -241,13 +241,13 @@ def test_the_posterior_is_that_of_the_mixture(monkeypatch: pytest.MonkeyPatch, p
 
 
 @each_parity
-def test_one_path_is_enough_and_none_is_refused(parity: str) -> None:
+def test_one_path_is_enough_and_none_is_refused(parity):
     assert prune([0.3], parity).mean == 0.3
     with pytest.raises(UserError, match="no probability"):
         prune([], parity)
 
 
-def test_the_most_probable_path_is_kept_if_the_mean_rounds_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_probable_path_is_kept_if_the_mean_rounds_above_it(monkeypatch):
     top = 0.6062280159478368
     p = [top] * 219 + [math.nextafter(top, 0), math.nextafter(math.nextafter(top, 0), 0)]
     give_fit(monkeypatch, 0.5, 20.0, 5.0, 2.0, 0.5)
@@ -255,13 +255,13 @@ def test_the_most_probable_path_is_kept_if_the_mean_rounds_above_it(monkeypatch:
     assert prune(p).pruned == (219, 220)
 
 
-def test_of_one_text_the_largest_probability_counts() -> None:
+def test_of_one_text_the_largest_probability_counts():
     paths = [Path("a", "1", math.log(0.2)), Path("a", "1", math.log(0.6)), Path("b", "2", math.log(0.2))]
     assert confidences(count(paths, "pc")) == pytest.approx({"1": 0.75, "2": 0.25})
     assert confidences(count(paths, "pc", "reference")) == pytest.approx({"1": 0.8, "2": 0.2})
 
 
-def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monkeypatch):
     fit = pruning.fit_mixture([p.probability for p in A])
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_, **__: fit)
     p = [*(path.probability for path in A), 0.0]
@@ -271,13 +271,13 @@ def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monk
 
 
 @pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
-def test_a_path_of_probability_0_does_no_harm(method: str) -> None:
+def test_a_path_of_probability_0_does_no_harm(method):
     result = count([*A, Path("zero", "0", -math.inf)], method)
     assert result.answer == count(A, method).answer
     assert confidences(result)["0"] == 0
 
 
-def test_probabilities_too_small_for_a_float_weigh_by_their_ratios() -> None:
+def test_probabilities_too_small_for_a_float_weigh_by_their_ratios():
     small = paths_of("a=1:-800 b=2:-801 c=2:-802")
     result = count(small, "pc")
     weights = [1.0, math.exp(-1), math.exp(-2)]
@@ -286,13 +286,13 @@ def test_probabilities_too_small_for_a_float_weigh_by_their_ratios() -> None:
     assert math.isnan(count(small, "pc", "reference").confidence)  # the authors' sums: nothing over nothing
 
 
-def test_a_path_of_probability_0_is_fitted_as_such() -> None:
+def test_a_path_of_probability_0_is_fitted_as_such():
     result = count([*A, Path("zero", "0", -math.inf)])
     assert result.fit == prune([*(math.exp(path.mean_logprob) for path in A), 0.0]).fit
 
 
 @pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
-def test_without_log_probabilities_votes_are_counted_and_reported(method: str) -> None:
+def test_without_log_probabilities_votes_are_counted_and_reported(method):
     bare = [Path(p.text, p.answer) for p in A]
     for paths in (bare, [*A[:7], bare[7]]):
         result = count(paths, method)
@@ -302,13 +302,13 @@ def test_without_log_probabilities_votes_are_counted_and_reported(method: str) -
     assert count(bare, "sc").degraded == ()
 
 
-def test_a_path_that_does_not_vote_needs_no_log_probability() -> None:
+def test_a_path_that_does_not_vote_needs_no_log_probability():
     result = count([*A, Path("no idea", None)])
     assert (result.method_used, result.unparsed, result.degraded) == ("rpc", 1, ())
     assert confidences(result) == confidences(count(A))
 
 
-def test_too_few_paths_count_as_pc() -> None:
+def test_too_few_paths_count_as_pc():
     few = [A[0], A[3], A[5], Path("none", None, -0.1)]
     result = count(few)
     assert (result.method_used, result.pruned) == ("pc", ())
@@ -321,7 +321,7 @@ def test_too_few_paths_count_as_pc() -> None:
     )  # the authors' program fits a mixture to anything
 
 
-def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
+def test_paths_without_an_answer_are_dropped_or_a_class():
     paths = paths_of("a=1:-0.3 b=:-0.1 c=:-0.2")
     dropped, remaining = count(paths, "pc"), count(paths, "pc", "reference")
     assert (dropped.answer, dropped.confidence, dropped.unparsed) == ("1", 1.0, 2)
@@ -332,7 +332,7 @@ def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
     assert vote([], []).answer is None
 
 
-def test_who_names_a_class() -> None:
+def test_who_names_a_class():
     paths = paths_of("a=1/2:-0.2 b=0.5:-0.1 c=50%:-0.1 d=2/4:-0.3")
     classes = [[0, 1, 2, 3]]
     assert vote(paths, classes, "pc").answer == "0.5"  # of equals the first
@@ -347,13 +347,13 @@ def test_who_names_a_class() -> None:
     )  # a path without an answer comes last
 
 
-def test_a_pruned_path_can_name_a_class_and_stays_a_member() -> None:
+def test_a_pruned_path_can_name_a_class_and_stays_a_member():
     result = count(A)
     (nine,) = [c for c in result.classes if c.answer == "9"]
     assert (nine.members, nine.confidence, nine.representative) == ((5, 6, 7), 0.0, 5)
 
 
-def test_masses_that_differ_by_rounding_tie() -> None:
+def test_masses_that_differ_by_rounding_tie():
     halves = [Path("a", "1", math.log(0.1)), Path("b", "1", math.log(0.2)), Path("c", "2", math.log(0.3))]
     result = count(halves, "pc")
     assert result.ties == (0, 1)
@@ -366,7 +366,7 @@ def test_masses_that_differ_by_rounding_tie() -> None:
 @pytest.mark.parametrize(
     "classes", [[[0, 1]], [[0, 1], [2], [1]], [[0, 1], [2, 3]], [[0, 1], [2], []], [[0, 1], [2], [4]], [[-1]]]
 )
-def test_classes_that_do_not_fit_are_refused(classes: list[list[int]]) -> None:
+def test_classes_that_do_not_fit_are_refused(classes):
     paths = paths_of("a=1:-0.1 b=1:-0.1 c=2:-0.1 d=:-0.1")
     assert vote(paths, [[0, 1], [2]]).unparsed == 1
     with pytest.raises(UserError, match="classes hold the positions"):
@@ -374,14 +374,14 @@ def test_classes_that_do_not_fit_are_refused(classes: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize(("members", "told"), [(0, "none"), (2, "0, 1"), (20, ", ".join(map(str, range(20))))])
-def test_errors_list_up_to_twenty_positions(members: int, told: str) -> None:
+def test_errors_list_up_to_twenty_positions(members, told):
     answered = ", ".join(map(str, range(20))) + ", …"
     with pytest.raises(UserError) as e:
         vote([Path(f"t{i}", "1") for i in range(21)], [list(range(members))] if members else [])
     assert e.value.message == f"the classes hold the positions {told}, the paths with an answer are {answered}"
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_names_are_refused():
     with pytest.raises(UnknownName, match="'rcp'.*'rpc'"):
         vote([], [], "rcp")
 
@@ -389,12 +389,12 @@ def test_unknown_names_are_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "says"), [(math.nan, "NaN"), (0.1, "above 0"), (math.inf, "above 0"), (True, "not a number")]
 )
-def test_log_probabilities_that_are_none_are_refused(value: float, says: str) -> None:
+def test_log_probabilities_that_are_none_are_refused(value, says):
     with pytest.raises(DataError, match=says):
         Path("a", "1", value)
 
 
-def test_paths() -> None:
+def test_paths():
     assert Path("a", "1", -0.2).probability == pytest.approx(math.exp(-0.2))
     assert Path("a", "1", 5e-5).probability == 1.0  # a sure token, summed in 32 bits
     assert Path("a", "1", ROUNDING).probability == 1.0

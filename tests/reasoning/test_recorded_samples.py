@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from reason.core.messages import Request, SamplingParams
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.reasoning.sampling import SampleSet, sample_chains
@@ -57,9 +56,7 @@ def mixed_pool(directory: Path, seed: int) -> RecordedModel:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.rule)
 @pytest.mark.parametrize("mode", ["rounds", "race"])
-async def test_a_stopping_rule_takes_the_samples_that_the_pure_rule_takes(
-    store: SqliteStore, tmp_path: Path, rule: StoppingRule, mode: str
-) -> None:
+async def test_a_stopping_rule_takes_the_samples_that_the_pure_rule_takes(store, tmp_path, rule, mode):
     model = mixed_pool(tmp_path, 1)
     (question,) = model.questions
     taken = set()
@@ -73,9 +70,7 @@ async def test_a_stopping_rule_takes_the_samples_that_the_pure_rule_takes(
     assert len(taken) > 1, "the seeds must differ in their cost"
 
 
-async def test_first_finished_takes_the_shortest_and_pays_for_all_until_then(
-    store: SqliteStore, tmp_path: Path
-) -> None:
+async def test_first_finished_takes_the_shortest_and_pays_for_all_until_then(store, tmp_path):
     model = model_of(tmp_path, samples(["4", "5", None, "6", "4"], [30, 10, 5, 20, 40]))
     harness = Harness(store, model)
     sampled = await harness.draw(0, 5, rule=FirstFinished(finished=2), mode="race", width=None)
@@ -85,7 +80,7 @@ async def test_first_finished_takes_the_shortest_and_pays_for_all_until_then(
     assert sum(c.usage.completion_tokens for c in sampled.cancelled) == 20 + 20
 
 
-async def test_long_samples_are_replayed_from_event_to_event(tmp_path: Path) -> None:
+async def test_long_samples_are_replayed_from_event_to_event(tmp_path):
     """A million tokens are 40 events, not a million steps."""
     model = model_of(tmp_path, samples(["4"] * 40, [25_000 + i for i in range(40)]))
     request = Request(prompt=PROMPT, sampling=SamplingParams(n=40, max_tokens=100_000))

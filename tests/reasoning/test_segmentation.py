@@ -39,7 +39,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "steps"), CASES)
-def test_split(text: str, steps: list[str] | None) -> None:
+def test_split(text, steps):
     expected = steps if steps is not None else [text.removesuffix("Done"), "Done"]
     assert split_steps(text) == expected
 
@@ -50,7 +50,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map("".join)))
-def test_nothing_is_lost_and_no_step_is_blank(text: str) -> None:
+def test_nothing_is_lost_and_no_step_is_blank(text):
     steps = split_steps(text)
     assert "".join(steps) == text
     assert all(step.strip() for step in steps) or len(steps) == 1
@@ -61,7 +61,7 @@ def test_nothing_is_lost_and_no_step_is_blank(text: str) -> None:
     "piece", ["a. ", "\n", "\n\n", " ", "1. \n", "$$", "\\[", "```\n", "Step 1 \n", "\n \n", "a.\n"]
 )
 @pytest.mark.timeout(60)
-def test_long_texts_are_cut_in_linear_time(piece: str) -> None:
+def test_long_texts_are_cut_in_linear_time(piece):
     text = piece * (250_000 // len(piece))
     assert "".join(split_steps(text)) == text
 

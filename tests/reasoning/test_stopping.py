@@ -282,18 +282,18 @@ def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, ord
     assert rule.should_stop(tally_of(renamed)) == rule.should_stop(so_far)
 
 
-def test_votes_are_counted_by_class() -> None:
+def test_votes_are_counted_by_class():
     tally = tally_of("01.0")
     assert (tally.num_finished, tally.votes, tally.top_two()) == (4, (2, 1), (2, 1))
     assert tally_of("2").votes == (0, 0, 1)
 
 
-def test_without_an_answer_there_are_no_classes() -> None:
+def test_without_an_answer_there_are_no_classes():
     for empty in (Tally(), tally_of("..")):
         assert (empty.votes, empty.top_two()) == ((), (0, 0))
 
 
-def test_further_samples_agree_with_the_leader_or_with_none() -> None:
+def test_further_samples_agree_with_the_leader_or_with_none():
     tally = tally_of("011", (5, 9, 7))
     agreeing, split = tally.extended(2, agreeing=True), tally.extended(2, agreeing=False)
     assert agreeing.labels == (0, 1, 1, 1, 1)
@@ -303,6 +303,6 @@ def test_further_samples_agree_with_the_leader_or_with_none() -> None:
     assert tally_of("01").extended(1, agreeing=True).labels == (0, 1, 0)  # of equals, the first
 
 
-def test_the_first_samples_that_agree_make_the_first_class() -> None:
+def test_the_first_samples_that_agree_make_the_first_class():
     assert tally_of(".").extended(2, agreeing=True).labels == (None, 0, 0)
     assert Tally().extended(2, agreeing=False).labels == (0, 1)

@@ -42,7 +42,7 @@ def two_weibulls(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(p, 1e-6, 1), np.arange(128) >= high
 
 
-def test_golden_vector() -> None:
+def test_golden_vector():
     fit = fit_mixture(GOLDEN)
     assert fit.parameters == pytest.approx((0.62551, 18.1159, 0.918283, 27.8942, 0.588753), abs=1e-3)
     assert fit.means == pytest.approx((0.891660, 0.577294), abs=1e-3)
@@ -57,14 +57,14 @@ def test_golden_vector() -> None:
     assert result.mean == pytest.approx(0.7723662, abs=1e-7)
 
 
-def test_the_authors_formula_reaches_the_golden_optimum_too() -> None:
+def test_the_authors_formula_reaches_the_golden_optimum_too():
     log, written = fit_mixture(GOLDEN), fit_mixture(GOLDEN, formula="reference")
     assert written.parameters == pytest.approx(log.parameters, abs=1e-3)
     assert written.nll == pytest.approx(log.nll, abs=1e-6)
 
 
 @given(st.floats(1e-3, 1), st.floats(0.2, 20), scales)
-def test_density_is_scipys(x: float, k: float, lam: float) -> None:
+def test_density_is_scipys(x, k, lam):
     expected = stats.weibull_min.logpdf(x, k, scale=lam)
     assert log_density(np.log([x]), k, lam)[0] == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert weibull_mean(k, lam) == pytest.approx(stats.weibull_min.mean(k, scale=lam), rel=1e-9)
@@ -73,7 +73,7 @@ def test_density_is_scipys(x: float, k: float, lam: float) -> None:
 
 
 @given(parameters, points)
-def test_gradient_is_that_of_the_likelihood(at: tuple[float, ...], p: np.ndarray) -> None:
+def test_gradient_is_that_of_the_likelihood(at, p):
     ln_x = np.log(p)
     value, gradient = nll_and_gradient(at, ln_x)
     if not value < 1e4:  # a component so far off that differences drown in rounding
@@ -94,7 +94,7 @@ def test_gradient_is_that_of_the_likelihood(at: tuple[float, ...], p: np.ndarray
 
 @settings(max_examples=50)
 @given(parameters, points)
-def test_swapping_the_components_changes_nothing(at: tuple[float, float, float, float, float], p: np.ndarray) -> None:
+def test_swapping_the_components_changes_nothing(at, p):
     w, k1, lam1, k2, lam2 = at
     other = (1 - w, k2, lam2, k1, lam1)
     assert nll_and_gradient(at, np.log(p))[0] == pytest.approx(nll_and_gradient(other, np.log(p))[0], rel=1e-9)
@@ -105,7 +105,7 @@ def test_swapping_the_components_changes_nothing(at: tuple[float, float, float, 
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_a_fit_is_never_worse_than_its_start_and_within_bounds(p: list[float]) -> None:
+def test_a_fit_is_never_worse_than_its_start_and_within_bounds(p):
     fit = fit_mixture(p)
     assert fit.finite
     assert fit.nll <= fit.start_nll
@@ -115,7 +115,7 @@ def test_a_fit_is_never_worse_than_its_start_and_within_bounds(p: list[float]) -
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_separated_pools(seed: int) -> None:
+def test_separated_pools(seed):
     p, low = two_weibulls(seed)
     fits = [fit_mixture(p, start) for start in (START, (0.3, 5.0, 0.5, 5.0, 0.9), (0.5, 2.0, 0.3, 8.0, 0.8))]
     assert max(f.nll for f in fits) - min(f.nll for f in fits) <= 1e-4
@@ -125,7 +125,7 @@ def test_separated_pools(seed: int) -> None:
     assert np.isin(below, prune(p.tolist()).pruned).mean() > 0.9
 
 
-def test_not_worse_than_differences_and_where_these_stop_early_better() -> None:
+def test_not_worse_than_differences_and_where_these_stop_early_better():
     """The same start and solver without gradient: a trial step with an infinite likelihood ends it on a slope."""
 
     def nll(q: np.ndarray, p: np.ndarray) -> float:
@@ -144,7 +144,7 @@ def test_not_worse_than_differences_and_where_these_stop_early_better() -> None:
     assert sum(abs(d) <= 1e-4 for d in differences) > 6
 
 
-def test_a_fit_reports_whether_it_is_on_a_slope() -> None:
+def test_a_fit_reports_whether_it_is_on_a_slope():
     """Slopes that lead out of the bounds do not count; swapped components have their own weight."""
     bounded = stuck = swapped = 0
     for seed in (*range(60), 1220, 1358):  # of the last two, the slope out of the bounds is gentle
@@ -170,14 +170,14 @@ def test_a_fit_reports_whether_it_is_on_a_slope() -> None:
     assert swapped > 5
 
 
-def test_a_fit_of_what_is_no_number_is_not_finite() -> None:
+def test_a_fit_of_what_is_no_number_is_not_finite():
     fit = fit_mixture(GOLDEN)
     assert fit.finite
     assert not dataclasses.replace(fit, nll=math.nan).finite
     assert not dataclasses.replace(fit, lam2=math.inf).finite
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_refused():
     for allowed in ((0.2, 0.01, 0.01, 0.01, 0.01), (0.8, 1.0, 1.0, 1.5, 2.0)):  # the bounds are inside
         assert fit_mixture(GOLDEN, allowed).start_nll == nll_and_gradient(allowed, np.log(GOLDEN))[0]
     for p in ([], [[0.5]], 0.5, [1.5], [-0.1], [math.nan]):
@@ -185,14 +185,14 @@ def test_bad_input_is_refused() -> None:
             fit_mixture(p)
 
 
-def test_diagnostics_are_json() -> None:
+def test_diagnostics_are_json():
     diagnostics = fit_mixture(GOLDEN).diagnostics()
     assert diagnostics["mean1"] == pytest.approx(0.891660, abs=1e-3)
     assert (diagnostics["converged"], diagnostics["swapped"]) == (True, False)
     assert {"w", "k1", "lam1", "k2", "lam2", "nll", "start_nll", "iterations"} < set(diagnostics)
 
 
-def test_blas_has_its_threads_back() -> None:
+def test_blas_has_its_threads_back():
     from threadpoolctl import threadpool_info
 
     def threads() -> list[int]:

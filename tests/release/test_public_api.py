@@ -22,11 +22,11 @@ def now() -> dict[str, Any]:
     return described.public_api()
 
 
-def test_what_is_public_was_written_down_and_stable_names_are_called_as_before(now: dict[str, Any]) -> None:
+def test_what_is_public_was_written_down_and_stable_names_are_called_as_before(now):
     assert json.loads(json.dumps(now)) == described.committed(), POLICY
 
 
-def test_every_name_of_the_package_has_a_label() -> None:
+def test_every_name_of_the_package_has_a_label():
     assert sorted(NAMES) == sorted(reason.__all__)
     assert {*NAMES.values(), *MEMBERS.values()} <= set(LABELS)
     for member, label in MEMBERS.items():
@@ -35,13 +35,13 @@ def test_every_name_of_the_package_has_a_label() -> None:
         assert LABELS.index(label) > LABELS.index(NAMES[owner])
 
 
-def test_everything_registered_and_every_operation_has_a_label(now: dict[str, Any]) -> None:
+def test_everything_registered_and_every_operation_has_a_label(now):
     for kind in ("strategies", "verifiers", "operations"):
         assert now[kind]
         assert set(now[kind].values()) <= set(LABELS)
 
 
-def test_what_is_called_experimental_exists_and_only_that_is() -> None:
+def test_what_is_called_experimental_exists_and_only_that_is():
     for module in EXPERIMENTAL:
         assert importlib.util.find_spec(module) is not None
     assert of_module("reason.routers.auto") == "experimental"
@@ -49,7 +49,7 @@ def test_what_is_called_experimental_exists_and_only_that_is() -> None:
     assert of_module("reason.reasoning.rlots") == of_module("reason.routers") == "beta"
 
 
-def test_documented_modules_exist_and_have_the_names_that_were_read_in_their_sources() -> None:
+def test_documented_modules_exist_and_have_the_names_that_were_read_in_their_sources():
     modules = described.documented_modules()
     assert len(modules) > 60
     for module in ("reason.core.messages", "reason.reasoning.answers.extraction", "reason.serving.model"):

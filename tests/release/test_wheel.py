@@ -24,7 +24,6 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
-from reason.serving.model_files.find import ModelFiles
 from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,7 +155,7 @@ def run(command: Sequence[str | Path], cwd: Path | None = None, **more: str) -> 
     return done.stdout
 
 
-def test_the_wheel_has_every_module_and_every_file_of_data(released: Released) -> None:
+def test_the_wheel_has_every_module_and_every_file_of_data(released):
     modules = {path for path in committed_files() if path.suffix == ".py" and path.parent in PACKAGES}
     assert len(modules) > 300
     data = data_of_packages()
@@ -168,7 +167,7 @@ def test_the_wheel_has_every_module_and_every_file_of_data(released: Released) -
     assert others == {f"reason_orchestrator-{released.version}.dist-info"}
 
 
-def test_the_source_distribution_has_what_a_build_needs_and_nothing_else(released: Released) -> None:
+def test_the_source_distribution_has_what_a_build_needs_and_nothing_else(released):
     packaged = {path for path in committed_files() if path.suffix == ".py" and path.parent in PACKAGES}
     told = {"ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"}
     made = {"PKG-INFO", "setup.cfg"}
@@ -178,7 +177,7 @@ def test_the_source_distribution_has_what_a_build_needs_and_nothing_else(release
     assert found == packaged | data_of_packages() | beside | top
 
 
-def test_the_package_and_its_version_come_from_the_wheel_alone(released: Released, installed: Installed) -> None:
+def test_the_package_and_its_version_come_from_the_wheel_alone(released, installed):
     script = (
         "import sys, json, reason, importlib.metadata as m\n"
         "found = [str(d.locate_file('')) for d in m.distributions() if d.name == 'reason-orchestrator']\n"
@@ -192,7 +191,7 @@ def test_the_package_and_its_version_come_from_the_wheel_alone(released: Release
     assert versions == [released.version, released.version]
 
 
-def test_the_command_tells_its_version_and_its_help(released: Released, installed: Installed) -> None:
+def test_the_command_tells_its_version_and_its_help(released, installed):
     assert installed.run(installed.command, "--version") == f"reason {released.version}\n"
     told = installed.run(installed.command, "--help")
     assert "Usage: reason" in told
@@ -200,7 +199,7 @@ def test_the_command_tells_its_version_and_its_help(released: Released, installe
 
 
 @pytest.mark.nightly
-def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
+def test_every_entry_point_of_the_wheel_loads(installed):
     script = (
         "import json, importlib.metadata as m\n"
         "tried = {}\n"
@@ -222,7 +221,7 @@ def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
 
 @pytest.mark.nightly  # `.ci/run` installs the package and asks, by the README
 @pytest.mark.real
-def test_it_answers_a_question(installed: Installed, smollm2_files: ModelFiles) -> None:
+def test_it_answers_a_question(installed, smollm2_files):
     home = {"HOME": str(installed.folder), "XDG_DATA_HOME": str(installed.folder / "data")}
     cache = str(smollm2_files.directory.parents[1])
     question = ["ask", "What is the capital of France?", "--budget", "tokens=40", "--json"]
@@ -238,7 +237,7 @@ def test_it_answers_a_question(installed: Installed, smollm2_files: ModelFiles) 
     assert (done.returncode, answer["answer"]) in ((0, "Paris"), (4, "Paris")), done.stderr
 
 
-def test_an_editable_installation_is_found_by_its_path_which_type_checkers_read(tmp_path: Path) -> None:
+def test_an_editable_installation_is_found_by_its_path_which_type_checkers_read(tmp_path):
     copy, out = copy_of_checkout(tmp_path / "checkout"), tmp_path / "out"
     (copy / ".package").mkdir()
     (copy / ".package" / "reason").symlink_to("..")
@@ -254,7 +253,7 @@ def test_an_editable_installation_is_found_by_its_path_which_type_checkers_read(
 
 
 @pytest.mark.nightly
-def test_a_callers_program_is_checked_by_the_types_of_the_wheel(installed: Installed, tmp_path: Path) -> None:
+def test_a_callers_program_is_checked_by_the_types_of_the_wheel(installed, tmp_path):
     unread = [f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in UNREAD]
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nplugins = pydantic.mypy\n" + "".join(unread))
     for caller in CALLERS:  # beside the checkout, mypy would take that for a package

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,14 +20,14 @@ def of(entropies: list[float], **changed: object) -> object:
     return make_router(quantiles=quantiles_of(entropies), steps=len(entropies), **changed)
 
 
-def test_quantile_values() -> None:
+def test_quantile_values():
     found = quantiles_of([4.0, 1.0, 3.0, 2.0])
     assert found[0] == 1.0
     assert (found[24], found[25], found[50], found[75], found[100]) == (1.0, 2.0, 3.0, 4.0, 4.0)
     assert quantiles_of([0.7]) == (0.7,) * (PARTS + 1)
 
 
-def test_a_rate_gives_its_quantile() -> None:
+def test_a_rate_gives_its_quantile():
     router = of([i / 100 for i in range(1000)])
     assert router.threshold_for(0.25) == 7.5
     assert router.threshold_for(0.3) == 7.0  # 1 - 0.3 is not 0.7 in binary
@@ -38,13 +37,13 @@ def test_a_rate_gives_its_quantile() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.01, 1.01, math.nan])
-def test_rates_outside_0_to_1_are_rejected(rate: float) -> None:
+def test_rates_outside_0_to_1_are_rejected(rate):
     with pytest.raises(UserError, match="rate must be in"):
         make_router().threshold_for(rate)
 
 
 @given(st.one_of(many, few_values), st.integers(1, PARTS))
-def test_threshold_routes_at_least_its_rate(entropies: list[float], hundredths: int) -> None:
+def test_threshold_routes_at_least_its_rate(entropies, hundredths):
     router, rate = of(entropies), hundredths / PARTS
     threshold = router.threshold_for(rate)
     n = len(entropies)
@@ -54,13 +53,13 @@ def test_threshold_routes_at_least_its_rate(entropies: list[float], hundredths: 
 
 
 @given(st.one_of(many, few_values), st.floats(0, 1), st.floats(0, 1))
-def test_a_higher_rate_never_has_a_higher_threshold(entropies: list[float], a: float, b: float) -> None:
+def test_a_higher_rate_never_has_a_higher_threshold(entropies, a, b):
     router = of(entropies)
     low, high = sorted((a, b))
     assert router.threshold_for(high) <= router.threshold_for(low)
 
 
-def test_file_survives_writing_and_reading(tmp_path: Path) -> None:
+def test_file_survives_writing_and_reading(tmp_path):
     router = make_router()
     path = write_router(router, tmp_path / "pair.json")
     found = load_glimprouter_file(path)
@@ -71,7 +70,7 @@ def test_file_survives_writing_and_reading(tmp_path: Path) -> None:
     assert str(found) == "pair (top-20, sums)"
 
 
-def test_invalid_files(tmp_path: Path) -> None:
+def test_invalid_files(tmp_path):
     path = tmp_path / "r.json"
     with pytest.raises(DataError, match=r"there is no router file .*train glimprouter"):
         load_glimprouter_file(path)
@@ -96,13 +95,13 @@ def test_invalid_files(tmp_path: Path) -> None:
             load_glimprouter_file(path)
 
 
-def test_invalid_values() -> None:
+def test_invalid_values():
     for changed in ({"threshold": -0.1}, {"threshold": math.inf}, {"k": -1}, {"questions": 0}, {"surplus": 1}):
         with pytest.raises(ValidationError):
             make_router(**changed)
 
 
-def test_other_models_and_entropies_are_rejected() -> None:
+def test_other_models_and_entropies_are_rejected():
     router = make_router()
     same = {"small": "small@1", "large": "large@1", "entropy": "top_k", "k": 20}
     router.check_models(**same)
@@ -118,7 +117,7 @@ def test_other_models_and_entropies_are_rejected() -> None:
             router.check_models(**{**same, **changed})
 
 
-def test_different_step_parameters_are_reported() -> None:
+def test_different_step_parameters_are_reported():
     router = make_router(parameters={"temperature": 0.6, "think": False, "threshold": 100.0})
     assert router.differences({"temperature": 0.6, "think": False, "threshold": 1.0}) == ""
     told = router.differences({"temperature": 0.8, "think": False})

@@ -8,7 +8,7 @@ from reason.core.errors import BackendUnavailable, UserError
 from reason.serving.devices import choose_device
 
 
-def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
     for name in ("cpu", "cpu:3"):
         assert choose_device(name) == torch.device("cpu")
     if torch.cuda.is_available():
@@ -18,16 +18,14 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("name", ["gpu", "meta", "cuda:-1", "cuda:256", "cpu:300"])
-def test_what_is_no_device_is_refused_by_name(name: str) -> None:
+def test_what_is_no_device_is_refused_by_name(name):
     with pytest.raises(UserError, match=rf"^device = '{name}'") as caught:
         choose_device(name)
     assert '"cuda:1"' in caught.value.hint
 
 
 @pytest.mark.parametrize(("built", "why"), [(None, "built without CUDA"), ("13.0", "driver")])
-def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(
-    monkeypatch: pytest.MonkeyPatch, built: str | None, why: str
-) -> None:
+def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(monkeypatch, built, why):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)
     monkeypatch.setattr(torch.version, "hip", None)
@@ -37,7 +35,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(
     assert 'device = "cpu"' in caught.value.hint
 
 
-def test_available_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_gpus_are_listed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(BackendUnavailable, match="'cuda:2': torch sees 2 GPUs") as caught:
@@ -47,7 +45,7 @@ def test_available_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("name", ["auto", "cuda", "hpu"])
-def test_a_device_that_does_not_compute_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_device_that_does_not_compute_is_refused(monkeypatch, name):
     """As with a driver that is seen but too old."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -40,7 +40,7 @@ def write(processor: Any, want: list[int]) -> tuple[list[int], ProcessorState]:
 
 
 @given(st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=300))
-def test_entropy_is_the_entropy(values: list[float]) -> None:
+def test_entropy_is_the_entropy(values):
     logits = np.array(values, dtype=np.float32)
     exact = logits.astype(np.float64)
     logprobs = exact - exact.max() - math.log(np.exp(exact - exact.max()).sum())
@@ -49,7 +49,7 @@ def test_entropy_is_the_entropy(values: list[float]) -> None:
     assert first == pytest.approx(logprobs[:2].tolist(), abs=1e-5)
 
 
-def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
+def test_entropy_of_forbidden_tokens_and_of_certainty():
     for left, entropy in ((4, math.log(4)), (1, 0.0)):
         logits = np.full(VOCABULARY, float("-inf"), dtype=np.float32)
         logits[:left] = 3.0
@@ -60,7 +60,7 @@ def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
     ("args", "expected"),
     [({}, [0, 1, 2, 3]), ({"first": 2}, [0, 1]), ({"positions": [3, 1]}, [1, 3])],
 )
-def test_probe_reports_the_requested_positions(args: dict[str, Any], expected: list[int]) -> None:
+def test_probe_reports_the_requested_positions(args, expected):
     processor = entropy_probe(token_logprobs=[4, 2], **args)
     here = state()
     for position in range(4):
@@ -75,7 +75,7 @@ def test_probe_reports_the_requested_positions(args: dict[str, Any], expected: l
     }
 
 
-def test_repeated_position_counts_once() -> None:
+def test_repeated_position_counts_once():
     processor, here = entropy_probe(), state()
     processor(row(1), here)
     processor(row(2), here)
@@ -85,7 +85,7 @@ def test_repeated_position_counts_once() -> None:
 # --- steer
 
 
-def test_steering_adds_subtracts_and_decays() -> None:
+def test_steering_adds_subtracts_and_decays():
     processor = steer([3], weight=4.0, away_ids=[5], half_life_tokens=2)
     for length, change in ((0, 4.0), (2, 2.0), (4, 1.0)):
         moved = processor(row(), state([1] * length)) - row()
@@ -98,7 +98,7 @@ def test_steering_adds_subtracts_and_decays() -> None:
 # --- step_control
 
 
-def test_no_step_is_longer_than_allowed_and_a_started_end_is_completed() -> None:
+def test_no_step_is_longer_than_allowed_and_a_started_end_is_completed():
     said, here = write(step_control(max_tokens=3, end_ids=END), [1, 2, 3, 4, 5, 6, 1, 2, 7, 8, 1, 1])
     assert said == [1, 2, 3, 7, 8, 6, 1, 2, 7, 8, 1, 1]
     assert here.extras == {"forced": [3, 4, 8, 9], "steps": 2}
@@ -106,7 +106,7 @@ def test_no_step_is_longer_than_allowed_and_a_started_end_is_completed() -> None
 
 
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=60), st.integers(1, 6))
-def test_a_step_never_outgrows_its_limit(want: list[int], limit: int) -> None:
+def test_a_step_never_outgrows_its_limit(want, limit):
     said, _ = write(step_control(max_tokens=limit, end_ids=END, delimiter_ids=[9]), want)
     length = 0
     for i, token in enumerate(said):
@@ -116,7 +116,7 @@ def test_a_step_never_outgrows_its_limit(want: list[int], limit: int) -> None:
             length = 0
 
 
-def test_end_of_text_is_delayed_until_min_steps() -> None:
+def test_end_of_text_is_delayed_until_min_steps():
     processor = step_control(min_steps=2, delimiter_ids=[9], end_ids=END)
     assert write(processor, [EOS, 9, EOS, 7, 8, EOS])[0] == [11, 9, 11, 7, 8, EOS]
 
@@ -139,11 +139,11 @@ def test_end_of_text_is_delayed_until_min_steps() -> None:
         (step_control, {"min_steps": 3}),
     ],
 )
-def test_bad_arguments_name_the_processor(factory: Any, args: dict[str, Any]) -> None:
+def test_bad_arguments_name_the_processor(factory, args):
     with pytest.raises(UserError, match=factory.__name__):
         factory(**args)
 
 
-def test_a_token_outside_the_vocabulary_is_named() -> None:
+def test_a_token_outside_the_vocabulary_is_named():
     with pytest.raises(UserError, match="token 99"):
         steer([99])(row(), state())

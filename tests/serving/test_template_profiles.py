@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from reason.serving.profiles.profile import merge_profile, parse_profile
 from reason.serving.template_profiles import RENDERS, profile_of_renders
@@ -39,7 +37,7 @@ def renders(default: str, **others: str) -> dict[str, str]:
         "closes the thought without a switch",
     ],
 )
-def test_template_shows_when_and_how_a_model_thinks(shown: dict[str, str], expected: tuple[Any, ...]) -> None:
+def test_template_shows_when_and_how_a_model_thinks(shown, expected):
     fields = profile_of_renders(shown)
     names = ("thinks", "opened_by_template", "open_tag", "close_tag")
     assert tuple(fields.get(name) for name in names[: len(expected)]) == expected
@@ -54,11 +52,11 @@ def test_template_shows_when_and_how_a_model_thinks(shown: dict[str, str], expec
         pytest.param({"default": HEAD}, id="a template that refuses all arguments"),
     ],
 )
-def test_template_that_shows_nothing_decides_nothing(shown: dict[str, str]) -> None:
+def test_template_that_shows_nothing_decides_nothing(shown):
     assert profile_of_renders(shown) == {}
 
 
-def test_switch_is_the_argument_of_every_effort() -> None:
+def test_switch_is_the_argument_of_every_effort():
     efforts = profile_of_renders(renders("", enable_thinking_false=EMPTY))["efforts"]
     assert efforts == {
         effort: {"chat_template_kwargs": {"enable_thinking": effort != "none"}}
@@ -66,7 +64,7 @@ def test_switch_is_the_argument_of_every_effort() -> None:
     }
 
 
-def test_harmony_has_channels_and_three_efforts() -> None:
+def test_harmony_has_channels_and_three_efforts():
     head = "<|start|>system<|message|># Valid channels: analysis, commentary, final.<|end|><|start|>assistant"
     fields = profile_of_renders({"default": head})
     assert (fields["thinks"], fields["thought"]) == ("always", "channel")
@@ -74,14 +72,14 @@ def test_harmony_has_channels_and_three_efforts() -> None:
     assert sent == {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "max": "high"}
 
 
-def test_open_and_close_tag_are_the_templates_own_empty_thought() -> None:
+def test_open_and_close_tag_are_the_templates_own_empty_thought():
     for empty in ("<think>\n\n</think>\n\n", "<think></think>", "<think>\n</think>\n", "[THINK][/THINK]"):
         fields = profile_of_renders(renders("", enable_thinking_false=empty))
         assert f"{fields['open_tag']}{fields['close_tag']}" == empty
 
 
 @pytest.mark.parametrize(("thinks", "efforts"), [("always", ["low"]), ("never", [])])
-def test_efforts_of_a_weaker_layer_do_not_contradict_a_stronger_one(thinks: str, efforts: list[str]) -> None:
+def test_efforts_of_a_weaker_layer_do_not_contradict_a_stronger_one(thinks, efforts):
     weaker = {"thinks": "default", "efforts": {"none": {}, "low": {"reasoning_effort": "low"}}}
     merged = merge_profile([("user", {"thinks": thinks}), ("map", weaker)])
     assert list(merged.efforts) == efforts

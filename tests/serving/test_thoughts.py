@@ -14,7 +14,7 @@ RAW = "<|channel|>analysis<|message|>so<|end|><|start|>assistant<|channel|>final
 
 
 @pytest.mark.parametrize("profile", FAMILIES, ids=[tags[0] for tags in COMMON_TAGS])
-def test_a_thought_between_the_familys_tags_is_no_answer(profile: ModelProfile) -> None:
+def test_a_thought_between_the_familys_tags_is_no_answer(profile):
     opening, closing = profile.open_tag, profile.close_tag
     for text, opened, expected in (
         (f"{opening}a < b{closing}\n\nFour.\n", False, ("a < b", "Four.\n", False, True)),
@@ -37,12 +37,12 @@ def test_a_thought_between_the_familys_tags_is_no_answer(profile: ModelProfile) 
         ("The analysis is short.", "", "The analysis is short."),
     ],
 )
-def test_harmonys_channels_are_split_raw_and_without_special_tokens(text: str, thought: str, answer: str) -> None:
+def test_harmonys_channels_are_split_raw_and_without_special_tokens(text, thought, answer):
     split = split_thought(text, CHANNEL)
     assert (split.thought, split.answer) == (thought, answer)
 
 
-def test_a_closing_tag_ends_a_thought_that_the_prompt_may_have_opened() -> None:
+def test_a_closing_tag_ends_a_thought_that_the_prompt_may_have_opened():
     profile = FAMILIES[0]
     unknown = split_thought("so</think>Four.", profile)
     assert (unknown.thought, unknown.answer) == ("so", "Four.")
@@ -67,7 +67,7 @@ PARTS = st.sampled_from(
     st.booleans(),
 )
 @settings(max_examples=400)
-def test_cuts_do_not_matter(text: str, sizes: list[int], profile: ModelProfile, opened: bool) -> None:
+def test_cuts_do_not_matter(text, sizes, profile, opened):
     complete = ThoughtSplitter(profile, opened=opened, is_known=True)
     complete.push(text)
     complete.finish()
@@ -85,7 +85,7 @@ def test_cuts_do_not_matter(text: str, sizes: list[int], profile: ModelProfile, 
         assert (thought + new.thought, answer + new.answer) == (complete.thought, complete.answer)
 
 
-def test_an_empty_thought_is_written_as_the_template_does() -> None:
+def test_an_empty_thought_is_written_as_the_template_does():
     shown = ModelProfile(thinks="default", open_tag="<think>\n", close_tag="\n</think>\n\n")
     assert prompt_tags(shown) == ("<think>\n", "\n</think>\n\n", "<think>\n\n</think>\n\n")
     always = ModelProfile(thinks="always", open_tag="<think>\n", close_tag="</think>")

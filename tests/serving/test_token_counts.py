@@ -48,7 +48,7 @@ def pages(server: WireServer, path: str) -> int:
     return sum(one == path for one, _ in server.requests)
 
 
-async def test_claude_is_counted_by_anthropic_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_claude_is_counted_by_anthropic_once(monkeypatch):
     async with loaded("Claude 4.5", monkeypatch) as (server, model):
         counter = TokenCounter()
         count = await counter.count(model, CHAT)
@@ -61,7 +61,7 @@ async def test_claude_is_counted_by_anthropic_once(monkeypatch: pytest.MonkeyPat
         assert server.generations == []
 
 
-async def test_an_error_of_anthropic_leaves_an_estimate_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_anthropic_leaves_an_estimate_that_is_not_kept(monkeypatch):
     async with loaded("Claude 4.5", monkeypatch) as (server, model):
         server.faults = [Fault(500)]
         counter = TokenCounter()
@@ -72,7 +72,7 @@ async def test_an_error_of_anthropic_leaves_an_estimate_that_is_not_kept(monkeyp
         assert (await counter.count(model, CHAT)).method == "provider"
 
 
-async def test_a_vllm_server_counts_by_its_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_vllm_server_counts_by_its_tokenizer(monkeypatch):
     async with loaded("Qwen3, parser", monkeypatch) as (server, model):
         prompt = Prompt.user("Where is it warm?")
         count = await TokenCounter().count(model, prompt)
@@ -81,19 +81,19 @@ async def test_a_vllm_server_counts_by_its_tokenizer(monkeypatch: pytest.MonkeyP
         assert count.tokens == len(await model.ids_of(prompt))  # type: ignore[attr-defined]
 
 
-async def test_other_providers_are_estimated_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_providers_are_estimated_without_a_request(monkeypatch):
     async with loaded("gpt-5-mini", monkeypatch) as (server, model):
         assert await TokenCounter().count(model, CHAT) == (estimated_tokens(CHAT), "estimate", "")
         assert server.requests == []
 
 
-async def test_a_model_in_this_process_counts_itself() -> None:
+async def test_a_model_in_this_process_counts_itself():
     model = ScriptedModel(echoing("hello"))
     prompt = Prompt.user("Where?")
     assert await TokenCounter().count(model, prompt) == (model.count_tokens(prompt), "tokenizer", "")
 
 
-def test_an_estimate_counts_images_and_calls_and_not_their_encoding() -> None:
+def test_an_estimate_counts_images_and_calls_and_not_their_encoding():
     image = Attachment.of(b"\x89PNG\r\n\x1a\n" + bytes(100_000))
     plain = Prompt.user("What is this?")
     seen = Prompt(messages=(Message(role="user", content="What is this?", attachments=(image,)),))
@@ -109,7 +109,7 @@ def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Wi
         yield upstream, server.url
 
 
-def test_the_messages_front_says_how_it_counted(claude: tuple[WireServer, str]) -> None:
+def test_the_messages_front_says_how_it_counted(claude):
     anthropic = pytest.importorskip("anthropic")
     upstream, url = claude
     with anthropic.Anthropic(base_url=url, api_key="k", max_retries=0) as sdk:

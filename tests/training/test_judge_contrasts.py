@@ -33,7 +33,7 @@ def _made(pair: Pair, label: Label) -> dict[str, set[tuple[str, str]]]:
         ("Dune was released on 3 May 1990.", "Dune was released.", "denied", "Dune was not released."),
     ],
 )  # fmt: skip
-def test_a_supported_claim_becomes_refuted(evidence: str, claim: str, rule: str, expected: str) -> None:
+def test_a_supported_claim_becomes_refuted(evidence, claim, rule, expected):
     assert (expected, "refutes") in _made(Pair(evidence, claim), "supports")[rule]
 
 
@@ -49,12 +49,12 @@ def test_a_supported_claim_becomes_refuted(evidence: str, claim: str, rule: str,
         ("Ortega sang.", "Ortega sang", "small letters", "ortega sang"),
     ],
 )
-def test_a_rewrite_keeps_the_label(evidence: str, claim: str, rule: str, expected: str) -> None:
+def test_a_rewrite_keeps_the_label(evidence, claim, rule, expected):
     for label in get_args(Label):
         assert (expected, label) in _made(Pair(evidence, claim), label)[rule]
 
 
-def test_bounds_of_a_year_and_of_a_count() -> None:
+def test_bounds_of_a_year_and_of_a_count():
     made = _made(Pair("Dune opened in 1990.", "Dune was opened in 1990."), "supports")
     for claim, label in made["period"]:
         assert label == "supports"
@@ -84,11 +84,11 @@ def test_bounds_of_a_year_and_of_a_count() -> None:
         ("Acme married Dahl.", "Ortega married Dahl.", "roles"),
     ],
 )
-def test_a_change_that_need_not_make_it_wrong_is_not_made(evidence: str, claim: str, rule: str) -> None:
+def test_a_change_that_need_not_make_it_wrong_is_not_made(evidence, claim, rule):
     assert rule not in _made(Pair(evidence, claim), "supports")
 
 
-def test_only_a_denial_makes_a_refuted_claim_supported() -> None:
+def test_only_a_denial_makes_a_refuted_claim_supported():
     made = _made(Pair("Dahl won the cup.", "Ortega won the cup in 1990."), "refutes")
     assert {rule for rule, pairs in made.items() for _, label in pairs if label == "supports"} == {"denied"}
     assert ("Ortega did not win the cup in 1990.", "supports") in made["denied"]

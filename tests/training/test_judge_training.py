@@ -45,7 +45,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["", "1", "2", "3"])), max_size=30))
-def test_no_claim_and_no_group_is_in_two_splits(drawn: list[tuple[str, str]]) -> None:
+def test_no_claim_and_no_group_is_in_two_splits(drawn):
     cases = [case(f"claim {letter}", group) for letter, group in drawn]
     splits = split_cases(cases, holdout=0.5)
     where: dict[str, set[str]] = {}
@@ -58,7 +58,7 @@ def test_no_claim_and_no_group_is_in_two_splits(drawn: list[tuple[str, str]]) ->
     assert sum(len(getattr(splits, split)) for split in ("train", "validation", "test")) == len(cases)
 
 
-def test_a_fifth_is_held_out_in_any_order() -> None:
+def test_a_fifth_is_held_out_in_any_order():
     cases = [case(f"claim number {i}") for i in range(2000)]
     held = {c.claim for c in split_cases(cases).test}
     assert 0.17 < len(held) / 2000 < 0.23
@@ -66,7 +66,7 @@ def test_a_fifth_is_held_out_in_any_order() -> None:
     assert held <= {c.claim for c in split_cases(cases, holdout=0.3).test}
 
 
-def test_what_is_connected_to_a_test_claim_is_not_trained_on() -> None:
+def test_what_is_connected_to_a_test_claim_is_not_trained_on():
     claims = [case(f"claim number {i}", group=str(i // 3)) for i in range(300)]
     more = [
         ClaimCase(source="extra", name=f"x{i}", claim=f"Claim number {i}!", label="refutes", case="")
@@ -80,7 +80,7 @@ def test_what_is_connected_to_a_test_claim_is_not_trained_on() -> None:
     assert trained_extra == {normalize_claim(c.claim) for c in more} - tested
 
 
-def test_neither_claim_nor_text_of_a_contrast_predicts_the_label() -> None:
+def test_neither_claim_nor_text_of_a_contrast_predicts_the_label():
     pair = Pair("The film was directed by Hanna Okafor in 1998.", "The film was directed by Hanna Okafor.")
     pools = ValuePools.of(["It was directed by Paul Green.", "It was written by Ann Moss."])
     made = contrast_pairs(pair, pools, random.Random(1), "k", "g")
@@ -93,7 +93,7 @@ def test_neither_claim_nor_text_of_a_contrast_predicts_the_label() -> None:
         assert all(result == {"supports": 1, "refutes": 1} for result in by.values())
 
 
-def test_a_compared_number_is_not_exchanged() -> None:
+def test_a_compared_number_is_not_exchanged():
     pools = ValuePools.of(["It has 130 cats and 140 dogs."])
     pair = Pair("It has 120 cats.", "It has more than 119 cats.")
     assert contrast_pairs(pair, pools, random.Random(1), "k", "g") == []
@@ -111,12 +111,12 @@ def test_a_compared_number_is_not_exchanged() -> None:
         ("Ann is a judge.", "neutral", None),
     ],
 )
-def test_negation_turns_the_label(claim: str, label: str, made: tuple[str, str] | None) -> None:
+def test_negation_turns_the_label(claim, label, made):
     result = negated_claim(Pair("text", claim), label, "k", "g")
     assert [(one.pair.claim, one.label) for one in result] == ([made] if made else [])
 
 
-def test_an_epoch_depends_on_its_seed(files: dict[str, Path]) -> None:
+def test_an_epoch_depends_on_its_seed(files):
     corpus = read_corpus(files["corpus"])
     stock = EpochSource.of(read_cases("fever", files["fever"], corpus), corpus, SamplingMix())
     first = sample_epoch(stock, 3, 0)
@@ -129,7 +129,7 @@ def test_an_epoch_depends_on_its_seed(files: dict[str, Path]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(2, 9))
-def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int, str]], size: int) -> None:
+def test_batches_hold_every_pair_once_and_groups_together(drawn, size):
     rows = [TokenRow((1,) * length, (0,) * length, 0, ()) for length, _ in drawn]
     result = make_batches(rows, [group for _, group in drawn], size, random.Random(0))
     assert sorted(i for batch in result for i in batch) == list(range(len(drawn)))
@@ -140,16 +140,14 @@ def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int,
             assert sum(any(drawn[i][1] == group for i in batch) for batch in result) == 1
 
 
-def test_the_temperature_corrects_overconfidence() -> None:
+def test_the_temperature_corrects_overconfidence():
     logits = torch.tensor([[math.log(98.0), 0.0, 0.0]] * 40, dtype=torch.float64)
     labels = torch.tensor([0 if i % 4 else 1 for i in range(40)])
     # then the right share, 3 of 4, is stated
     assert train.fit_temperature(logits, labels) == pytest.approx(math.log(98) / math.log(6), abs=0.01)
 
 
-def test_a_training_is_repeated_exactly_and_can_be_continued(
-    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_is_repeated_exactly_and_can_be_continued(files, tmp_path, monkeypatch, capsys):
     directory = write_tiny_encoder(tmp_path / "encoder")
     found = ModelFiles("local/all-minilm-l6-v2", directory, "f" * 64, "test")
     monkeypatch.setattr(train, "find_encoder", lambda *_, **__: found)

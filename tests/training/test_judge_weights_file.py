@@ -26,7 +26,7 @@ def changed(before: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @given(st.integers(2, 8), st.data())
-def test_packed_numbers_come_back(bits: int, data: st.DataObject) -> None:
+def test_packed_numbers_come_back(bits, data):
     top = 2 ** (bits - 1)
     numbers = data.draw(st.lists(st.integers(-top, top - 1), max_size=40))
     packed = _packed(np.array(numbers, dtype=np.int8), bits)
@@ -35,7 +35,7 @@ def test_packed_numbers_come_back(bits: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
-def test_a_change_is_off_by_half_a_step_at_most(bits: int) -> None:
+def test_a_change_is_off_by_half_a_step_at_most(bits):
     before = weights()
     after = changed(before)
     found = apply_delta(compute_delta(before, after, base="b", bits=bits), before)
@@ -46,7 +46,7 @@ def test_a_change_is_off_by_half_a_step_at_most(bits: int) -> None:
     assert found["labels.bias"].tolist() == [1.0, 2.0, 3.0]
 
 
-def test_a_file_comes_back_and_has_the_same_bytes() -> None:
+def test_a_file_comes_back_and_has_the_same_bytes():
     before = weights()
     delta = compute_delta(before, changed(before), base="base", bits=5, temperature=1.25, card={"seed": 3})
     raw = serialize_delta(delta)
@@ -57,7 +57,7 @@ def test_a_file_comes_back_and_has_the_same_bytes() -> None:
     assert serialize_delta(back) == raw
 
 
-def test_every_part_of_a_verdict_is_in_the_digest() -> None:
+def test_every_part_of_a_verdict_is_in_the_digest():
     before = weights()
     after = changed(before)
     digests = {
@@ -71,7 +71,7 @@ def test_every_part_of_a_verdict_is_in_the_digest() -> None:
     assert compute_delta(before, after, base="a", card={"x": 1}).digest == compute_delta(before, after, base="a").digest
 
 
-def test_damage_is_seen_wherever_it_is() -> None:
+def test_damage_is_seen_wherever_it_is():
     before = weights()
     raw = serialize_delta(compute_delta(before, changed(before), base="b"))
     for at in (0, 20, len(raw) // 2, len(raw) - 1):
@@ -84,7 +84,7 @@ def test_damage_is_seen_wherever_it_is() -> None:
             parse_delta(raw[:cut], "f")
 
 
-def test_a_change_for_another_encoder_is_refused() -> None:
+def test_a_change_for_another_encoder_is_refused():
     before = weights()
     delta = compute_delta(before, changed(before), base="b")
     for name, shape in (("0.up.weight", (5, 10)), ("0.up.bias", (7,)), ("positions", (9, 5))):
@@ -95,7 +95,7 @@ def test_a_change_for_another_encoder_is_refused() -> None:
         apply_delta(delta, without)
 
 
-def test_what_is_no_number_is_not_written() -> None:
+def test_what_is_no_number_is_not_written():
     before = weights()
     with pytest.raises(ValueError, match="up.bias"):
         compute_delta(before, {"0.up.bias": np.full(6, np.nan, dtype=np.float32)}, base="b")

@@ -84,13 +84,13 @@ def walk(learner: Learner, steps: int, state: mdp.State = mdp.BARE) -> tuple[lis
 # schedules
 
 
-def test_epsilon_is_half_after_1386_steps() -> None:
+def test_epsilon_is_half_after_1386_steps():
     assert LearningConfig().epsilon(0) == 1
     assert LearningConfig().epsilon(1386) == pytest.approx(0.5, abs=1e-3)
     assert LearningConfig(eps_min=0.1).epsilon(100_000) == 0.1
 
 
-def test_learning_rate_halves_every_thousand_episodes() -> None:
+def test_learning_rate_halves_every_thousand_episodes():
     rates = [LearningConfig().learning_rate(episode) for episode in (0, 999, 1000, 1999, 2000, 3000)]
     assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
 
@@ -107,7 +107,7 @@ def test_learning_rate_halves_every_thousand_episodes() -> None:
         {"epsilon": 1},
     ],
 )
-def test_invalid_hyperparameters_raise(wrong: dict[str, float]) -> None:
+def test_invalid_hyperparameters_raise(wrong):
     with pytest.raises(ValidationError):
         LearningConfig.model_validate(wrong)
 
@@ -115,7 +115,7 @@ def test_invalid_hyperparameters_raise(wrong: dict[str, float]) -> None:
 # targets
 
 
-def test_double_dqn_target() -> None:
+def test_double_dqn_target():
     online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
     assert double_dqn_targets(one(0.7, done=False), online, target, 0.9).tolist() == pytest.approx([1.6], abs=1e-12)
     # plain DQN, where the target network chooses too
@@ -123,7 +123,7 @@ def test_double_dqn_target() -> None:
     assert double_dqn_targets(one(0.7, done=True), online, target, 0.9).tolist() == [0.7]
 
 
-def test_illegal_block_is_not_in_the_target() -> None:
+def test_illegal_block_is_not_in_the_target():
     online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
     legal = (True, False, True, True, True)
     targets = double_dqn_targets(one(0.7, done=False, legal=legal), online, target, 0.9)
@@ -133,7 +133,7 @@ def test_illegal_block_is_not_in_the_target() -> None:
 
 
 @given(st.integers(1, 8), st.integers(0, 99), st.floats(0, 1))
-def test_targets_match_definition(count: int, seed: int, gamma: float) -> None:
+def test_targets_match_definition(count, seed, gamma):
     batch = recorded(seed, count)
     online, target = random_network(seed), random_network(seed + 1)
     targets = double_dqn_targets(batch, online, target, gamma)
@@ -147,7 +147,7 @@ def test_targets_match_definition(count: int, seed: int, gamma: float) -> None:
 # when it learns, and how it acts
 
 
-def test_learning_start_and_target_sync() -> None:
+def test_learning_start_and_target_sync():
     learner = Learner(QUICK, seed=1)
     begin = weights_of(learner.online)
     told, state = walk(learner, QUICK.learning_starts - 1)
@@ -170,13 +170,13 @@ def test_learning_start_and_target_sync() -> None:
     assert len(learner.replay) == QUICK.capacity  # the newest
 
 
-def test_gradient_steps_are_updates() -> None:
+def test_gradient_steps_are_updates():
     learner = Learner(QUICK.model_copy(update={"gradient_steps": 3}), seed=4)
     walk(learner, 60)
     assert learner.updates == 3 * (60 - QUICK.learning_starts + 1)
 
 
-def test_greedy_actions_are_best_legal() -> None:
+def test_greedy_actions_are_best_legal():
     learner = Learner(LearningConfig(eps_decay=1e-9), seed=2)
     learner.steps = 1
     rng = np.random.default_rng(0)
@@ -185,7 +185,7 @@ def test_greedy_actions_are_best_legal() -> None:
         assert learner.act(tuple(state), (*may, True)) == best_legal(q, (*may, True))
 
 
-def test_infinite_loss_raises_divergence() -> None:
+def test_infinite_loss_raises_divergence():
     learner = Learner(LearningConfig(batch=1, learning_starts=1, capacity=1), seed=0)
     before = weights_of(learner.online)
     with pytest.raises(UserError, match="training diverged: the loss is inf") as refused:
@@ -200,7 +200,7 @@ def test_infinite_loss_raises_divergence() -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(3))
-def test_learned_policy_equals_value_iteration(seed: int) -> None:
+def test_learned_policy_equals_value_iteration(seed):
     learner = Learner(LearningConfig(), seed=seed)
     walk(learner, 3000)
     exact = mdp.values(learner.learning.gamma)
@@ -214,7 +214,7 @@ def test_learned_policy_equals_value_iteration(seed: int) -> None:
         assert said[best] == pytest.approx(values[best], abs=0.05), state
 
 
-def test_seed_determines_weights_and_replay() -> None:
+def test_seed_determines_weights_and_replay():
     one_learner, two, other = Learner(QUICK, seed=4), Learner(QUICK, seed=4), Learner(QUICK, seed=5)
     assert walk(one_learner, 150) == walk(two, 150)
     assert weights_of(one_learner.online) == weights_of(two.online)
@@ -226,7 +226,7 @@ def test_seed_determines_weights_and_replay() -> None:
 # on recorded batches, against a learner written from the paper's description alone
 
 
-def test_updates_equal_torch() -> None:
+def test_updates_equal_torch():
     ours = Learner(LearningConfig(sync_every=7, lr_halved_every=1), seed=3)
     theirs = TorchLearner(ours.online.network().weights, gamma=0.9, lr=0.01, sync_every=7)
     for update in range(1, 41):

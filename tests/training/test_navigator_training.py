@@ -61,7 +61,7 @@ def shop(monkeypatch, tmp_path):
 
 
 @given(st.integers(1, 40), st.floats(0, 0.99), st.randoms())
-def test_the_split_depends_only_on_the_text(count: int, share: float, rng: random.Random) -> None:
+def test_the_split_depends_only_on_the_text(count, share, rng):
     """No training question is held out: not in other letters, with other blanks, or in another dataset."""
     texts = [f"What is {i}  and {i}?" for i in range(count)]
     datasets = []

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from reason.core.errors import UserError
-from reason.verify.davinci.decision import VerdictModel
 from reason.verify.davinci.features import FEATURE_NAMES
 from reason.verify.types import Support
 from scipy.optimize import minimize
@@ -80,18 +79,7 @@ def examples(n: int = 300, datasets: tuple[str, ...] = ("a", "b", "c"), seed: in
     return results
 
 
-RATIOS = VerdictModel(
-    judge="",
-    supports=ZERO | {"supports": 1.0},
-    refutes=ZERO | {"refutes": 1.0},
-    intercepts=(0.0, 0.0),
-    supported=0.8,
-    refuted=0.8,
-)
-"""The judge's probabilities of one passage as they are."""
-
-
-def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs() -> None:
+def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs():
     data = examples(270)  # as many of each dataset and label, so that all weigh the same
     model = fit_verdict_model(data, judge="j").model
     ours = np.array([[b, *w.values()] for b, w in zip(model.intercepts, (model.supports, model.refutes), strict=True)])
@@ -104,7 +92,7 @@ def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs() ->
     assert ours == pytest.approx(theirs, abs=2e-4)
 
 
-def test_no_weight_has_the_wrong_sign_whatever_the_data_say() -> None:
+def test_no_weight_has_the_wrong_sign_whatever_the_data_say():
     reversed_labels: dict[str, str] = {"supports": "refutes", "refutes": "supports", "neutral": "neutral"}
     data = [replace(e, gold=reversed_labels[e.gold]) for e in examples()]  # type: ignore[arg-type]
     model = fit_verdict_model(data, judge="j").model
@@ -112,7 +100,7 @@ def test_no_weight_has_the_wrong_sign_whatever_the_data_say() -> None:
         assert all(weight * sign >= 0 for weight, sign in zip(weights.values(), signs, strict=True))
 
 
-def test_it_does_not_depend_on_the_order_of_examples() -> None:
+def test_it_does_not_depend_on_the_order_of_examples():
     data = examples()
     first = fit_verdict_model(data, judge="j")
     again = fit_verdict_model(data[::-1], judge="j")
@@ -120,14 +108,14 @@ def test_it_does_not_depend_on_the_order_of_examples() -> None:
     assert again.held_out == first.held_out[::-1]
 
 
-def test_a_dataset_counts_once_however_large_it_is() -> None:
+def test_a_dataset_counts_once_however_large_it_is():
     data = examples()
     more = [*data, *(replace(e, group=f"{e.group}+") for e in data if e.dataset == "a" for _ in range(4))]
     one, other = (fit_verdict_model(d, judge="j").model for d in (data, more))
     assert list(other.supports.values()) == pytest.approx(list(one.supports.values()), abs=1e-6)
 
 
-def test_held_out_probabilities_are_by_a_fit_without_the_dataset() -> None:
+def test_held_out_probabilities_are_by_a_fit_without_the_dataset():
     data = examples()
     fitted = fit_verdict_model(data, judge="j")
     without = fit_verdict_model([e for e in data if e.dataset != "b"], judge="j").model
@@ -136,7 +124,7 @@ def test_held_out_probabilities_are_by_a_fit_without_the_dataset() -> None:
             assert probs == pytest.approx(without.probabilities(example.features), abs=1e-9)
 
 
-def test_of_one_dataset_no_group_is_on_both_sides() -> None:
+def test_of_one_dataset_no_group_is_on_both_sides():
     data = examples(datasets=("a",))
     changed = [replace(e, gold="neutral") if e.group == "g0" else e for e in data]
     before, after = (fit_verdict_model(d, judge="j").held_out for d in (data, changed))
@@ -144,7 +132,7 @@ def test_of_one_dataset_no_group_is_on_both_sides() -> None:
     assert [before[i] for i in own] == [after[i] for i in own]
 
 
-def test_disputed_claims_are_not_fitted_to_but_must_not_be_called_supported() -> None:
+def test_disputed_claims_are_not_fitted_to_but_must_not_be_called_supported():
     data = examples()
     sure = vector(supports=9.0, refutes=-9.0, words_found=0.5)
     disputed = [VerdictExample(sure, "disputed", "a", f"d{i}") for i in range(30)]
@@ -163,21 +151,21 @@ def claims(dataset: str, others: list[float], right: int = 5) -> tuple[list[Verd
     return rows, [Support(p, (1 - p) / 2, (1 - p) / 2) for p in [*others, *[0.99] * right]]
 
 
-def test_the_threshold_is_the_smallest_that_keeps_the_bound_on_every_dataset() -> None:
+def test_the_threshold_is_the_smallest_that_keeps_the_bound_on_every_dataset():
     rows, probs = claims("a", [0.7, 0.66, 0.6, *[0.1] * 37])  # 2 of 40 may pass
     assert choose_threshold(rows, probs, "supports", 0.05) == math.nextafter(0.6, 1)
     more, other = claims("b", [0.9, 0.8, *[0.1] * 18])  # 1 of 20 may pass
     assert choose_threshold([*rows, *more], [*probs, *other], "supports", 0.05) == math.nextafter(0.8, 1)
 
 
-def test_a_threshold_is_at_least_a_half_and_never_shuts_everything_out() -> None:
+def test_a_threshold_is_at_least_a_half_and_never_shuts_everything_out():
     rows, probs = claims("a", [0.4] * 20)
     assert choose_threshold(rows, probs, "supports", 0.05) == MIN_THRESHOLD
     rows, probs = claims("a", [0.999] * 20)
     assert choose_threshold(rows, probs, "supports", 0.05) == MAX_THRESHOLD
 
 
-def test_the_scores_of_each_dataset_keep_the_bound() -> None:
+def test_the_scores_of_each_dataset_keep_the_bound():
     bound = 0.02
     model = fit_verdict_model(examples(900), judge="j", max_false_supported=bound).model
     assert [s.part for s in model.scores] == ["a", "b", "c"]
@@ -189,7 +177,7 @@ def test_the_scores_of_each_dataset_keep_the_bound() -> None:
 # -- what is refused
 
 
-def test_too_little_or_one_sided_data_are_refused() -> None:
+def test_too_little_or_one_sided_data_are_refused():
     with pytest.raises(UserError, match="at least 40 claims that are not disputed, got 30"):
         fit_verdict_model(examples(30), judge="j")
     with pytest.raises(UserError, match="no example has the gold label 'refutes'"):

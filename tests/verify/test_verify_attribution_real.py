@@ -43,7 +43,7 @@ async def log_prob_drop(fact: CopiedFact, segments: Sequence[Segment], model: Lo
     return full[0].mean - reduced[0].mean
 
 
-async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel) -> None:
+async def test_leaving_out_the_source_is_what_the_claim_misses(model):
     dropped, others = [], []
     for fact in FACTS[2:]:
         (found,), _ = await attribute_by_context([fact.claim], fact.segments, model)
@@ -59,7 +59,7 @@ async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel
 
 
 @pytest.mark.nightly
-async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalModel) -> None:
+async def test_what_many_subsets_call_the_source_is_missed_most(model):
     fact = FACTS[0]
     sentences = (*fact.sentences, *(s for other in FACTS[1:] for s in other.sentences[:3]))
     segments = context_of(fact.question, sentences)
@@ -70,7 +70,7 @@ async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalMode
     assert top > 1.0 > abs(random) + 0.5
 
 
-async def test_relevance_names_the_source(model: LocalModel) -> None:
+async def test_relevance_names_the_source(model):
     fact = FACTS[1]
     (found,) = await attribute_claims([fact.claim], fact.segments, model=model, levels=["whitebox"])
     assert all(a.component != NOTHING for a in found)

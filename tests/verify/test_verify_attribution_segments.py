@@ -30,7 +30,7 @@ SOLUTION = Solution(
 )
 
 
-def test_the_parts_come_in_the_order_in_which_they_came_to_be() -> None:
+def test_the_parts_come_in_the_order_in_which_they_came_to_be():
     found = segments_of(QUESTION, SOLUTION)
     assert [(s.name, s.kind, s.text) for s in found] == [
         ("question", "question", "When did the boat leave?"),
@@ -46,7 +46,7 @@ def test_the_parts_come_in_the_order_in_which_they_came_to_be() -> None:
     assert [s.name for s in samples_of(found)] == ["sample 1", "sample 2"]
 
 
-def test_a_candidate_without_steps_is_cut_into_them() -> None:
+def test_a_candidate_without_steps_is_cut_into_them():
     solution = Solution(chosen=None, candidates=(Candidate(text="First this.\n\nThen that."),))
     found = segments_of(Question(text="Why?"), solution)
     assert [(s.name, s.text) for s in found[1:]] == [
@@ -56,7 +56,7 @@ def test_a_candidate_without_steps_is_cut_into_them() -> None:
     ]
 
 
-def test_a_long_document_is_cut_between_sentences_and_loses_no_word() -> None:
+def test_a_long_document_is_cut_between_sentences_and_loses_no_word():
     text = " ".join(f"Sentence number {i} has six words." for i in range(140))
     parts = segments_of(Question(text="What?", documents=(Document(name="d", text=text),)))[1:]
     assert len(parts) == 7
@@ -66,7 +66,7 @@ def test_a_long_document_is_cut_between_sentences_and_loses_no_word() -> None:
     assert {s.source for s in parts} == {"d"}
 
 
-def test_given_are_documents_and_citations_that_stand_nowhere_else() -> None:
+def test_given_are_documents_and_citations_that_stand_nowhere_else():
     segments = segments_of(QUESTION, SOLUTION)
     elsewhere = Segment(name="citation 2", kind="citation", text="It snowed.")
     assert [s.name for s in context_segments([*segments, elsewhere])] == [
@@ -76,7 +76,7 @@ def test_given_are_documents_and_citations_that_stand_nowhere_else() -> None:
     ]
 
 
-def test_the_prompt_shows_the_kept_parts_as_strategies_do() -> None:
+def test_the_prompt_shows_the_kept_parts_as_strategies_do():
     shown = ContextPrompt.of(segments_of(QUESTION, SOLUTION))
     (message,) = shown.prompt([True, False]).messages
     assert message.content == (

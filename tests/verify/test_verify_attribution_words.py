@@ -20,7 +20,7 @@ def is_contained(claim_text: str, text: str) -> bool:
     return bool(attribute_by_provenance([claim(claim_text)], [segment("s", text)])[0])
 
 
-def test_all_parts_that_say_it_are_told_in_their_order() -> None:
+def test_all_parts_that_say_it_are_told_in_their_order():
     segments = [
         segment("question", "Who was captain of the ship?", "question"),
         segment("notes", "The captain of the ship Marigold was — as all knew — called Zelinka.", "document"),
@@ -38,7 +38,7 @@ def test_all_parts_that_say_it_are_told_in_their_order() -> None:
     assert found[0].detail["sequences"] == 7
 
 
-def test_exactly_six_tenths_count_and_less_does_not() -> None:
+def test_exactly_six_tenths_count_and_less_does_not():
     text = "one two three four five six seven"  # five sequences
     (found,) = attribute_by_provenance(
         [claim(text)], [segment("a", "one two three four five"), segment("b", "one two three four")]
@@ -54,15 +54,15 @@ def test_exactly_six_tenths_count_and_less_does_not() -> None:
         ("no no no no yes", "no no no", False),  # a repeated sequence counts once: one of two
     ],
 )
-def test_a_source_contains_a_claim(text: str, source: str, contained: bool) -> None:
+def test_a_source_contains_a_claim(text, source, contained):
     assert is_contained(text, source) == contained
 
 
-def test_a_claim_without_words_comes_from_nowhere() -> None:
+def test_a_claim_without_words_comes_from_nowhere():
     assert attribute_by_provenance([claim("—!"), claim("a b c")], [segment("s", "—! a b c")])[0] == ()
 
 
-def test_a_long_hostile_text_is_read() -> None:  # what is not linear runs into the limit of every test
+def test_a_long_hostile_text_is_read():  # what is not linear runs into the limit of every test
     found = attribute_by_provenance(
         [claim("a b c d"), claim("a a"), claim("b")], [segment("s", "a'" * 100_000 + "a " * 100_000)]
     )
@@ -73,7 +73,7 @@ YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.1, 0.8, 0.1), Support(0.2,
 SAMPLES = [segment(f"sample {i}", text, "sample") for i, text in enumerate(("yes", "no", "hm", "yes!", "?"), 1)]
 
 
-async def test_signs_and_shares_of_the_samples() -> None:
+async def test_signs_and_shares_of_the_samples():
     verdicts = {"yes": YES, "yes!": YES, "no": NO, "hm": SILENT, "?": None}
     judge = ScriptedEntailment(lambda pair: YES if pair == Pair("hm", "B.") else verdicts[pair.evidence])
     first, second = await attribute_by_agreement([claim("A."), claim("B.")], SAMPLES, judge)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def decide(claim: str, *judged: tuple[str, Support | None], **rule: Any) -> Deci
     return DecisionRule(**rule).decide(claim, passages, [s for _, s in judged])
 
 
-def test_a_decisive_verdict_needs_its_threshold() -> None:
+def test_a_decisive_verdict_needs_its_threshold():
     assert decide(CLAIM, (RIGHT, YES)).verdict == "supported"
     assert decide(CLAIM, (WRONG, NO)).verdict == "refuted"
     held = decide(CLAIM, (RIGHT, MAYBE))
@@ -58,7 +57,7 @@ def test_a_decisive_verdict_needs_its_threshold() -> None:
     )
 
 
-def test_an_unrelated_passage_neither_disputes_nor_is_shown_beside_one_that_is_not() -> None:
+def test_an_unrelated_passage_neither_disputes_nor_is_shown_beside_one_that_is_not():
     assert decide(CLAIM, (UNRELATED, SILENT)).shown == ()
     undecided = decide(CLAIM, (UNRELATED, NO), (RIGHT, YES))
     assert (undecided.verdict, undecided.shown) == ("not_enough_evidence", (1,))
@@ -66,7 +65,7 @@ def test_an_unrelated_passage_neither_disputes_nor_is_shown_beside_one_that_is_n
     assert (supported.verdict, supported.shown) == ("supported", (1,))
 
 
-def test_a_dispute_needs_two_passages_that_each_pass_by_themselves() -> None:
+def test_a_dispute_needs_two_passages_that_each_pass_by_themselves():
     disputed = decide(CLAIM, (WRONG, NO), (UNRELATED, NO), (RIGHT, YES))
     assert (disputed.verdict, disputed.reason, disputed.note) == ("disputed", "conflict", "passages disagree")
     assert disputed.shown == (2, 0)
@@ -74,19 +73,19 @@ def test_a_dispute_needs_two_passages_that_each_pass_by_themselves() -> None:
     assert decide(CLAIM, (RIGHT, MAYBE), (WRONG, NO)).verdict != "disputed"
 
 
-def test_passages_that_agree_are_shown_the_clearest_first() -> None:
+def test_passages_that_agree_are_shown_the_clearest_first():
     decided = decide(CLAIM, (RIGHT, Support(0.8, 0.1, 0.1)), ("Bread is baked.", SILENT), (f"{RIGHT} Yes.", YES))
     assert (decided.verdict, decided.shown, decided.is_joint) == ("supported", (2, 0), False)
 
 
-def test_two_passages_that_lean_to_a_verdict_are_shown_where_none_has_it_by_itself() -> None:
+def test_two_passages_that_lean_to_a_verdict_are_shown_where_none_has_it_by_itself():
     leaning = Support(0.45, 0.05, 0.5)
     judged = ((RIGHT, leaning), ("Bread is baked.", SILENT), ("Trams crossed it from that day in June.", leaning))
     decided = decide(CLAIM, *judged, threshold=0.5)
     assert (decided.verdict, decided.shown, decided.is_joint) == ("supported", (0, 2), True)
 
 
-def test_unparsed_passages_are_left_out() -> None:
+def test_unparsed_passages_are_left_out():
     decided = decide(CLAIM, ("The bridge opened.", None), (RIGHT, YES))
     assert (decided.verdict, decided.shown) == ("supported", (1,))
     assert decide(CLAIM, (RIGHT, None)).reason == "no_evidence"
@@ -110,7 +109,7 @@ def test_unparsed_passages_are_left_out() -> None:
         (CLAIM, [(RIGHT, YES), (WRONG, NO)], "passages disagree"),
     ],
 )
-def test_the_reason_is_one_plain_phrase(claim: str, judged: list[tuple[str, Support]], note: str) -> None:
+def test_the_reason_is_one_plain_phrase(claim, judged, note):
     assert decide(claim, *judged).note == note
 
 
@@ -118,7 +117,7 @@ def test_the_reason_is_one_plain_phrase(claim: str, judged: list[tuple[str, Supp
 
 
 @pytest.mark.parametrize("model", SHIPPED, ids=str)
-def test_the_shipped_model_is_used_for_exactly_its_judge(model: VerdictModel) -> None:
+def test_the_shipped_model_is_used_for_exactly_its_judge(model):
     rule = decision_rule_for(DavinciConfig(), model.judge)
     assert rule.model == model
     assert rule.thresholds() == (model.supported, model.refuted)
@@ -127,11 +126,11 @@ def test_the_shipped_model_is_used_for_exactly_its_judge(model: VerdictModel) ->
 
 
 @pytest.mark.parametrize("changed", [{"verdicts": "none"}, {"aggregation": "mean"}])
-def test_anything_else_than_what_was_fitted_has_no_model(changed: dict[str, str]) -> None:
+def test_anything_else_than_what_was_fitted_has_no_model(changed):
     assert decision_rule_for(DavinciConfig(**changed), SHIPPED[0].judge).model is None  # type: ignore[arg-type]
 
 
-def test_without_a_model_the_fused_probabilities_are_taken_and_that_is_reported() -> None:
+def test_without_a_model_the_fused_probabilities_are_taken_and_that_is_reported():
     decided = decide(CLAIM, (RIGHT, YES), (UNRELATED, UNLIKELY))
     items = [EvidenceItem(s, text=t, document=t, id=t) for t, s in ((RIGHT, YES), (UNRELATED, UNLIKELY))]
     assert decided.probs == fuse_evidence(items).probs
@@ -141,7 +140,7 @@ def test_without_a_model_the_fused_probabilities_are_taken_and_that_is_reported(
     assert decision_rule_for(DavinciConfig(), SHIPPED[0].judge).decide(CLAIM, passages, [YES]).is_fitted
 
 
-def test_a_file_applies_to_its_judge_alone(tmp_path: Path) -> None:
+def test_a_file_applies_to_its_judge_alone(tmp_path):
     file = tmp_path / "v.json"
     weights = dict.fromkeys(FEATURE_NAMES, 0.0)
     model = VerdictModel(
@@ -174,14 +173,14 @@ RATIOS = VerdictModel(
 """The judge's probabilities of one passage as they are."""
 
 
-def test_log_ratios_with_weight_1_are_the_judges_probabilities() -> None:
+def test_log_ratios_with_weight_1_are_the_judges_probabilities():
     stated = Support(0.7, 0.2, 0.1)
     logs = {"supports": math.log(0.7 / 0.1), "refutes": math.log(0.2 / 0.1)}
     assert RATIOS.probabilities(tuple((ZERO | logs).values())) == pytest.approx(stated)
 
 
 @given(st.lists(st.floats(-14, 14), min_size=len(FEATURE_NAMES), max_size=len(FEATURE_NAMES)))
-def test_probabilities_are_a_distribution(values: list[float]) -> None:
+def test_probabilities_are_a_distribution(values):
     probs = RATIOS.probabilities(values)
     assert math.fsum(probs) == pytest.approx(1)
     assert all(0 <= p <= 1 for p in probs)
@@ -197,16 +196,16 @@ def test_probabilities_are_a_distribution(values: list[float]) -> None:
         (Support(0.1, 0.1, 0.8), "neutral"),
     ],
 )
-def test_a_threshold_itself_passes_and_each_label_has_its_own(probs: Support, label: str) -> None:
+def test_a_threshold_itself_passes_and_each_label_has_its_own(probs, label):
     assert decided_label(probs, 0.8, 0.7) == label
 
 
-def test_ties_go_to_the_more_careful_label() -> None:
+def test_ties_go_to_the_more_careful_label():
     assert decided_label(Support(0.4, 0.4, 0.2), 0.0, 0.0) == "refutes"
     assert decided_label(Support(0.4, 0.2, 0.4), 0.0, 0.0) == "neutral"
 
 
-def test_a_file_of_a_model_is_read_and_one_with_other_features_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_a_model_is_read_and_one_with_other_features_is_refused(tmp_path):
     path = tmp_path / "v.json"
     write_fitted_file(RATIOS, path)
     loaded = load_verdict_model(path)
@@ -219,7 +218,7 @@ def test_a_file_of_a_model_is_read_and_one_with_other_features_is_refused(tmp_pa
         load_verdict_model(path)
 
 
-def test_each_shipped_model_keeps_its_bounds_and_is_of_one_judge() -> None:
+def test_each_shipped_model_keeps_its_bounds_and_is_of_one_judge():
     assert {"verdicts-base", "verdicts-lexical", "verdicts-small"} <= {model.name for model in SHIPPED}
     assert len({model.judge for model in SHIPPED}) == len(SHIPPED)
     for model in SHIPPED:

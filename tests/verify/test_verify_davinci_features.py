@@ -48,7 +48,7 @@ def features(claim: str, *texts: str, supports: list[Support] | None = None) -> 
         ("The 10-year plan was adopted.", "A plan for 10 years."),
     ],
 )
-def test_equal_numbers_are_found_however_they_are_written(claim: str, text: str) -> None:
+def test_equal_numbers_are_found_however_they_are_written(claim, text):
     assert features(claim, text)["number missing"] == 0.0
     assert replaced_term(claim, [passage(text)]) is None
 
@@ -63,7 +63,7 @@ def test_equal_numbers_are_found_however_they_are_written(claim: str, text: str)
         ("Turnover rose by 12 percent.", "Turnover rose by 15%.", ("12 percent", "15%")),
     ],
 )
-def test_a_number_in_place_of_the_claims_is_named(claim: str, text: str, replaced: tuple[str, str]) -> None:
+def test_a_number_in_place_of_the_claims_is_named(claim, text, replaced):
     found = features(claim, text)
     assert (found["number missing"], found["another number instead"]) == (1.0, 1.0)
     assert replaced_term(claim, [passage(text)]) == replaced
@@ -77,7 +77,7 @@ def test_a_number_in_place_of_the_claims_is_named(claim: str, text: str, replace
         ("The firm has three employees.", "The firm was founded in 1990."),
     ],
 )
-def test_a_number_of_another_kind_replaces_nothing(claim: str, text: str) -> None:
+def test_a_number_of_another_kind_replaces_nothing(claim, text):
     found = features(claim, text)
     assert (found["number missing"], found["another number instead"]) == (1.0, 0.0)
     assert replaced_term(claim, [passage(text)]) is None
@@ -86,7 +86,7 @@ def test_a_number_of_another_kind_replaces_nothing(claim: str, text: str) -> Non
 # -- names and negations
 
 
-def test_the_share_of_missing_names() -> None:
+def test_the_share_of_missing_names():
     claim = "The firm was founded by Anna Berg."
     assert features(claim, "The firm was founded by Clara Meier.")["names missing"] == 1.0
     assert features(claim, "The firm was founded by Anna Berg in Bern.")["names missing"] == 0.0
@@ -94,7 +94,7 @@ def test_the_share_of_missing_names() -> None:
     assert features(claim, "The firm was founded long ago.")["names missing"] == 1.0
 
 
-def test_a_negation_on_one_side_is_seen_in_the_nearest_sentence() -> None:
+def test_a_negation_on_one_side_is_seen_in_the_nearest_sentence():
     claim = "The bridge was damaged in the flood."
     assert features(claim, "The bridge was not damaged in the flood. It opened in May.")["negation on one side"] == 1.0
     assert features(claim, "It was never closed. The bridge was damaged in the flood.")["negation on one side"] == 0.0
@@ -116,7 +116,7 @@ def test_a_negation_on_one_side_is_seen_in_the_nearest_sentence() -> None:
         ("Touchscreens are only used in laptops.", "Touchscreens serve in ticket machines.", ""),
     ],
 )
-def test_a_passage_about_the_same_statement_bears_on_it(claim: str, text: str, title: str) -> None:
+def test_a_passage_about_the_same_statement_bears_on_it(claim, text, title):
     assert bears_on(claim, passage(text, title))
 
 
@@ -132,14 +132,14 @@ def test_a_passage_about_the_same_statement_bears_on_it(claim: str, text: str, t
         (BRIDGE, "Bread is baked from flour.", ""),
     ],
 )
-def test_a_passage_about_the_same_subject_alone_does_not(claim: str, text: str, title: str) -> None:
+def test_a_passage_about_the_same_subject_alone_does_not(claim, text, title):
     assert not bears_on(claim, passage(text, title))
 
 
 # -- the vector
 
 
-def test_a_passage_with_the_claim_as_a_sentence_supports_it_whatever_the_judge_says() -> None:
+def test_a_passage_with_the_claim_as_a_sentence_supports_it_whatever_the_judge_says():
     stated = passage("It is long. the bridge opened on 12 June 1926! It is red.")
     other = passage("The bridge was opened on 12 June 1926.")
     sure = Support(0.99, 0.005, 0.005)
@@ -148,14 +148,14 @@ def test_a_passage_with_the_claim_as_a_sentence_supports_it_whatever_the_judge_s
     assert features(BRIDGE, stated.text, supports=[NO]) == features(BRIDGE, stated.text, supports=[VERBATIM])
 
 
-def test_each_ratio_is_the_largest_of_a_passage() -> None:
+def test_each_ratio_is_the_largest_of_a_passage():
     texts = ("The bridge was opened on 12 June 1926.", "The bridge was not damaged in the flood of 1953.")
     both = features(BRIDGE, *texts, supports=[YES, NO])
     assert both["supports"] == features(BRIDGE, texts[0], supports=[YES])["supports"]
     assert both["refutes"] == features(BRIDGE, texts[1], supports=[NO])["refutes"]
 
 
-def test_there_is_a_number_for_each_feature_and_none_is_unbounded() -> None:
+def test_there_is_a_number_for_each_feature_and_none_is_unbounded():
     certain = features(BRIDGE, "The bridge opened on 12 June 1926.", supports=[Support(1.0, 0.0, 0.0)])
     assert certain["supports"] == pytest.approx(6.91, abs=0.01)
     assert certain["words found"] == 1.0
@@ -165,7 +165,7 @@ def test_there_is_a_number_for_each_feature_and_none_is_unbounded() -> None:
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=40))
-def test_any_text_has_features(claim: str, text: str, title: str) -> None:
+def test_any_text_has_features(claim, text, title):
     values = claim_features(claim, [passage(text, title)], [YES])
     assert len(values) == len(FEATURE_NAMES)
     assert all(-7 < value < 7 for value in values)
@@ -174,7 +174,7 @@ def test_any_text_has_features(claim: str, text: str, title: str) -> None:
 
 
 @given(st.permutations(range(3)))
-def test_the_order_of_passages_changes_nothing(order: list[int]) -> None:
+def test_the_order_of_passages_changes_nothing(order):
     texts = ["The bridge opened in 1926.", "The bridge opened in June.", "Trams use the bridge."]
     supports = [YES, SILENT, NO]
     given_order = features(BRIDGE, *texts, supports=supports)
@@ -195,5 +195,5 @@ def test_the_order_of_passages_changes_nothing(order: list[int]) -> None:
         ("The bridge opened in 1926.", ["The bridge opened.", "Built in 1926."], []),
     ],
 )
-def test_what_no_passage_has_is_named_as_the_claim_writes_it(claim: str, texts: list[str], missing: list[str]) -> None:
+def test_what_no_passage_has_is_named_as_the_claim_writes_it(claim, texts, missing):
     assert missing_words(claim, [passage(text) for text in texts]) == missing

@@ -75,7 +75,7 @@ async def reports(
     return await verifier.reports(Question(text="Tell me of the tower.", documents=documents), solution, means)
 
 
-async def test_each_claim_has_its_verdict_its_place_and_the_span_that_decides(harness: Any) -> None:
+async def test_each_claim_has_its_verdict_its_place_and_the_span_that_decides(harness):
     answer = f"{TOWER} {LOW}"
     true, false = await reports(await harness(), answer)
     assert (true.verdict, false.verdict) == ("supported", "refuted")
@@ -93,14 +93,14 @@ async def test_each_claim_has_its_verdict_its_place_and_the_span_that_decides(ha
     assert [ClaimReport.model_validate(report) for report in told] == [true, false]
 
 
-async def test_one_call_judges_all_pairs_and_one_finds_all_spans(harness: Any) -> None:
+async def test_one_call_judges_all_pairs_and_one_finds_all_spans(harness):
     judge = ScriptedEntailment(by_content)
     await reports(await harness(judge), f"{TOWER} {LOW}")
     assert len(judge.calls) == 2
     assert all(isinstance(pair, Pair) for call in judge.calls for pair in call)
 
 
-async def test_without_documents_nothing_is_shown_and_that_is_said(harness: Any) -> None:
+async def test_without_documents_nothing_is_shown_and_that_is_said(harness):
     (report,) = await reports(await harness(), TOWER, ())
     assert (report.verdict, report.confidence, report.reason) == ("not_enough_evidence", None, "no_evidence")
     assert report.note == "no evidence was found"
@@ -108,7 +108,7 @@ async def test_without_documents_nothing_is_shown_and_that_is_said(harness: Any)
     assert "no_evidence" in report.warnings
 
 
-async def test_a_pair_that_fails_is_left_out_and_reported(harness: Any) -> None:
+async def test_a_pair_that_fails_is_left_out_and_reported(harness):
     class Flaky(ScriptedEntailment):
         async def judge(self, pairs: Any) -> Any:
             if any("Bread" in pair.evidence for pair in pairs):
@@ -122,19 +122,19 @@ async def test_a_pair_that_fails_is_left_out_and_reported(harness: Any) -> None:
     assert "passage_left_out" in report.warnings
 
 
-async def test_if_every_pair_fails_nothing_is_stood_by(harness: Any) -> None:
+async def test_if_every_pair_fails_nothing_is_stood_by(harness):
     (report,) = await reports(await harness(ScriptedEntailment(by_content, failing=True)), TOWER)
     assert (report.verdict, report.confidence, report.reason) == ("not_enough_evidence", None, "verifier_failed")
     assert "verifier_failed" in report.warnings
 
 
-async def test_what_cannot_be_read_is_kept_apart(harness: Any) -> None:
+async def test_what_cannot_be_read_is_kept_apart(harness):
     (report,) = await reports(await harness(ScriptedEntailment(lambda pair: None)), TOWER)
     assert report.verdict == "unparsed"
     assert make_verification("davinci", [report]).verdict == "unparsed"
 
 
-async def test_the_budget_reaches_the_first_claims(harness: Any) -> None:
+async def test_the_budget_reaches_the_first_claims(harness):
     found = await reports(await harness(metered=True, reward_calls=1), f"{TOWER} {LOW}", k=1)
     assert [report.verdict for report in found] == ["supported", "unchecked"]
     assert make_verification("davinci", found).verdict == "unchecked"
@@ -155,19 +155,19 @@ async def test_the_budget_reaches_the_first_claims(harness: Any) -> None:
         ("If 3 x 4 = 13", None),
     ],
 )
-def test_a_claim_of_arithmetic_needs_no_evidence(text: str, holds: bool | None) -> None:
+def test_a_claim_of_arithmetic_needs_no_evidence(text, holds):
     found = check_claim_arithmetic(Claim(text=text, start=0, end=len(text)))
     assert (found and found.verdict) == {True: "supported", False: "refuted", None: None}[holds]
 
 
-async def test_arithmetic_is_computed(harness: Any) -> None:
+async def test_arithmetic_is_computed(harness):
     wrong, right = await reports(await harness(), "3 * 18 = 55. 3 * 18 = 54.", ())
     assert (wrong.verdict, right.verdict) == ("refuted", "supported")
     assert wrong.evidence[0].source == "program"
     assert "54" in wrong.program
 
 
-async def test_both_sides_make_a_dispute_with_a_span_of_each(harness: Any) -> None:
+async def test_both_sides_make_a_dispute_with_a_span_of_each(harness):
     documents = (
         Document(name="a", text="The Eiffel Tower is in Paris, all agree."),
         Document(name="b", text="The Eiffel Tower is in Lyon, as was shown."),
@@ -182,13 +182,13 @@ async def test_both_sides_make_a_dispute_with_a_span_of_each(harness: Any) -> No
 
 
 @pytest.mark.parametrize("aggregation", ["witness", "mean", "product"])
-async def test_every_aggregation_finds_the_false_claim(harness: Any, aggregation: str) -> None:
+async def test_every_aggregation_finds_the_false_claim(harness, aggregation):
     documents = (Document(name="tower", text="The Eiffel Tower is 330 metres high and stands in Paris."),)
     found = await reports(await harness(), f"{TOWER} {LOW}", documents, aggregation=aggregation, threshold=0.5)
     assert [report.label for report in found] == ["supports", "refutes"]
 
 
-async def test_an_empty_answer_has_no_claims(harness: Any) -> None:
+async def test_an_empty_answer_has_no_claims(harness):
     assert await reports(await harness(), "   ") == []
     assert make_verification("davinci", []).verdict == "unchecked"
 
@@ -198,7 +198,7 @@ async def test_an_empty_answer_has_no_claims(harness: Any) -> None:
 BRIDGE = "The bridge opened on 12 June 1926."
 
 
-async def test_a_passage_without_a_word_of_the_claim_is_judged_too(harness: Any) -> None:
+async def test_a_passage_without_a_word_of_the_claim_is_judged_too(harness):
     judge = ScriptedEntailment(lambda pair: NO if "Alcohol" in pair.evidence else SILENT)
     documents = (Document(name="a.txt", text="Alcohol is not reimbursed."), Document(name="b.txt", text="Bread is."))
     (report,) = await reports(await harness(judge), "Guests get their wine paid for.", documents)
@@ -207,14 +207,14 @@ async def test_a_passage_without_a_word_of_the_claim_is_judged_too(harness: Any)
     assert len(report.passages) == 1
 
 
-async def test_the_shown_sentence_is_the_one_about_the_claim_within_its_passage(harness: Any) -> None:
+async def test_the_shown_sentence_is_the_one_about_the_claim_within_its_passage(harness):
     text = "It was not damaged in the flood of 1953. The bridge was opened on 12 June 1926. Trams cross it."
     misled = ScriptedEntailment(lambda pair: Support(0.97 if "flood" in pair.evidence else 0.9, 0.02, 0.01))
     (report,) = await reports(await harness(misled), BRIDGE, (Document(name="a.txt", text=text),))
     assert [e.text for e in report.evidence] == ["The bridge was opened on 12 June 1926."]
 
 
-async def test_the_same_sentence_in_overlapping_passages_is_shown_once(harness: Any) -> None:
+async def test_the_same_sentence_in_overlapping_passages_is_shown_once(harness):
     filler = " ".join(f"Sentence number {i} is about tram line {i}." for i in range(12))
     documents = (Document(name="a.txt", text=f"{filler} The bridge was opened on 12 June 1926. {filler}"),)
     judge = ScriptedEntailment(lambda pair: YES if "1926" in pair.evidence else SILENT)
@@ -224,7 +224,7 @@ async def test_the_same_sentence_in_overlapping_passages_is_shown_once(harness: 
     assert [e.text for e in claim.evidence] == ["The bridge was opened on 12 June 1926."]
 
 
-async def test_the_record_is_enough_to_repeat_the_decision(harness: Any, tmp_path: Any) -> None:
+async def test_the_record_is_enough_to_repeat_the_decision(harness, tmp_path):
     (shipped, *_) = sorted(_SHIPPED.glob("verdicts-*.json"))
     file = tmp_path / "mine.json"
     write_fitted_file(load_verdict_model(shipped).model_copy(update={"judge": "scripted@1"}), file)
@@ -237,7 +237,7 @@ async def test_the_record_is_enough_to_repeat_the_decision(harness: Any, tmp_pat
             assert (again.verdict, again.probs, again.note) == (report.verdict, report.probs, report.note)
 
 
-async def test_a_held_back_verdict_says_what_it_leans_to_and_what_it_needs(harness: Any) -> None:
+async def test_a_held_back_verdict_says_what_it_leans_to_and_what_it_needs(harness):
     judge = ScriptedEntailment(lambda pair: Support(0.6, 0.1, 0.3) if "Paris" in pair.evidence else SILENT)
     found = await reports(await harness(judge), TOWER)
     (claim,) = make_verification("davinci", found).claims
@@ -269,7 +269,7 @@ def report(verdict: Any, supports: float = 0.5) -> ClaimReport:
         ([], "unchecked"),
     ],
 )
-def test_an_answer_is_what_its_worst_claim_is(verdicts: list[str], whole: str) -> None:
+def test_an_answer_is_what_its_worst_claim_is(verdicts, whole):
     assert overall_verdict([report(verdict) for verdict in verdicts]) == whole
 
 
@@ -279,11 +279,11 @@ def judged(supports: float) -> ClaimReport:
     return report("not_enough_evidence", supports).model_copy(update={"label": "neutral", "evidence": (span,)})
 
 
-def test_support_is_that_of_the_least_supported_claim() -> None:
+def test_support_is_that_of_the_least_supported_claim():
     assert make_verification("davinci", [judged(0.9), judged(0.2), judged(0.6)]).support == 0.2
 
 
-def test_nothing_found_is_not_improbable() -> None:
+def test_nothing_found_is_not_improbable():
     nothing = report("not_enough_evidence", 0.042)  # no passage: its label is None
     silent = nothing.model_copy(update={"label": "neutral"})  # passages, of which none bears on it
     for reports in ([], [nothing], [judged(0.9), nothing], [judged(0.9), silent], [report("unchecked", 0.0)]):

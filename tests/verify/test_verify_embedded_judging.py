@@ -42,7 +42,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny: Path) -> None:
+async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny):
     one = await load_embedded(Settings(encoders={"judge": {"batch_texts": 1, "dtype": "float32"}}), file=tiny)
     many = await load_embedded(Settings(encoders={"judge": {"batch_texts": 64, "dtype": "float32"}}), file=tiny)
     assert isinstance(one, Entailment)
@@ -62,7 +62,7 @@ async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny: Path) ->
         await one.judge(PAIRS)
 
 
-async def test_cancelling_stops_between_two_batches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelling_stops_between_two_batches(tiny, monkeypatch):
     judge = await load_embedded(Settings(encoders={"judge": {"batch_texts": 1, "dtype": "float32"}}), file=tiny)
     done = 0
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
@@ -85,7 +85,7 @@ async def test_cancelling_stops_between_two_batches(tiny: Path, monkeypatch: pyt
     await judge.aclose()
 
 
-async def test_identity_names_encoder_and_change_whatever_the_number_format(tiny: Path) -> None:
+async def test_identity_names_encoder_and_change_whatever_the_number_format(tiny):
     judges = [
         await load_embedded(Settings(encoders={"judge": {"dtype": dtype}}), file=tiny)
         for dtype in ("float32", "bfloat16")
@@ -99,7 +99,7 @@ async def test_identity_names_encoder_and_change_whatever_the_number_format(tiny
         assert exact == pytest.approx(rounded, abs=0.02)
 
 
-async def test_what_does_not_fit_is_refused(tiny: Path, tmp_path: Path) -> None:
+async def test_what_does_not_fit_is_refused(tiny, tmp_path):
     with pytest.raises(DataError, match="do not exist"):
         await load_embedded(Settings(), file=tmp_path / "absent.safetensors")
     with pytest.raises(UserError, match="max_tokens"):
@@ -124,14 +124,14 @@ async def opened(settings: Settings) -> EmbeddedEntailment:
 
 
 @pytest.mark.real
-async def test_the_shipped_judge_fits_into_ten_megabytes(settings: Settings) -> None:
+async def test_the_shipped_judge_fits_into_ten_megabytes(settings):
     path = Path(embedded.__file__).with_name("small.safetensors")
     assert path.stat().st_size <= 10_000_000
     assert load_delta().card["plan_digest"]
 
 
 @pytest.mark.real
-async def test_swapping_evidence_and_claim_changes_the_verdicts(settings: Settings) -> None:
+async def test_swapping_evidence_and_claim_changes_the_verdicts(settings):
     """Invariant 9 of the specification: it guards the order of text and claim."""
     judge = await opened(settings)
     told = await judge.judge(SWAPPED)

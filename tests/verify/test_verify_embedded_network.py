@@ -56,7 +56,7 @@ def first_vector_head(config: EncoderConfig) -> dict[str, torch.Tensor]:
     return head
 
 
-def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
+def test_the_encoder_is_the_one_of_transformers(folder):
     from transformers import BertModel
 
     weights, config = read_encoder(folder)
@@ -74,7 +74,7 @@ def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_mpnet_is_the_one_of_transformers(tmp_path: Path) -> None:
+def test_mpnet_is_the_one_of_transformers(tmp_path):
     from transformers import MPNetModel
 
     folder = write_tiny_mpnet(tmp_path)
@@ -92,7 +92,7 @@ def test_mpnet_is_the_one_of_transformers(tmp_path: Path) -> None:
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-def test_merged_low_rank_changes_compute_the_same(folder: Path, drawn) -> None:
+def test_merged_low_rank_changes_compute_the_same(folder, drawn):
     weights, config = drawn
     generator = torch.Generator().manual_seed(7)
     lora = init_lora(weights, config, 3, 0)
@@ -109,7 +109,7 @@ def test_merged_low_rank_changes_compute_the_same(folder: Path, drawn) -> None:
         assert torch.allclose(compute_logits(merged, config, batch), with_change, atol=1e-4)
 
 
-def test_padding_and_neighbours_change_nothing(folder: Path, drawn) -> None:
+def test_padding_and_neighbours_change_nothing(folder, drawn):
     weights, config = drawn
     rows = PairTokenizer(folder, read_encoder(folder)[1]).rows(PAIRS)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_padding_and_neighbours_change_nothing(folder: Path, drawn) -> None:
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_a_pair_becomes_tokens_text_first(folder: Path) -> None:
+def test_a_pair_becomes_tokens_text_first(folder):
     row = PairTokenizer(folder, read_encoder(folder)[1]).rows([Pair("bc", "d", "a")])[0]
     tokenizer = PairTokenizer(folder, read_encoder(folder)[1])._tokenizer
     assert [tokenizer.id_to_token(i) for i in row.ids] == ["[CLS]", "a", ":", "b", "##c", "[SEP]", "d", "[SEP]"]
@@ -130,13 +130,13 @@ def test_a_pair_becomes_tokens_text_first(folder: Path) -> None:
     assert batch.evidence.tolist() == [[False] + [True] * 5 + [False] * 2]
 
 
-def test_marks_stand_on_the_tokens_of_their_words(folder: Path) -> None:
+def test_marks_stand_on_the_tokens_of_their_words(folder):
     row = PairTokenizer(folder, read_encoder(folder)[1]).rows([Pair("ab", "ab 12")])[0]
     told = [MARKS[mark] for mark in row.marks[row.claim : -1]]
     assert told == ["claim: in the text"] * 2 + ["claim: number that the text lacks"] * 2
 
 
-def test_long_texts_are_cut_and_the_claim_is_kept(folder: Path) -> None:
+def test_long_texts_are_cut_and_the_claim_is_kept(folder):
     config = read_encoder(folder)[1]
     row = PairTokenizer(folder, config).rows([Pair("x " * 400_000, "claim", "title " * 100)])[0]
     assert len(row.ids) == config.max_tokens == 128
@@ -145,7 +145,7 @@ def test_long_texts_are_cut_and_the_claim_is_kept(folder: Path) -> None:
     assert len(huge.ids) - huge.claim == MAX_CLAIM_TOKENS + 1
 
 
-def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_an_encoder_is_refused(tmp_path):
     with pytest.raises(DataError, match="no BERT or MPNet encoder"):
         read_encoder(tmp_path)
     with pytest.raises(DataError, match=r"tokenizer\.json"):

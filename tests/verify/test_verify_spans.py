@@ -214,7 +214,7 @@ def test_a_place_outside_is_the_callers():
     assert find_quotation("party art", "art") == (6, 9)
 
 
-async def test_where_no_sentence_decides_alone_words_choose() -> None:
+async def test_where_no_sentence_decides_alone_words_choose():
     text = "It is a tower in Paris, France. It was built from 1887 to 1889 for a fair."
     passage = Passage(id="p", source="d", text=text)
     judge = ScriptedEntailment(lambda pair: Support(0.15, 0.15, 0.7))

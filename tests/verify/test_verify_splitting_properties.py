@@ -20,7 +20,7 @@ FACTS = ["was known in 1900", "is heavy", "has five parts", "lies in Norway", "b
 
 
 @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map("".join)), st.text(max_size=40))
-def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
+def test_places_are_valid_and_in_order(answer, question):
     claims = split_claims(answer, question)
     assert len(claims) <= 20
     for claim in claims:
@@ -34,7 +34,7 @@ def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(FACTS)), min_size=1, max_size=8, unique=True),
     st.sampled_from([" ", "\n", "\n\n", "\r\n", "\n- "]),
 )
-def test_every_sentence_of_a_plain_factual_text_is_covered(facts: list[tuple[str, str]], between: str) -> None:
+def test_every_sentence_of_a_plain_factual_text_is_covered(facts, between):
     sentences = [f"{name} {fact}." for name, fact in facts]
     answer = between.join(sentences)
     claims = split_claims(answer)
@@ -63,7 +63,7 @@ def negations(text: str) -> int:
     ),
     st.sampled_from(["", "When was the bridge closed?", "Who is Emil Vogt?", "Did the bridge open in 1926?"]),
 )
-def test_numbers_and_negations_of_an_answer_are_in_its_claims(parts: list[tuple[str, str, str]], question: str) -> None:
+def test_numbers_and_negations_of_an_answer_are_in_its_claims(parts, question):
     answer = "".join(f"{subject} {verb}{link}" for subject, verb, link in parts)
     answer = answer[: -len(parts[-1][2])] + "."
     claims = split_claims(answer, question)

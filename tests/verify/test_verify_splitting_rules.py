@@ -81,7 +81,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answer", "question", "wanted"), ANSWERS)
-def test_an_answer_becomes_these_claims(answer: str, question: str, wanted: list[str]) -> None:
+def test_an_answer_becomes_these_claims(answer, question, wanted):
     claims = split_claims(answer, question)
     assert [claim.text for claim in claims] == wanted
     for before, claim in zip([None, *claims], claims, strict=False):
@@ -89,7 +89,7 @@ def test_an_answer_becomes_these_claims(answer: str, question: str, wanted: list
         assert before is None or before.end <= claim.start
 
 
-def test_a_letter_stands_for_the_option_of_its_question() -> None:
+def test_a_letter_stands_for_the_option_of_its_question():
     question = Question(text="Which planet is largest?", choices=("Mars", "Jupiter", "Venus"))
     assert question_text(question) == "Which planet is largest?\nA) Mars\nB) Jupiter\nC) Venus"
     (claim,) = split_claims("The answer is B.", question_text(question))
@@ -97,7 +97,7 @@ def test_a_letter_stands_for_the_option_of_its_question() -> None:
     assert question_text(Question(text="Why?")) == "Why?"
 
 
-def test_no_more_claims_than_wanted_and_each_once() -> None:
+def test_no_more_claims_than_wanted_and_each_once():
     assert len(split_claims("Tin is soft. Zinc is hard. Lead is grey.", max_claims=2)) == 2
     assert len(split_claims("Tin is soft. Tin is soft.")) == 1
     with pytest.raises(UserError, match="max_claims must be at least 1"):
@@ -105,7 +105,7 @@ def test_no_more_claims_than_wanted_and_each_once() -> None:
 
 
 @pytest.mark.parametrize("answer", ["", " \r\n\t", "```", "\ud800", "*", "- ", "|", ":", "?", "\ue000"])
-def test_next_to_nothing_is_survived(answer: str) -> None:
+def test_next_to_nothing_is_survived(answer):
     assert all(c.end <= len(answer) for c in split_claims(answer, answer))
 
 
@@ -115,7 +115,7 @@ ALSO_HOSTILE = ["a. ", "```\n", "!", "?\n", "*", "$a", "- \n", "\\[", "https://"
 
 @pytest.mark.parametrize("unit", [*HOSTILE, *(pytest.param(unit, marks=pytest.mark.nightly) for unit in ALSO_HOSTILE)])
 @pytest.mark.timeout(90)
-def test_hostile_text_is_split(unit: str) -> None:  # what is not linear runs into the limit
+def test_hostile_text_is_split(unit):  # what is not linear runs into the limit
     text = unit * (200_000 // len(unit))
     ends = 0
     for claim in split_claims(text, "What?"):

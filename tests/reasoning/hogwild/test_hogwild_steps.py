@@ -35,18 +35,18 @@ from reason.reasoning.hogwild.team import ends_step
         ("\n\n", "\n\n", False),
     ],
 )
-def test_step_ends_with_sentence_and_separator(text: str, piece: str, ends: bool) -> None:
+def test_step_ends_with_sentence_and_separator(text, piece, ends):
     assert ends_step(text, piece) is ends
 
 
-def test_custom_separator() -> None:
+def test_custom_separator():
     assert ends_step("It is 4.\n", "\n", "\n")
     assert not ends_step("It is 4.", ".", "\n")
     assert ends_step("It is 4. ###", "#", " ###")
     assert not ends_step("It is 4. ##", "#", " ###")
 
 
-def test_prompt_names_workers_and_answer_form() -> None:
+def test_prompt_names_workers_and_answer_form():
     prompt = shared_prompt(Question(text="2 + 2?", kind="number"), NAMES[:3])
     system, user = prompt.messages
     assert all(name in system.content for name in NAMES[:3])
@@ -73,7 +73,7 @@ def test_prompt_names_workers_and_answer_form() -> None:
         ("local/smollm2-135m", False),
     ],
 )
-def test_listed_models_by_name(model: str, listed: bool) -> None:
+def test_listed_models_by_name(model, listed):
     assert is_listed(model) is listed
     if not listed:
         with pytest.raises(UserError, match="not known to work") as caught:

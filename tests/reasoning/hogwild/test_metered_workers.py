@@ -14,7 +14,6 @@ from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.hogwild.metered_workers import STEPS_PER_RECORD, MeteredWorkers, open_workers
 from reason.serving.metered.replay import ReplayModel
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
-from support.fake_clock import FakeClock
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_workers import ScriptedWorkers
 from support.stored_runs import RunHarness
@@ -59,7 +58,7 @@ async def run_of(harness: RunHarness, passes: int, name: str = "r") -> tuple[str
     return written, group
 
 
-async def test_sampled_tokens_are_charged_emitted_and_returned(harness: RunHarness) -> None:
+async def test_sampled_tokens_are_charged_emitted_and_returned(harness):
     group = await start(harness)
     harness.run.stream_text = True
     written = await write(group, 12)
@@ -76,7 +75,7 @@ async def test_sampled_tokens_are_charged_emitted_and_returned(harness: RunHarne
     assert harness.model.groups[0].closed
 
 
-async def test_interrupted_run_resumes_and_pays_once(harness: RunHarness) -> None:
+async def test_interrupted_run_resumes_and_pays_once(harness):
     _, group = await run_of(harness, 2 * STEPS_PER_RECORD + 5)
     expected, _ = await run_of(harness, 3 * STEPS_PER_RECORD, "other")
     tokens = harness.spent.completion_tokens
@@ -94,7 +93,7 @@ async def test_interrupted_run_resumes_and_pays_once(harness: RunHarness) -> Non
     assert len(harness.model.groups) == opened
 
 
-async def test_a_killed_run_repeats_less_than_a_record(harness: RunHarness) -> None:
+async def test_a_killed_run_repeats_less_than_a_record(harness):
     killed = await start(harness)
     written = await write(killed, 2 * STEPS_PER_RECORD + 5)  # and is not closed
     harness.model = ReplayModel("scripted", "scripted@1", harness.model.capabilities)
@@ -103,7 +102,7 @@ async def test_a_killed_run_repeats_less_than_a_record(harness: RunHarness) -> N
     await resumed.aclose()
 
 
-async def test_run_replays_without_its_model_as_far_as_recorded(harness: RunHarness) -> None:
+async def test_run_replays_without_its_model_as_far_as_recorded(harness):
     expected, _ = await run_of(harness, STEPS_PER_RECORD + 7)
     can = harness.model.capabilities
     harness.model = ReplayModel("scripted", "scripted@1", can)
@@ -119,7 +118,7 @@ async def test_run_replays_without_its_model_as_far_as_recorded(harness: RunHarn
     await late.aclose()
 
 
-async def test_stored_passes_do_not_answer_other_passes(harness: RunHarness) -> None:
+async def test_stored_passes_do_not_answer_other_passes(harness):
     async def advance(*steps: tuple[WorkerInput | None, ...]) -> None:
         group = await start(harness)
         for inputs in steps:
@@ -139,7 +138,7 @@ async def test_stored_passes_do_not_answer_other_passes(harness: RunHarness) -> 
     assert len(harness.model.groups) == groups + 1
 
 
-async def test_pass_beyond_the_budget_is_not_run(harness: RunHarness) -> None:
+async def test_pass_beyond_the_budget_is_not_run(harness):
     group = await start(harness, budget={"tokens": 7})
     for _ in range(3):
         await group.advance(GroupStep(inputs=(A, B)))
@@ -152,7 +151,7 @@ async def test_pass_beyond_the_budget_is_not_run(harness: RunHarness) -> None:
         await group.advance(GroupStep(inputs=(A, None)))
 
 
-async def test_time_limit_ends_a_pass(harness: RunHarness, clock: FakeClock) -> None:
+async def test_time_limit_ends_a_pass(harness, clock):
     class Slow(ScriptedWorkers):
         async def start_workers(self, config: WorkerGroupConfig):  # type: ignore[no-untyped-def]
             await asyncio.sleep(30)
@@ -165,7 +164,7 @@ async def test_time_limit_ends_a_pass(harness: RunHarness, clock: FakeClock) -> 
     await group.aclose()
 
 
-async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> None:
+async def test_tokens_before_a_cancellation_are_kept(harness):
     group = await start(harness)
 
     async def work() -> None:
@@ -188,15 +187,15 @@ async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> Non
     assert shown.usage.completion_tokens == kept
 
 
-async def test_a_model_without_a_shared_cache_has_no_workers(harness: RunHarness) -> None:
+async def test_a_model_without_a_shared_cache_has_no_workers(harness):
     harness.model = ScriptedModel(replies("x"))
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
         await start(harness)
 
 
 async def test_a_step_in_flight_ends_when_the_user_wants_the_answer_and_its_repetition_there(
-    harness: RunHarness,
-) -> None:
+    harness,
+):
     group = await start(harness)
     expected = await write(group, 3)
     held = asyncio.Event()

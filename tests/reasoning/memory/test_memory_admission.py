@@ -33,7 +33,7 @@ async def admitted(one: NodeProposals, similarity: Similarity | None = None, **r
     return result
 
 
-async def test_an_item_says_where_it_comes_from() -> None:
+async def test_an_item_says_where_it_comes_from():
     proposal = Proposal(f"  {CAPITAL}\n", "docs/a.md:0-31", "folder", "capital France?", 0.75)
     result = await admitted(NodeProposals(7, "capital of France", (), (proposal,)))
     assert result.items == (
@@ -51,7 +51,7 @@ async def test_an_item_says_where_it_comes_from() -> None:
     assert result.dropped == {}
 
 
-async def test_every_proposal_is_accounted_for() -> None:
+async def test_every_proposal_is_accounted_for():
     long = "capital " * 7
     result = await admitted(
         thought(
@@ -72,7 +72,7 @@ async def test_every_proposal_is_accounted_for() -> None:
     assert result.dropped == {"empty": 2, "too_long": 2, "irrelevant": 1, "duplicate": 2}
 
 
-async def test_without_embeddings_a_common_content_word_makes_relevant() -> None:
+async def test_without_embeddings_a_common_content_word_makes_relevant():
     result = await admitted(thought("Capitals have parliaments.", "The of is what it was.", "Cheese"))
     assert [(item.text, item.score) for item in result.items] == [("Capitals have parliaments.", 0.5)]
     assert result.dropped == {"irrelevant": 2}
@@ -80,7 +80,7 @@ async def test_without_embeddings_a_common_content_word_makes_relevant() -> None
     assert len((await admitted(thought("Cheese", about="What is it?"))).items) == 1
 
 
-async def test_with_embeddings_the_cosine_does() -> None:
+async def test_with_embeddings_the_cosine_does():
     similarity = Similarity(WordVectors())
     texts = ("capital x y z", "capital c d e f g h i j k l m")
     result = await admitted(thought(*texts, about="capital of France Europe"), similarity, MIN_RELEVANCE=0.2)
@@ -93,12 +93,12 @@ async def test_with_embeddings_the_cosine_does() -> None:
 
 
 @pytest.mark.parametrize(("given_score", "kept"), [(0.4, 0.4), (12.0, 1.0), (-3.0, 0.0), (float("nan"), 0.5)])
-async def test_a_given_score_wins_and_lies_between_0_and_1(given_score: float, kept: float) -> None:
+async def test_a_given_score_wins_and_lies_between_0_and_1(given_score, kept):
     one = NodeProposals(1, "capital of France", (), (Proposal("capital cheese", score=given_score),))
     assert (await admitted(one)).items[0].score == kept
 
 
-async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None:
+async def test_the_third_level_finds_other_words_with_the_same_meaning():
     similarity = Similarity(WordVectors({"automobile": "car", "quick": "fast"}))
     seen = "the car is fast"
     same, other = "the automobile is quick", "the car has wheels"
@@ -112,13 +112,13 @@ async def test_the_third_level_finds_other_words_with_the_same_meaning() -> None
     assert len(result.items) == 1
 
 
-async def test_what_was_not_admitted_makes_no_duplicate() -> None:
+async def test_what_was_not_admitted_makes_no_duplicate():
     similarity = Similarity(WordVectors())
     result = await admitted(thought("cheese", "Cheese."), similarity)
     assert result.dropped == {"irrelevant": 2}
 
 
-async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
+async def test_all_thoughts_share_one_batch_and_do_not_see_each_other():
     embedding = WordVectors()
     admission = AdmissionFilter(words, Similarity(embedding))
     thoughts = [
@@ -131,7 +131,7 @@ async def test_all_thoughts_share_one_batch_and_do_not_see_each_other() -> None:
     assert [await admission.admit([one]) for one in thoughts] == [[result] for result in together]
 
 
-async def test_many_proposals_are_compared_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_proposals_are_compared_in_batches(monkeypatch):
     monkeypatch.setattr(admission_module, "MAX_COMPARED", 4)
     embedding = WordVectors()
     thoughts = [
@@ -142,7 +142,7 @@ async def test_many_proposals_are_compared_in_batches(monkeypatch: pytest.Monkey
     assert len(embedding.asked) == 3
 
 
-async def test_nothing_is_embedded_for_nothing() -> None:
+async def test_nothing_is_embedded_for_nothing():
     embedding = WordVectors()
     admission = AdmissionFilter(words, Similarity(embedding))
     assert await admission.admit([]) == []
@@ -150,12 +150,12 @@ async def test_nothing_is_embedded_for_nothing() -> None:
     assert embedding.asked == []
 
 
-async def test_text_that_cannot_be_written_down_is_repaired() -> None:
+async def test_text_that_cannot_be_written_down_is_repaired():
     result = await admitted(thought("capital \ud800\0 x"))
     assert [item.text for item in result.items] == ["capital ?  x"]
 
 
-async def test_what_embeddings_say_is_not_swallowed() -> None:
+async def test_what_embeddings_say_is_not_swallowed():
     class Broken:
         async def cosines(self, left: Sequence[str], right: Sequence[str]) -> list[list[float]]:
             raise BackendError("no embeddings today")

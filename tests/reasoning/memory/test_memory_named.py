@@ -71,7 +71,7 @@ async def recalled(memory: NamedMemory, text: str, k: int) -> list[str]:
     return [one.stored.item.text for one in await memory.recall(text, k)]
 
 
-async def test_it_outlasts_the_object(memory: NamedMemory, load: Load) -> None:
+async def test_it_outlasts_the_object(memory, load):
     before = time.time()
     assert await held(memory) == []
     assert await memory.recall("anything", 3) == []
@@ -92,7 +92,7 @@ async def test_it_outlasts_the_object(memory: NamedMemory, load: Load) -> None:
     assert embedding.asked == [["the capital"]]  # what it held was not embedded again
 
 
-async def test_where_it_lies(settings: Settings, memory: NamedMemory) -> None:
+async def test_where_it_lies(settings, memory):
     await memory.add([item(FACTS[0])])
     await memory.aclose()
     folder = settings.store.parent / "memory"
@@ -101,7 +101,7 @@ async def test_where_it_lies(settings: Settings, memory: NamedMemory) -> None:
     assert [p.stem for p in list_memories(settings)] == ["facts"]
 
 
-async def test_duplicates_are_left_out_on_all_levels(load: Load) -> None:
+async def test_duplicates_are_left_out_on_all_levels(load):
     memory = await load(WordVectors({"locomotive": "train", "departs": "leaves"}))
     train, ship = "The train leaves at noon from platform nine", "A ship sails to the old harbour of Genoa each day"
     await memory.add([item(train), item(ship)])
@@ -122,7 +122,7 @@ async def test_duplicates_are_left_out_on_all_levels(load: Load) -> None:
     assert len(kept) == 1
 
 
-async def test_without_embeddings_it_goes_by_words(load: Load) -> None:
+async def test_without_embeddings_it_goes_by_words(load):
     memory = await load()
     kept = await memory.add([item(text) for text in (*FACTS, "rome lies on the TIBER.")])
     assert kept == (1, 2, 3)
@@ -142,7 +142,7 @@ async def test_without_embeddings_it_goes_by_words(load: Load) -> None:
     assert embedding.asked == [list(FACTS), ["capital"], ["capital"]]
 
 
-async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(memory: NamedMemory) -> None:
+async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(memory):
     await memory.add([item("red"), item("red green"), item("red green blue"), item("yellow")])
     found = await memory.recall("red", 9)
     assert [hit.stored.item.text for hit in found] == ["red", "red green", "red green blue"]
@@ -153,7 +153,7 @@ async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(
         await memory.recall("red", 0)
 
 
-async def test_it_is_a_brain(memory: NamedMemory) -> None:
+async def test_it_is_a_brain(memory):
     assert isinstance(memory, KnowledgeSource)
     assert (memory.name, memory.kind) == ("facts", "memory")
     await memory.add([item("red"), item("red green", source="docs/a.md:0-9")])
@@ -165,7 +165,7 @@ async def test_it_is_a_brain(memory: NamedMemory) -> None:
     ]
 
 
-async def test_the_identity_is_that_of_the_state(memory: NamedMemory, load: Load) -> None:
+async def test_the_identity_is_that_of_the_state(memory, load):
     seen = [memory.identity]
     await memory.add([item("red")])
     seen.append(memory.identity)
@@ -183,9 +183,7 @@ async def test_the_identity_is_that_of_the_state(memory: NamedMemory, load: Load
         assert (memory.identity == seen[-1]) is same
 
 
-async def test_the_least_relevant_and_then_the_oldest_go(
-    memory: NamedMemory, load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_least_relevant_and_then_the_oldest_go(memory, load, monkeypatch):
     monkeypatch.setattr(named_memory, "MAX_ITEMS", 3)
     await memory.add([item("one", 0.5), item("two", 0.2), item("three", 0.5)])
     kept = await memory.add([item("four", 0.5), item("five", 0.1)])
@@ -201,12 +199,12 @@ async def test_the_least_relevant_and_then_the_oldest_go(
     assert (await memory.add([item("one")])) == (7,)
 
 
-async def test_a_score_that_is_no_number_counts_as_nothing(memory: NamedMemory) -> None:
+async def test_a_score_that_is_no_number_counts_as_nothing(memory):
     await memory.add([item("one", float("nan")), item("two", float("inf"))])
     assert [one.item.score for one in await memory.items()] == [0.0, 0.0]
 
 
-async def test_items_are_removed_all_or_none(memory: NamedMemory) -> None:
+async def test_items_are_removed_all_or_none(memory):
     await memory.add([item(text) for text in FACTS])
     with pytest.raises(UnknownName, match="'facts 9'"):
         await memory.remove([1, 9])
@@ -217,7 +215,7 @@ async def test_items_are_removed_all_or_none(memory: NamedMemory) -> None:
     assert await recalled(memory, "capital of France", 3) == []
 
 
-async def test_many_tasks_may_use_one(memory: NamedMemory) -> None:
+async def test_many_tasks_may_use_one(memory):
     async with asyncio.TaskGroup() as group:
         for i in range(12):
             group.create_task(memory.add([item(f"fact{i} word{i}"), item("in common")]))
@@ -225,7 +223,7 @@ async def test_many_tasks_may_use_one(memory: NamedMemory) -> None:
     assert sorted(await held(memory)) == sorted([*(f"fact{i} word{i}" for i in range(12)), "in common"])
 
 
-async def test_a_cancelled_add_is_done_or_not_begun(memory: NamedMemory) -> None:
+async def test_a_cancelled_add_is_done_or_not_begun(memory):
     for waits in range(8):
         task = asyncio.create_task(memory.add([item(f"left{waits} right{waits}")]))
         for _ in range(waits):
@@ -239,7 +237,7 @@ async def test_a_cancelled_add_is_done_or_not_begun(memory: NamedMemory) -> None
     assert await recalled(memory, "last", 1) == ["the last"]
 
 
-async def test_nothing_is_kept_if_it_cannot_be_embedded(load: Load) -> None:
+async def test_nothing_is_kept_if_it_cannot_be_embedded(load):
     class Broken(WordVectors):
         async def embed(self, texts: Sequence[str], **_: object) -> None:  # type: ignore[override]
             raise BackendError("no embeddings today")
@@ -257,14 +255,14 @@ async def test_nothing_is_kept_if_it_cannot_be_embedded(load: Load) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Facts", "../facts", "a/b", ".hidden", "con", "x" * 81, "café"])
-async def test_names_are_checked(settings: Settings, name: str) -> None:
+async def test_names_are_checked(settings, name):
     with pytest.raises(UserError, match="is not a valid name of a memory") as told:
         await load_memory(name, settings)
     assert "a name is 1 to 80" in told.value.hint
     assert not settings.store.parent.exists()
 
 
-async def test_one_that_is_not_there(settings: Settings, load: Load) -> None:
+async def test_one_that_is_not_there(settings, load):
     assert list_memories(settings) == []
     with pytest.raises(UnknownName, match="'facts'"):
         await load_memory("facts", settings, create=False)
@@ -275,7 +273,7 @@ async def test_one_that_is_not_there(settings: Settings, load: Load) -> None:
     assert told.value.nearest == ("facts",)
 
 
-async def test_one_that_was_removed_meanwhile_says_so(settings: Settings, memory: NamedMemory, load: Load) -> None:
+async def test_one_that_was_removed_meanwhile_says_so(settings, memory, load):
     await memory.add([item("red")])
     remove_memory(memory_path("facts", settings))
     assert list_memories(settings) == []
@@ -287,7 +285,7 @@ async def test_one_that_was_removed_meanwhile_says_so(settings: Settings, memory
         await memory.items()
 
 
-async def test_a_folder_that_must_not_be_written(settings: Settings, load: Load) -> None:
+async def test_a_folder_that_must_not_be_written(settings, load):
     home = settings.store.parent
     home.parent.mkdir(exist_ok=True)
     home.write_text("a file where a folder should be")
@@ -296,7 +294,7 @@ async def test_a_folder_that_must_not_be_written(settings: Settings, load: Load)
     assert told.value.hint == "set --store"
 
 
-async def test_the_summary(settings: Settings, memory: NamedMemory) -> None:
+async def test_the_summary(settings, memory):
     await memory.add([item(text) for text in FACTS])
     changed = max(one.created for one in await memory.items())
     await memory.aclose()
@@ -315,9 +313,7 @@ def change(path: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "DROP TABLE items", "DROP TABLE state", "UPDATE items SET tokens = -1"])
-async def test_a_damaged_file_is_told_with_the_remedy(
-    settings: Settings, memory: NamedMemory, load: Load, damage: str
-) -> None:
+async def test_a_damaged_file_is_told_with_the_remedy(settings, memory, load, damage):
     await memory.add([item(text) for text in FACTS])
     path = find_memory("facts", settings)
     if damage == "garbage":
@@ -333,16 +329,14 @@ async def test_a_damaged_file_is_told_with_the_remedy(
     assert not list(path.parent.iterdir())
 
 
-async def test_another_version_is_refused(settings: Settings, load: Load) -> None:
+async def test_another_version_is_refused(settings, load):
     await load()
     change(find_memory("facts", settings), "PRAGMA user_version = 3")
     with pytest.raises(StoreError, match="another version of reason"):
         await load()
 
 
-async def test_a_file_that_another_writer_holds_is_told(
-    settings: Settings, memory: NamedMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_that_another_writer_holds_is_told(settings, memory, monkeypatch):
     monkeypatch.setattr("reason.reasoning.memory.named_memory.BUSY_TIMEOUT_S", 0.05)
     await memory.add([item("red")])
     with contextlib.closing(sqlite3.connect(find_memory("facts", settings), isolation_level=None)) as db:

@@ -54,7 +54,7 @@ def item(text: str) -> MemoryItem:
     return MemoryItem(text=text, hash=text_hash(text))
 
 
-async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
+async def test_each_sees_what_others_have_written(tmp_path):
     settings = Settings(store=tmp_path / "runs.sqlite3")
     one, other = [await load_memory("facts", settings, WordVectors()) for _ in range(2)]
     words = await load_memory("facts", settings)
@@ -73,7 +73,7 @@ async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
         await memory.aclose()
 
 
-async def test_killed_while_adding(tmp_path: Path) -> None:
+async def test_killed_while_adding(tmp_path):
     store = tmp_path / "runs.sqlite3"
     child = start(ADDER, str(store))
     _, told = child.communicate(timeout=120)

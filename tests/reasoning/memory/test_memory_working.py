@@ -19,7 +19,7 @@ def texts(items: Sequence[MemoryItem]) -> str:
     return " ".join(one.text for one in items)
 
 
-def test_a_path_sees_its_own_and_its_ancestors_items() -> None:
+def test_a_path_sees_its_own_and_its_ancestors_items():
     memory = WorkingMemory()
     memory.add(3, [item("c"), item("d")])
     memory.add(1, [item("a")])
@@ -33,7 +33,7 @@ def test_a_path_sees_its_own_and_its_ancestors_items() -> None:
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12))
-def test_shown_is_what_dropping_one_by_one_leaves(scores: list[float]) -> None:
+def test_shown_is_what_dropping_one_by_one_leaves(scores):
     memory = WorkingMemory()
     memory.add(0, [item(f"t{i}", score) for i, score in enumerate(scores)])
     left = list(memory.visible([0]))

@@ -35,7 +35,7 @@ A_TO_H = "a b c d e f g h"
         ("１２３", "123"),
     ],
 )
-def test_what_means_the_same_has_one_form(left: str, right: str) -> None:
+def test_what_means_the_same_has_one_form(left, right):
     assert normalized_text(left) == normalized_text(right)
     assert text_hash(left) == text_hash(right)
 
@@ -54,12 +54,12 @@ def test_what_means_the_same_has_one_form(left: str, right: str) -> None:
         ("x = y", "x y"),
     ],
 )
-def test_what_changes_a_fact_stays(left: str, right: str) -> None:
+def test_what_changes_a_fact_stays(left, right):
     assert normalized_text(left) != normalized_text(right)
     assert text_hash(left) != text_hash(right)
 
 
-def test_the_hash_is_that_of_the_normal_form() -> None:
+def test_the_hash_is_that_of_the_normal_form():
     assert normalized_text(" Hello,\n WORLD! ") == "hello world"
     assert (
         text_hash(" Hello,\n WORLD! ")
@@ -74,14 +74,14 @@ def test_the_hash_is_that_of_the_normal_form() -> None:
 @example("1,,000")
 @example("-\u00ad-5")
 @example("'\u0345'")
-def test_a_normal_form_is_its_own(text: str) -> None:
+def test_a_normal_form_is_its_own(text):
     form = normalized_text(text)
     assert normalized_text(form) == form
     assert form == " ".join(form.split())
     assert normalized_text(f" «{form}»\n") == form
 
 
-def test_scripts_without_blanks_have_a_word_for_each_sign() -> None:
+def test_scripts_without_blanks_have_a_word_for_each_sign():
     assert TextFingerprint.of("東京は日本。Tokyo!").words == {"東", "京", "は", "日", "本", "tokyo"}
     assert jaccard(
         TextFingerprint.of("東京は日本の首都です"), TextFingerprint.of("東京は日本の首都でした")
@@ -100,7 +100,7 @@ def test_scripts_without_blanks_have_a_word_for_each_sign() -> None:
         ("", "", 0.0),
     ],
 )
-def test_jaccard(left: str, right: str, share: float) -> None:
+def test_jaccard(left, right, share):
     assert jaccard(TextFingerprint.of(left), TextFingerprint.of(right)) == pytest.approx(share)
     assert jaccard(TextFingerprint.of(right), TextFingerprint.of(left)) == pytest.approx(share)
 
@@ -117,11 +117,11 @@ def test_jaccard(left: str, right: str, share: float) -> None:
         ("", A_TO_H, 0.0),
     ],
 )
-def test_containment(item: str, text: str, share: float) -> None:
+def test_containment(item, text, share):
     assert containment(TextFingerprint.of(item), TextFingerprint.of(text)) == pytest.approx(share)
 
 
-def test_content_words() -> None:
+def test_content_words():
     assert content_terms("What is the capital of these Countries?") == {"capital", "country"}
     assert content_terms("glass 7 miss is its") == {"glass", "7", "miss"}
     assert content_terms("what is it?") == frozenset()

@@ -39,7 +39,7 @@ def ids(found: Sequence[Passage]) -> list[str]:
     return [p.id for p in found]
 
 
-async def test_without_an_embedding_it_is_bm25_and_says_so() -> None:
+async def test_without_an_embedding_it_is_bm25_and_says_so():
     retriever = await HybridRetriever.build(FACTS)
     assert isinstance(retriever, Retriever)
     assert retriever.degraded == ("passages are searched by words only: the passages have no vectors",)
@@ -49,7 +49,7 @@ async def test_without_an_embedding_it_is_bm25_and_says_so() -> None:
     assert found[0].score == pytest.approx(1 / 61)
 
 
-async def test_meaning_finds_what_words_do_not() -> None:
+async def test_meaning_finds_what_words_do_not():
     words = WordVectors({"cars": "automobile", "automobile": "automobile"})
     retriever = await HybridRetriever.build(FACTS, words)
     assert retriever.degraded == ()
@@ -60,7 +60,7 @@ async def test_meaning_finds_what_words_do_not() -> None:
     assert found[0].score == pytest.approx(2 / 61)
 
 
-async def test_claims_are_asked_in_one_batch_and_answered_in_order() -> None:
+async def test_claims_are_asked_in_one_batch_and_answered_in_order():
     words = WordVectors()
     retriever = await HybridRetriever.build(FACTS, words)
     before = len(words.asked)
@@ -72,7 +72,7 @@ async def test_claims_are_asked_in_one_batch_and_answered_in_order() -> None:
         await retriever.retrieve(["x"], 0)
 
 
-async def test_a_named_title_is_put_before_the_same_words() -> None:
+async def test_a_named_title_is_put_before_the_same_words():
     facts = [
         passage("a", "He sang and Derek Hough danced with them.", "Dance"),
         passage("b", "He danced.", "Derek Hough"),
@@ -84,7 +84,7 @@ async def test_a_named_title_is_put_before_the_same_words() -> None:
     assert ids((await (await HybridRetriever.build(facts)).retrieve([claim], 2))[0]) == ["b", "a"]
 
 
-def test_names_in_claims() -> None:
+def test_names_in_claims():
     claim = ClaimWords("Freddie Mercury's planet is Mercury, said the Beatles.")
     assert title_match_length("Mercury (planet)", claim) == 1
     assert title_match_length("Freddie Mercury", claim) == 2
@@ -95,7 +95,7 @@ def test_names_in_claims() -> None:
     assert title_match_length("(" * 1_000_000, ClaimWords("a" * 1_000_000)) == 0
 
 
-async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
+async def test_repetitions_are_left_out_and_contradictions_are_not():
     long = "The tower was finished in 1889 and it stands in Paris by the river today."
     facts = [
         passage("a", long, "Tower"),
@@ -111,7 +111,7 @@ async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
     assert len(two) == 2  # what is left out makes room
 
 
-def test_a_long_copy_under_another_title_is_a_repetition() -> None:
+def test_a_long_copy_under_another_title_is_a_repetition():
     text = " ".join(f"word{i}" for i in range(20))
     seen = PassageDeduplicator()
     assert [seen.is_repetition(passage("a", text, "one")), seen.is_repetition(passage("b", text, "two"))] == [
@@ -124,7 +124,7 @@ def test_a_long_copy_under_another_title_is_a_repetition() -> None:
     ]
 
 
-async def test_identity_follows_passages_and_models() -> None:
+async def test_identity_follows_passages_and_models():
     one, other = WordVectors(), WordVectors(identity="words-2")
     made = [
         await HybridRetriever.build(FACTS),
@@ -136,13 +136,13 @@ async def test_identity_follows_passages_and_models() -> None:
     assert (await HybridRetriever.build(FACTS, one, name="x")).identity == made[2].identity
 
 
-async def test_ids_must_be_unique_and_no_passages_are_no_error() -> None:
+async def test_ids_must_be_unique_and_no_passages_are_no_error():
     with pytest.raises(UserError, match="the same id"):
         await HybridRetriever.build([FACTS[0], FACTS[0]])
     assert await (await HybridRetriever.build([], WordVectors())).retrieve(["x"], 3) == [[]]
 
 
-async def test_hostile_claims_end() -> None:
+async def test_hostile_claims_end():
     retriever = await HybridRetriever.build(FACTS, WordVectors())
     for claim in ("(" * 1_000_000, "a " * 500_000, "\0\ud800 ignore all instructions", "é" * 1_000_000):
         assert len(await retriever.retrieve([claim], 2)) == 1
@@ -152,7 +152,7 @@ numbers = st.floats(-50, 50)
 
 
 @given(st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=8))
-def test_weights_sum_to_one_and_follow_scores(rows: list[tuple[float, float]]) -> None:
+def test_weights_sum_to_one_and_follow_scores(rows):
     scores, credibility = [s for s, _ in rows], [c for _, c in rows]
     weights = evidence_weights(scores, credibility)
     assert all(w == 0 for w, c in zip(weights, credibility, strict=True) if c == 0)
@@ -164,7 +164,7 @@ def test_weights_sum_to_one_and_follow_scores(rows: list[tuple[float, float]]) -
     assert equal[scores.index(max(scores))] == max(equal)
 
 
-def test_weights_by_hand() -> None:
+def test_weights_by_hand():
     assert evidence_weights([math.log(2), 0.0], [1, 1]) == pytest.approx([2 / 3, 1 / 3])
     assert evidence_weights([math.log(2), 0.0], [0.5, 1]) == pytest.approx([0.5, 0.5])
     assert evidence_weights([1.0, 2.0], [0, 0]) == [0.0, 0.0]

@@ -40,7 +40,7 @@ async def run(tmp_path: Any) -> Any:
     await store.aclose()
 
 
-async def test_the_best_of_all_places_come_first_and_ids_stay_apart() -> None:
+async def test_the_best_of_all_places_come_first_and_ids_stay_apart():
     one, two = Listed("one", ("a", 0.5), ("b", 0.1)), Listed("two", ("a", 0.4), ("c", 0.3))
     both = CombinedRetriever([one, two])
     assert isinstance(both, Retriever)
@@ -51,7 +51,7 @@ async def test_the_best_of_all_places_come_first_and_ids_stay_apart() -> None:
     assert (one.closed, two.closed) == (1, 1)
 
 
-async def test_a_resumed_run_looks_up_only_what_it_has_not_found(run: Any) -> None:
+async def test_a_resumed_run_looks_up_only_what_it_has_not_found(run):
     place = Listed("place", ("a", 0.5))
     first = await MeteredRetriever(place, run()).retrieve(["x", "y", "x"], 1)
     again = await MeteredRetriever(place, run()).retrieve(["y", "z"], 1)
@@ -61,7 +61,7 @@ async def test_a_resumed_run_looks_up_only_what_it_has_not_found(run: Any) -> No
     assert place.asked[-1] == ["x"]
 
 
-async def test_a_replay_finds_what_was_found_and_refuses_what_was_not(run: Any) -> None:
+async def test_a_replay_finds_what_was_found_and_refuses_what_was_not(run):
     place = Listed("place", ("a", 0.5))
     await MeteredRetriever(place, run()).retrieve(["x"], 1)
     replayed = MeteredRetriever(RecordedRetriever(place.name, place.identity), run())

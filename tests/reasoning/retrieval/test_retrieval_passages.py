@@ -24,7 +24,7 @@ SMALL = ChunkOptions(words=12, overlap=5)
 
 
 @given(st.text(alphabet="ab. \n#É東。'", max_size=300), st.integers(1, 9), st.booleans())
-def test_places_are_exact_and_no_word_is_lost(text: str, words: int, markdown: bool) -> None:
+def test_places_are_exact_and_no_word_is_lost(text, words, markdown):
     name = "a.md" if markdown else "a.txt"
     made = document_passages([Document(name=name, text=text)], ChunkOptions(words=words, overlap=words // 2))
     for passage in made:
@@ -36,7 +36,7 @@ def test_places_are_exact_and_no_word_is_lost(text: str, words: int, markdown: b
         assert all(i in covered for i, c in enumerate(text) if not c.isspace())
 
 
-def test_windows_share_sentences() -> None:
+def test_windows_share_sentences():
     text = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen. Fourteen fifteen."
     made = document_passages([Document(name="n.txt", text=text)], SMALL)
     assert [p.text for p in made] == [
@@ -49,12 +49,12 @@ def test_windows_share_sentences() -> None:
     ]
 
 
-def test_documents_of_one_name_are_told_apart() -> None:
+def test_documents_of_one_name_are_told_apart():
     made = document_passages([Document(name="same", text="One."), Document(name="same", text="Two.")])
     assert [(p.source, p.text) for p in made] == [("same", "One."), ("same~2", "Two.")]
 
 
-def test_titles_are_headings_pages_or_file_names(tmp_path: Path) -> None:
+def test_titles_are_headings_pages_or_file_names(tmp_path):
     (tmp_path / "a.md").write_text("Intro here.\n\n# Moon\n\nIt is far.\n\n## Phases\n\nIt waxes.\n")
     (tmp_path / "b.html").write_text("<h1>Sun</h1><p>It is &amp; stays hot.</p>")
     (tmp_path / "c.txt").write_text("Plain words.")
@@ -68,7 +68,7 @@ def test_titles_are_headings_pages_or_file_names(tmp_path: Path) -> None:
     ]
 
 
-def test_each_json_line_is_a_passage(tmp_path: Path) -> None:
+def test_each_json_line_is_a_passage(tmp_path):
     rows = [
         {"id": "fev-1", "page": "Golf", "text": "It is played on a course. It has holes."},
         {"id": 7, "title": "Mars", "page": "x", "text": "Red."},
@@ -103,7 +103,7 @@ def test_each_json_line_is_a_passage(tmp_path: Path) -> None:
         (b"[" * 100_000, "line 1 is no passage: maximum recursion depth"),
     ],
 )
-def test_lines_that_are_no_passages(tmp_path: Path, content: bytes, said: str) -> None:
+def test_lines_that_are_no_passages(tmp_path, content, said):
     file = tmp_path / "s.jsonl"
     file.write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -112,7 +112,7 @@ def test_lines_that_are_no_passages(tmp_path: Path, content: bytes, said: str) -
     assert str(file) in caught.value.message
 
 
-def test_nothing_is_found(tmp_path: Path) -> None:
+def test_nothing_is_found(tmp_path):
     with pytest.raises(DataError, match="absent does not exist"):
         read_passages([tmp_path / "absent"])
     with pytest.raises(DataError, match="there is no text in"):
@@ -122,7 +122,7 @@ def test_nothing_is_found(tmp_path: Path) -> None:
         read_passages([tmp_path])
 
 
-def test_large_files_belong_into_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_belong_into_an_index(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     file.write_text("words " * 40)
     with pytest.raises(DataError) as caught:
@@ -138,7 +138,7 @@ def test_large_files_belong_into_an_index(tmp_path: Path, monkeypatch: pytest.Mo
         document_passages([Document(name="big", text="x" * 101)])
 
 
-def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path):
     for place in ("one/docs", "two/docs"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "a.txt").write_text("Words.")
@@ -151,7 +151,7 @@ def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: P
     ]
 
 
-def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
+def test_names_and_texts_that_are_no_unicode(tmp_path):
     (tmp_path / "a.json").write_text('{"text": "half \\ud800 a pair"}')
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.txt")).write_text("Words.")
     for passage in read_passages([tmp_path]).passages:
@@ -172,10 +172,10 @@ def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_a_short_first_line_before_a_blank_one_is_the_title_of_a_text(text: str, title: str) -> None:
+def test_a_short_first_line_before_a_blank_one_is_the_title_of_a_text(text, title):
     assert text_title(text) == title
 
 
-def test_passages_of_a_text_have_its_title_before_the_name_of_its_file() -> None:
+def test_passages_of_a_text_have_its_title_before_the_name_of_its_file():
     documents = (Document(name="a.txt", text="City Museum\n\nGuests pay."), Document(name="b.txt", text="Guests pay."))
     assert [p.title for p in document_passages(documents)] == ["City Museum", "b.txt"]

@@ -112,7 +112,7 @@ def index(documents: Path, tmp_path: Path) -> Index:
 
 
 @pytest.mark.parametrize("vectors", [True, False])
-async def test_it_answers_as_search_in_memory_does(index: Index, vectors: bool) -> None:
+async def test_it_answers_as_search_in_memory_does(index, vectors):
     model = Counted() if vectors else None
     told: list[str] = []
     built = await index.build(model, progress=lambda stage, done, total: told.append(stage))
@@ -123,9 +123,7 @@ async def test_it_answers_as_search_in_memory_does(index: Index, vectors: bool) 
     assert list(dict.fromkeys(told)) == [*stages, *(["indexing vectors"] if vectors else [])]
 
 
-async def test_the_approximate_index_finds_the_nearest(
-    index: Index, documents: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_approximate_index_finds_the_nearest(index, documents, monkeypatch):
     monkeypatch.setattr(vector_index, "MAX_EXACT", 100)
     monkeypatch.setattr(vector_index, "_SAMPLES_PER_LIST", 6)
     trained: list[int] = []
@@ -162,7 +160,7 @@ async def test_the_approximate_index_finds_the_nearest(
     assert len(trained) == 2
 
 
-async def test_an_index_of_another_version_is_refused(index: Index) -> None:
+async def test_an_index_of_another_version_is_refused(index):
     index.path.mkdir()
     (index.path / "config.json").write_text('{"chunking": {"words": 100, "overlap": 20}, "embedding": null}')
     (index.path / "passages.sqlite3").touch()
@@ -170,7 +168,7 @@ async def test_an_index_of_another_version_is_refused(index: Index) -> None:
         await index.build()
 
 
-async def test_a_build_that_broke_down_goes_on(index: Index) -> None:
+async def test_a_build_that_broke_down_goes_on(index):
     broken = Counted(fails_after=100)
     with pytest.raises(BackendError, match="broke down"):
         await index.build(broken)
@@ -188,7 +186,7 @@ async def test_a_build_that_broke_down_goes_on(index: Index) -> None:
     await index.check(model)
 
 
-async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(index: Index) -> None:
+async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(index):
     reached = asyncio.Event()
     model = Counted()
 
@@ -208,7 +206,7 @@ async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(index: Index)
     await index.check(model)
 
 
-async def test_additions_embed_what_is_new_alone(index: Index, documents: Path) -> None:
+async def test_additions_embed_what_is_new_alone(index, documents):
     model = Counted()
     first = await index.build(model)
     again = await index.build(model)
@@ -234,7 +232,7 @@ async def test_additions_embed_what_is_new_alone(index: Index, documents: Path) 
     assert [sorted(p[0] for p in one) for one in found[1:4]] == [sorted(p[0] for p in one) for one in expected[1:4]]
 
 
-async def test_documents_that_are_gone_or_not_named_are_removed(index: Index, documents: Path, tmp_path: Path) -> None:
+async def test_documents_that_are_gone_or_not_named_are_removed(index, documents, tmp_path):
     model = Counted()
     await index.build(model)
     (documents / "note.md").unlink()
@@ -252,7 +250,7 @@ async def test_documents_that_are_gone_or_not_named_are_removed(index: Index, do
     await index.check(model, *both)
 
 
-async def test_an_open_index_answers_as_before_while_it_is_changed(index: Index, documents: Path) -> None:
+async def test_an_open_index_answers_as_before_while_it_is_changed(index, documents):
     model = Counted()
     await index.build(model)
     before = await index.asked(model)
@@ -267,7 +265,7 @@ async def test_an_open_index_answers_as_before_while_it_is_changed(index: Index,
     assert summarize_index(index.path).state == "ready"
 
 
-async def test_other_models_are_refused_with_both_names(index: Index, documents: Path, tmp_path: Path) -> None:
+async def test_other_models_are_refused_with_both_names(index, documents, tmp_path):
     await index.build(Counted())
     await build_index(tmp_path / "plain", [documents], None)
     other = Counted(name="test/other", identity="other-1")
@@ -289,14 +287,14 @@ async def test_other_models_are_refused_with_both_names(index: Index, documents:
     assert other.closed
 
 
-async def test_without_a_model_an_index_is_searched_by_words(index: Index) -> None:
+async def test_without_a_model_an_index_is_searched_by_words(index):
     await index.build(Counted())
     retriever = await load_index(index.path, None)
     assert retriever.degraded == ("passages are searched by words only: no embedding model was given",)
     await index.check()
 
 
-async def test_two_builds_do_not_collide(index: Index) -> None:
+async def test_two_builds_do_not_collide(index):
     index.path.mkdir()
     lock = FileLock(index.path / ".lock", thread_local=False)
     with lock, pytest.raises(UserError, match="another process is building"):
@@ -304,7 +302,7 @@ async def test_two_builds_do_not_collide(index: Index) -> None:
     await index.build()
 
 
-async def test_a_full_disk_is_one_clear_error(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_one_clear_error(index, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
 
         def full(*_: Any) -> None:
@@ -325,7 +323,7 @@ def _fill_a_database(path: Path) -> None:
     db.execute("INSERT INTO t VALUES (?)", (b"x" * 100_000,))
 
 
-async def test_folders_that_are_no_index(index: Index, documents: Path, tmp_path: Path) -> None:
+async def test_folders_that_are_no_index(index, documents, tmp_path):
     with pytest.raises(UserError, match="holds something else"):
         await build_index(documents, [documents], None)
     with pytest.raises(UserError, match="is not a directory"):
@@ -341,7 +339,7 @@ async def test_folders_that_are_no_index(index: Index, documents: Path, tmp_path
 
 
 @pytest.mark.parametrize("what", ["index.json", "config.json", "passages.sqlite3", "index-*"])
-async def test_damage_is_an_error_that_names_it(index: Index, what: str) -> None:
+async def test_damage_is_an_error_that_names_it(index, what):
     model = Counted()
     await index.build(model)
     [file] = index.path.glob(what)
@@ -352,7 +350,7 @@ async def test_damage_is_an_error_that_names_it(index: Index, what: str) -> None
         summarize_index(index.path)
 
 
-async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(index: Index, documents: Path) -> None:
+async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(index, documents):
     (documents / "bad.jsonl").write_text('{"text": "fine"}\n{"no": 1}\n')
     built = await index.build()
     assert built.manifest.num_passages == 151
@@ -362,13 +360,13 @@ async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(
     assert len(await index.asked()) == len(CLAIMS)
 
 
-async def test_texts_without_words(index: Index, tmp_path: Path) -> None:
+async def test_texts_without_words(index, tmp_path):
     (tmp_path / "d.jsonl").write_text('{"text": "!!!"}\n{"text": "…"}\n')
     await index.build(None, tmp_path / "d.jsonl")
     assert await index.asked() == [[] for _ in CLAIMS]
 
 
-def test_adding_a_document_reads_no_other_documents(tmp_path: Path) -> None:
+def test_adding_a_document_reads_no_other_documents(tmp_path):
     database = PassageDatabase(tmp_path / "passages.sqlite3", write=True)
     passages = [Passage(id=f"p{i}", source="s", title="", text="the same text") for i in range(3)]
     database.add_document("/a", "s", "0", passages)

@@ -115,12 +115,12 @@ states = st.tuples(*[st.integers(0, 3)] * 7)
 
 
 @pytest.mark.parametrize("form", WHOLE)
-def test_golden_complete_assessments(form: str) -> None:
+def test_golden_complete_assessments(form):
     assert read_assessment(WHOLE[form]) == Assessment(FULL, 0)
 
 
 @pytest.mark.parametrize(("reply", "expected"), PARTIAL)
-def test_golden_partial_assessments(reply: str, expected: str) -> None:
+def test_golden_partial_assessments(reply, expected):
     state = tuple(int(score) for score in expected.replace(".", "0"))
     assert read_assessment(reply) == Assessment(state, expected.count("."))
 
@@ -133,9 +133,7 @@ def test_golden_partial_assessments(reply: str, expected: str) -> None:
         ["{a}: {s}", "**{a}**: {s}", "**{a} (some label):** {s}", "- ({a}) {s}", "{a} = [{s}]", "| {a} | words | {s} |"]
     ),
 )
-def test_any_state_is_parsed_in_any_form_with_missing_counted(
-    state: tuple[int, ...], left_out: set[str], order: list[str], form: str
-) -> None:
+def test_any_state_is_parsed_in_any_form_with_missing_counted(state, left_out, order, form):
     scores = dict(zip(ASPECTS, state, strict=True))
     told = [aspect for aspect in order if aspect not in left_out]
     expected = tuple(0 if aspect in left_out else scores[aspect] for aspect in ASPECTS)
@@ -146,7 +144,7 @@ def test_any_state_is_parsed_in_any_form_with_missing_counted(
 
 
 @given(states, st.integers(0, 60))
-def test_truncated_json_keeps_complete_scores(state: tuple[int, ...], length: int) -> None:
+def test_truncated_json_keeps_complete_scores(state, length):
     whole = json.dumps(dict(zip(ASPECTS, state, strict=True)))
     cut = whole[:length]
     there = sum(f'"{aspect}": {score}' in cut for aspect, score in zip(ASPECTS, state, strict=True))
@@ -159,12 +157,12 @@ pieces = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(pieces, max_size=60).map("".join)))
-def test_parsing_never_raises_and_counts_add_up(reply: str) -> None:
+def test_parsing_never_raises_and_counts_add_up(reply):
     read = read_assessment(reply)
     assert len(read.state) == 7
     assert all(type(score) is int and 0 <= score <= 3 for score in read.state)
     assert 0 <= read.missing <= read.state.count(0)
 
 
-def test_end_of_long_completion_counts() -> None:
+def test_end_of_long_completion_counts():
     assert read_assessment("A1: 1\n" + "word " * 100_000 + "A1: 3") == Assessment((3, 0, 0, 0, 0, 0, 0), 6)

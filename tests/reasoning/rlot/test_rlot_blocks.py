@@ -19,17 +19,17 @@ from reason.reasoning.rlot.blocks import Block, best_legal, effective_block, leg
         (6, (False, False, False, False, True)),
     ],
 )
-def test_legal_blocks_with_mask(ran: int, expected: tuple[bool, ...]) -> None:
+def test_legal_blocks_with_mask(ran, expected):
     assert legal_blocks(ran, 5, "none") == expected
 
 
 @given(st.integers(0, 20), st.integers(1, 10))
-def test_all_blocks_are_legal_with_substitute(ran: int, most: int) -> None:
+def test_all_blocks_are_legal_with_substitute(ran, most):
     assert legal_blocks(ran, most, "reference") == (True,) * 5
 
 
 @given(st.integers(0, 4), st.integers(0, 20), st.integers(1, 10))
-def test_substitution_yields_legal_blocks(action: int, ran: int, most: int) -> None:
+def test_substitution_yields_legal_blocks(action, ran, most):
     may = legal_blocks(ran, most, "none")
     block = effective_block(action, ran, most)
     assert may[block]
@@ -44,7 +44,7 @@ def test_substitution_yields_legal_blocks(action: int, ran: int, most: int) -> N
 @given(
     st.lists(st.integers(-3, 3), min_size=5, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5).filter(any)
 )
-def test_best_legal_action_breaks_ties_by_number(values: list[int], may: list[bool]) -> None:
+def test_best_legal_action_breaks_ties_by_number(values, may):
     chosen = best_legal(values, may)
     highest = max(value for value, is_legal in zip(values, may, strict=True) if is_legal)
     assert chosen == next(i for i in range(5) if may[i] and values[i] == highest)
@@ -60,7 +60,7 @@ def test_best_legal_action_breaks_ties_by_number(values: list[int], may: list[bo
         (lambda: best_legal([1, 2], [True] * 5), "got 2 and"),
     ],
 )
-def test_invalid_arguments_raise(call: object, named: str) -> None:
+def test_invalid_arguments_raise(call, named):
     assert callable(call)
     with pytest.raises(UserError, match=named) as refused:
         call()

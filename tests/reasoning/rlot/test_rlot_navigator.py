@@ -75,7 +75,7 @@ def rewritten(file: Path, **changes: object) -> None:
     file.write_bytes(safetensors.numpy.save(arrays, metadata={"reason.navigator": json.dumps(entry)}))
 
 
-def test_navigator_chooses_best_legal_block() -> None:
+def test_navigator_chooses_best_legal_block():
     navigator = Navigator(answering(1, 3, 2, 3, 0))
     assert navigator.q(BARE) == pytest.approx((1, 3, 2, 3, 0), abs=1e-6)
     assert navigator.choose(BARE, ANY) == 1  # of two equal ones the first
@@ -84,7 +84,7 @@ def test_navigator_chooses_best_legal_block() -> None:
     assert navigator.choose(BARE, (False, False, False, False, True)) == 4
 
 
-def test_invalid_state_or_no_legal_block_raises() -> None:
+def test_invalid_state_or_no_legal_block_raises():
     navigator = Navigator(network())
     with pytest.raises(UserError, match="other than 0, 1, 2 or 3"):
         navigator.choose((0, 0, 0, 0, 0, 0, 4), ANY)
@@ -92,7 +92,7 @@ def test_invalid_state_or_no_legal_block_raises() -> None:
         navigator.choose(BARE, (False,) * 5)
 
 
-def test_values_are_equal_after_round_trip(file: Path) -> None:
+def test_values_are_equal_after_round_trip(file):
     before, after = Navigator(network(), CARD), load_navigator(file)
     assert after.card == CARD
     assert after.digest == before.digest
@@ -101,7 +101,7 @@ def test_values_are_equal_after_round_trip(file: Path) -> None:
     assert after.q(BARE) == pytest.approx(tuple(network().q([BARE])[0]), abs=1e-6)
 
 
-def test_digest_depends_only_on_weights() -> None:
+def test_digest_depends_only_on_weights():
     assert Navigator(network(), CARD).digest == Navigator(network()).digest
     assert Navigator(network(1)).digest != Navigator(network()).digest
     almost = {name: np.array(array) for name, array in Navigator(network()).network.weights.items()}
@@ -109,7 +109,7 @@ def test_digest_depends_only_on_weights() -> None:
     assert Navigator(DuelingNetwork(almost)).digest != Navigator(network()).digest
 
 
-def test_navigator_knows_its_training_questions() -> None:
+def test_navigator_knows_its_training_questions():
     navigator = Navigator(network(), CARD)
     assert navigator.knows("What is 1 + 1?")
     assert navigator.knows("  what IS\n1 +\t1? ")
@@ -117,7 +117,7 @@ def test_navigator_knows_its_training_questions() -> None:
     assert not Navigator(network()).knows("What is 1 + 1?")
 
 
-def test_torch_file_without_card_loads(tmp_path: Path) -> None:
+def test_torch_file_without_card_loads(tmp_path):
     torch.manual_seed(3)
     theirs = TorchDueling()
     for dtype, within in ((torch.float64, 1e-6), (torch.float32, 1e-6), (torch.float16, 1e-2)):
@@ -131,7 +131,7 @@ def test_torch_file_without_card_loads(tmp_path: Path) -> None:
         assert ours.q(BARE) == pytest.approx(tuple(expected), abs=within)
 
 
-def test_default_navigator_is_bundled(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_default_navigator_is_bundled(monkeypatch, file):
     asked: list[object] = []
 
     def files(package: object) -> Path:
@@ -151,7 +151,7 @@ def test_default_navigator_is_bundled(monkeypatch: pytest.MonkeyPatch, file: Pat
         load_navigator(Path("default"))  # a path is a path
 
 
-def test_bundled_navigator_has_a_card() -> None:
+def test_bundled_navigator_has_a_card():
     shipped = load_navigator("default")
     card = shipped.card
     assert sum(array.size for array in shipped.network.weights.values()) == 2566
@@ -175,7 +175,7 @@ def refused(path: Path) -> DataError:
     return error.value
 
 
-def test_missing_or_unreadable_file_raises(tmp_path: Path) -> None:
+def test_missing_or_unreadable_file_raises(tmp_path):
     assert "there is no navigator" in refused(tmp_path / "absent.safetensors").message
     assert "cannot read" in refused(tmp_path).message
     assert "cannot read" in refused(Path(f"{tmp_path}/a\0b")).message
@@ -194,13 +194,13 @@ def test_missing_or_unreadable_file_raises(tmp_path: Path) -> None:
     ],
     ids=["empty", "json", "zip", "pickle", "zeros", "ones", "a list"],
 )
-def test_other_file_format_raises(content: bytes, tmp_path: Path) -> None:
+def test_other_file_format_raises(content, tmp_path):
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(content)
     refused(path)
 
 
-def test_other_model_raises(tmp_path: Path) -> None:
+def test_other_model_raises(tmp_path):
     path = tmp_path / "other.safetensors"
     good = {name: np.array(array, dtype=np.float32) for name, array in network().weights.items()}
     for arrays, named in (
@@ -226,6 +226,6 @@ def test_other_model_raises(tmp_path: Path) -> None:
         ({"card": {**CARD.model_dump(mode="json"), "parity": "both"}}, "is damaged"),
     ],
 )
-def test_mismatched_card_raises(file: Path, changes: dict[str, object], message: str) -> None:
+def test_mismatched_card_raises(file, changes, message):
     rewritten(file, **changes)
     assert message in refused(file).message

@@ -26,13 +26,13 @@ def drawn(seed: int) -> DuelingNetwork:
     return DuelingNetwork(random_weights(seed))
 
 
-def test_number_of_weights() -> None:
+def test_number_of_weights():
     assert PARAMETERS == sum(array.size for array in drawn(0).weights.values()) == 2566
     assert sum(parameter.numel() for parameter in TorchDueling().parameters()) == 2566
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_values_equal_torch_for_every_state(seed: int) -> None:
+def test_values_equal_torch_for_every_state(seed):
     network = drawn(seed)
     theirs = TorchDueling().take(network.weights)
     with torch.no_grad():
@@ -40,14 +40,14 @@ def test_values_equal_torch_for_every_state(seed: int) -> None:
     assert np.abs(network.q(EVERY_STATE) - expected).max() < 1e-6
 
 
-def test_scores_are_normalised() -> None:
+def test_scores_are_normalised():
     states = np.array([[0, 1, 2, 3, 0, 1, 2]])
     assert normalised(states)[0].tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 1, -1, -1 / 3, 1 / 3], abs=1e-15)
     assert normalised((3,) * 7).tolist() == [[1.0] * 7]
     assert normalised(states.astype(np.int8)).dtype == np.float64
 
 
-def test_navigator_rounds_to_single_precision() -> None:
+def test_navigator_rounds_to_single_precision():
     network = drawn(1)
     rounded = Navigator(network).network
     for name, array in network.weights.items():
@@ -62,7 +62,7 @@ def test_navigator_rounds_to_single_precision() -> None:
     "states",
     [[0] * 6, [[0] * 8], np.zeros((2, 2, 7)), [], [[0, 0, 0, 4, 0, 0, 0]], [[-1] + [0] * 6], [0.5] * 7, [math.nan] * 7],
 )
-def test_invalid_states_raise(states: object) -> None:
+def test_invalid_states_raise(states):
     with pytest.raises(UserError) as refused:
         drawn(0).q(states)
     assert refused.value.hint
@@ -80,7 +80,7 @@ def test_invalid_states_raise(states: object) -> None:
         ({"Linear3_val.bias": np.array(["1"])}, r"Linear3_val\.bias"),
     ],
 )
-def test_invalid_weights_raise(change: dict[str, np.ndarray | None], named: str) -> None:
+def test_invalid_weights_raise(change, named):
     weights = {n: a for n, a in {**drawn(0).weights, **change}.items() if a is not None}
     with pytest.raises(UserError, match=named):
         DuelingNetwork(weights)

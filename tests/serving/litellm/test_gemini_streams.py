@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from reason.core.errors import BackendError, InvalidResponse
 from reason.core.messages import Prompt, Request, SamplingParams
@@ -20,7 +18,7 @@ ASK = Request(prompt=Prompt.user("How many?"), sampling=SamplingParams(max_token
 
 @pytest.mark.parametrize("breaks", ["error", "reset", "end"])
 @pytest.mark.parametrize("after", [0, 2])
-async def test_a_stream_that_breaks_off_is_not_complete(breaks: Any, after: int) -> None:
+async def test_a_stream_that_breaks_off_is_not_complete(breaks, after):
     server = WireServer(GEMINI, shape=Shape(breaks=breaks, after=after))
     async with served(server, GEMINI.model, max_retries=0) as model:
         with pytest.raises(InvalidResponse if breaks == "end" else BackendError):
@@ -29,7 +27,7 @@ async def test_a_stream_that_breaks_off_is_not_complete(breaks: Any, after: int)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-async def test_a_stream_with_a_finish_is_complete(shape: Shape) -> None:
+async def test_a_stream_with_a_finish_is_complete(shape):
     server = WireServer(GEMINI, shape=shape)
     async with served(server, GEMINI.model, max_retries=0) as model:
         [[made]] = await model.generate([ASK])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from contextlib import nullcontext
-from typing import Any
 
 import pytest
 from reason.agents.reasoner import Reasoner
@@ -38,7 +37,7 @@ def look_at(*attachments: Attachment) -> Prompt:
     return Prompt(messages=(Message(role="user", content="Look", attachments=attachments),))
 
 
-async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_store(tmp_path) -> None:
+async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_store(tmp_path):
     server = FaultServer(ScriptedModel(replies("The answer is 42.")), vllm=False)
     async with server.run() as base:
         settings = Settings(
@@ -70,7 +69,7 @@ async def test_a_question_with_an_image_reaches_the_server_and_resumes_from_the_
         ("anthropic/claude-sonnet-4-5", None, NO_ADDRESSES),
     ],
 )
-def test_addresses_are_only_for_providers_that_open_them_themselves(name: str, base: str | None, expected: Any) -> None:
+def test_addresses_are_only_for_providers_that_open_them_themselves(name, base, expected):
     provider = name.partition("/")[0]
     target = find_target(name, Settings(providers={provider: ProviderSettings(api_base=base)}))
     request = Request(prompt=look_at(REMOTE))
@@ -88,12 +87,12 @@ def test_addresses_are_only_for_providers_that_open_them_themselves(name: str, b
         ("deepseek/deepseek-chat", set()),
     ],
 )
-def test_what_a_providers_model_takes_is_in_its_profile(name: str, inputs: set[str]) -> None:
+def test_what_a_providers_model_takes_is_in_its_profile(name, inputs):
     settings = Settings()
     assert provider_profile(find_target(name, settings), settings).inputs == inputs
 
 
-def test_parts_in_openais_form() -> None:
+def test_parts_in_openais_form():
     (message,) = messages_of(look_at(IMAGE, PDF), ModelProfile())
     file = {"file_data": f"data:application/pdf;base64,{PDF.data}", "filename": "bill.pdf"}
     assert message["content"] == [{"type": "text", "text": "Look"}, IMAGE_PART, {"type": "file", "file": file}]
@@ -109,7 +108,7 @@ def test_parts_in_openais_form() -> None:
         ("Before:", (None, None), ["Before:\n\nThink.", "image", "image"]),
     ],
 )
-def test_images_keep_their_positions_in_whatever_prompt_has_the_question(text, positions, parts) -> None:
+def test_images_keep_their_positions_in_whatever_prompt_has_the_question(text, positions, parts):
     images = tuple(IMAGE.model_copy(update={"position": position}) for position in positions)
     question = Question(text=text, attachments=images).with_references
     before = "Q: " if text.startswith("\n") else ""
@@ -122,7 +121,7 @@ def test_images_keep_their_positions_in_whatever_prompt_has_the_question(text, p
     assert {a.position for a in judged.messages[0].attachments} == {None}
 
 
-def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
+def test_a_mark_of_the_prompt_cache_is_on_the_last_part():
     messages = messages_of(look_at(PDF), ModelProfile())
     with_marks(messages, [1])
     text, file = messages[0]["content"]
@@ -130,7 +129,7 @@ def test_a_mark_of_the_prompt_cache_is_on_the_last_part() -> None:
     assert file["cache_control"] == {"type": "ephemeral"}
 
 
-def test_references_are_put_where_the_question_is_and_contents_only_where_they_are_sent() -> None:
+def test_references_are_put_where_the_question_is_and_contents_only_where_they_are_sent():
     question = Question(text="What is it?", attachments=(IMAGE,)).with_references
     assert question.attachments[0].data == ""
     texts = ("Hello", "Hi", "What is it? Think.", "A sign.", "Is that right?")
@@ -149,6 +148,6 @@ def test_references_are_put_where_the_question_is_and_contents_only_where_they_a
     ("content", "media_type", "said"),
     [(b"text", "", "no PNG"), (PNG, "image/jpeg", "image/png, not"), (b"RIFF....WAVE", "", "no PNG")],
 )
-def test_other_contents_are_refused(content: bytes, media_type: str, said: str) -> None:
+def test_other_contents_are_refused(content, media_type, said):
     with pytest.raises(ValueError, match=said):
         Attachment.of(content, media_type=media_type)

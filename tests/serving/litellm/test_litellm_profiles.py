@@ -52,7 +52,7 @@ def profile_of(name: str, **settings: Any) -> ModelProfile:
         ("deepseek/deepseek-v4", "default", "none", "max"),
     ],
 )
-def test_efforts_are_the_nearest_that_the_provider_has(name: str, thinks: str, least: str, most: str) -> None:
+def test_efforts_are_the_nearest_that_the_provider_has(name, thinks, least, most):
     profile = profile_of(name)
     assert profile.thinks == thinks
     lowest = profile.lowest_effort
@@ -71,7 +71,7 @@ def test_efforts_are_the_nearest_that_the_provider_has(name: str, thinks: str, l
         ("gemini/gemini-3.8-flash", False),
     ],
 )
-def test_thoughts_have_a_budget_where_litellm_keeps_it(name: str, budget: bool) -> None:
+def test_thoughts_have_a_budget_where_litellm_keeps_it(name, budget):
     profile = profile_of(name)
     fields = profile.effort_fields("high", 5000)
     assert (fields.get("thinking") == {"type": "enabled", "budget_tokens": 5000}) == budget
@@ -94,7 +94,7 @@ def test_thoughts_have_a_budget_where_litellm_keeps_it(name: str, budget: bool) 
         ("deepseek/deepseek-v4", {"json_schema", "prefix"}, {"temperature", "top_p", "logprobs"}),
     ],
 )
-def test_refused_parameters(name: str, always: set[str], while_thinking: set[str]) -> None:
+def test_refused_parameters(name, always, while_thinking):
     profile = profile_of(name)
     assert set(profile.refuses) == always
     assert set(profile.refuses_while_thinking) - always == while_thinking
@@ -120,9 +120,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize(("name", "thinks"), UNKNOWN.items())
-def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(
-    name: str, thinks: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(name, thinks, monkeypatch):
     if name.startswith("bedrock/"):
         pytest.importorskip("boto3")
     for key in ("AZURE_API_KEY", "GROQ_API_KEY"):
@@ -143,7 +141,7 @@ def test_to_a_model_that_nobody_knows_nothing_optional_is_sent(
     assert not can.logprobs
 
 
-def test_an_effort_that_the_caller_names_is_sent_to_a_model_that_nobody_knows() -> None:
+def test_an_effort_that_the_caller_names_is_sent_to_a_model_that_nobody_knows():
     profile = profile_of("anthropic/claude-opus-6")
     for effort in ("none", "high"):
         check_effort(profile, "anthropic/claude-opus-6", effort, None)
@@ -180,7 +178,7 @@ TRIALS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_what_openais_models_refuse_is_what_litellm_refuses() -> None:
+def test_what_openais_models_refuse_is_what_litellm_refuses():
     """The flags of the map are read without LiteLLM's code; its code, asked about every model, says the same."""
     litellm = load_litellm()
 
@@ -212,14 +210,14 @@ def test_what_openais_models_refuse_is_what_litellm_refuses() -> None:
     assert differing == []
 
 
-def test_gemini_takes_no_sampling_parameters_and_shows_thoughts() -> None:
+def test_gemini_takes_no_sampling_parameters_and_shows_thoughts():
     profile = profile_of("gemini/gemini-3.8-flash")
     assert {"temperature", "top_p"} <= profile.refuses
     assert profile.thought == "field"
     assert not profile.can_skip_thinking
 
 
-def test_sources_name_the_layer_of_each_field() -> None:
+def test_sources_name_the_layer_of_each_field():
     profile = profile_of("openai/gpt-5.6", profiles={"openai/gpt-5.*": {"max_thinking_tokens": 2000}})
     assert profile.sources["max_thinking_tokens"] == 'settings [profiles."openai/gpt-5.*"]'
     assert profile.sources["thought"] == "shipped providers.toml"
@@ -227,7 +225,7 @@ def test_sources_name_the_layer_of_each_field() -> None:
     assert profile.max_thinking_tokens == 2000
 
 
-def test_a_profile_of_open_weights_applies_to_servers_of_ones_own_only() -> None:
+def test_a_profile_of_open_weights_applies_to_servers_of_ones_own_only():
     own = {"hosted_vllm": {"api_base": "http://127.0.0.1:9/v1"}}
     served = profile_of("hosted_vllm/qwen3-8b", providers=own)
     assert served.efforts["none"] == {"chat_template_kwargs": {"enable_thinking": False}}
@@ -236,7 +234,7 @@ def test_a_profile_of_open_weights_applies_to_servers_of_ones_own_only() -> None
     assert rented.efforts["none"] == {"reasoning_effort": "none"}
 
 
-def test_unknown_field_of_a_users_profile_is_named() -> None:
+def test_unknown_field_of_a_users_profile_is_named():
     with pytest.raises(UnknownName, match="profile field 'think'") as caught:
         profile_of("openai/gpt-5.6", profiles={"openai/gpt-5.6": {"think": "never"}})
     assert "thinks" in str(caught.value)
@@ -310,7 +308,7 @@ def tool_turn(thought: Thought) -> Prompt:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_every_request_passes_litellms_check(name: str, recorder: Recorder) -> None:
+async def test_every_request_passes_litellms_check(name, recorder):
     can = (await recorder.model(name)).capabilities
     profile = can.profile
     quick = {"effort": "none"} if profile.can_think and profile.can_skip_thinking else {}
@@ -332,7 +330,7 @@ async def test_every_request_passes_litellms_check(name: str, recorder: Recorder
         await recorder.sent(name, **request)
 
 
-async def test_cap_covers_thought_and_answer(recorder: Recorder) -> None:
+async def test_cap_covers_thought_and_answer(recorder):
     name = "openai/gpt-5.6"
     body = await recorder.sent(name, default_temperature=0.7, thinking_tokens=1000, stop=("\n\n",))
     assert body["max_completion_tokens"] == 1064
@@ -352,14 +350,12 @@ async def test_cap_covers_thought_and_answer(recorder: Recorder) -> None:
         ({"effort": "high", "thinking_tokens": 500}, (None, 64, None)),  # less than it can
     ],
 )
-async def test_claude_gets_a_budget_below_its_cap_or_no_thought(
-    sampling: dict[str, Any], expected: tuple[Any, ...], recorder: Recorder
-) -> None:
+async def test_claude_gets_a_budget_below_its_cap_or_no_thought(sampling, expected, recorder):
     body = await recorder.sent("anthropic/claude-sonnet-4-5", **sampling)
     assert (body.get("thinking"), body["max_tokens"], body.get("temperature")) == expected
 
 
-async def test_thoughts_of_tool_turns_are_returned_to_claude_if_they_are_signed(recorder: Recorder) -> None:
+async def test_thoughts_of_tool_turns_are_returned_to_claude_if_they_are_signed(recorder):
     block = {"type": "thinking", "thinking": "I look.", "signature": "signed"}
     signed = tool_turn(Thought(text="I look.", blocks=(block,)))
     body = await recorder.sent("anthropic/claude-opus-5-5", signed)
@@ -369,7 +365,7 @@ async def test_thoughts_of_tool_turns_are_returned_to_claude_if_they_are_signed(
     assert "thinking" not in body
 
 
-async def test_thoughts_of_tool_turns_are_returned_to_deepseek(recorder: Recorder) -> None:
+async def test_thoughts_of_tool_turns_are_returned_to_deepseek(recorder):
     body = await recorder.sent("deepseek/deepseek-v4", tool_turn(Thought(text="I look.")))
     assert body["messages"][1]["reasoning_content"] == "I look."
     earlier = Message(role="assistant", content="Hello", thought=Thought(text="A greeting."))
@@ -389,9 +385,7 @@ async def test_thoughts_of_tool_turns_are_returned_to_deepseek(recorder: Recorde
         ("gemini/gemini-2.5-flash", {"thinking_tokens": 50_000}, "thinking_tokens"),
     ],
 )
-async def test_what_the_caller_insists_on_is_refused_before_anything_is_sent(
-    name: str, sampling: dict[str, Any], parameter: str, recorder: Recorder
-) -> None:
+async def test_what_the_caller_insists_on_is_refused_before_anything_is_sent(name, sampling, parameter, recorder):
     model = await recorder.model(name)
     with pytest.raises(UserError) as caught:
         await model.generate([Request(prompt=ASK, sampling=SamplingParams(**sampling))])
@@ -400,7 +394,7 @@ async def test_what_the_caller_insists_on_is_refused_before_anything_is_sent(
     assert not recorder.bodies
 
 
-def test_litellm_is_asked_silently(capfd: pytest.CaptureFixture[str]) -> None:
+def test_litellm_is_asked_silently(capfd):
     load_litellm()
     capfd.readouterr()
     profile_of("gemini/gemini-3.8-flash")

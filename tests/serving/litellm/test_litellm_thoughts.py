@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,7 +74,7 @@ def thinks_in(kind: Kind) -> dict[str, Any]:
 
 
 @each(READ)
-async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind: Kind) -> None:
+async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind):
     async with opened(kind) as (server, model):
         chunks: list[Chunk] = []
         made = await one(model, chunks=chunks, default_temperature=0.7, **thinks_in(kind))
@@ -93,7 +92,7 @@ async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind: Kin
 
 
 @each([k for k in READ if k.many and k.wire == "chat"])
-async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind: Kind) -> None:
+async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind):
     async with opened(kind) as (server, model):
         [made] = await model.generate([Request(prompt=ASK, sampling=SamplingParams(n=3, seed=1, max_tokens=80))])
         choices = [choice for generation in server.generations for choice in generation.choices]
@@ -113,7 +112,7 @@ SHAPED = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.replace(" ", "-"))
 @each(SHAPED)
-async def test_tokens_are_counted_in_every_shape_of_stream(kind: Kind, shape: Shape) -> None:
+async def test_tokens_are_counted_in_every_shape_of_stream(kind, shape):
     async with opened(kind) as (server, model):
         server.shape = shape
         made = await one(model, **thinks_in(kind))
@@ -126,7 +125,7 @@ async def test_tokens_are_counted_in_every_shape_of_stream(kind: Kind, shape: Sh
 
 
 @each(THINKING)
-async def test_stop_strings_end_the_answer_and_not_the_thought(kind: Kind) -> None:
+async def test_stop_strings_end_the_answer_and_not_the_thought(kind):
     async with opened(kind) as (server, model):
         made = await one(model, stop=("\n\n",), **thinks_in(kind))
         assert (made.finish_reason, made.stop_reason) == ("stop", "\n\n")
@@ -140,14 +139,14 @@ async def test_stop_strings_end_the_answer_and_not_the_thought(kind: Kind) -> No
         assert whole.text.endswith("The answer is 12.")
 
 
-async def test_a_stop_string_of_white_space_is_applied_here_where_the_provider_refuses_it() -> None:
+async def test_a_stop_string_of_white_space_is_applied_here_where_the_provider_refuses_it():
     async with opened(BY_NAME["Claude 4.5"]) as (server, model):
         made = await one(model, stop=("\n\n",))
         assert (made.finish_reason, made.stop_reason, server.refusals) == ("stop", "\n\n", [])
         assert "stop_sequences" not in server.requests[-1][1]
 
 
-async def test_more_stop_strings_than_litellm_sends_are_applied_here() -> None:
+async def test_more_stop_strings_than_litellm_sends_are_applied_here():
     async with opened(BY_NAME["Gemini 2.5"]) as (server, model):
         made = await one(model, stop=("a!", "b!", "c!", "d!", "\n\n"), effort="none")
         assert (made.finish_reason, made.stop_reason, server.refusals) == ("stop", "\n\n", [])
@@ -155,7 +154,7 @@ async def test_more_stop_strings_than_litellm_sends_are_applied_here() -> None:
 
 
 @each([k for k in THINKING if k.shows != "hidden" and not k.omits and k.name not in LIMITED])
-async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kind) -> None:
+async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind):
     async with opened(kind) as (server, model):
         made = await one(model, thinking_tokens=20)
         assert (made.finish_reason, made.text) == ("thinking", "")
@@ -167,7 +166,7 @@ async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kin
         assert server.tokens <= made.usage.completion_tokens + 24
 
 
-async def test_a_hidden_thought_that_fills_the_cap_is_a_cut_thought() -> None:
+async def test_a_hidden_thought_that_fills_the_cap_is_a_cut_thought():
     async with opened(BY_NAME["gpt-5-mini"]) as (server, model):
         made = await one(model, max_tokens=1, thinking_tokens=20)
         assert (made.finish_reason, made.text) == ("thinking", "")
@@ -176,7 +175,7 @@ async def test_a_hidden_thought_that_fills_the_cap_is_a_cut_thought() -> None:
 
 
 @each(VLLM)
-async def test_thoughts_are_continued_as_tokens_on_vllm(kind: Kind) -> None:
+async def test_thoughts_are_continued_as_tokens_on_vllm(kind):
     async with opened(kind) as (server, model):
         opening = Prompt.user(QUESTION).with_thought(Thought(text="Let me think.", closed=False))
         step = await one(model, opening, thinking_tokens=5)
@@ -202,7 +201,7 @@ async def test_thoughts_are_continued_as_tokens_on_vllm(kind: Kind) -> None:
 
 
 @each(VLLM)
-async def test_exact_tokens_of_a_thought_take_precedence(kind: Kind) -> None:
+async def test_exact_tokens_of_a_thought_take_precedence(kind):
     async with opened(kind) as (server, model):
         first = await one(model, thinking_tokens=20)
         assert len(first.token_ids) == 20
@@ -217,7 +216,7 @@ async def test_exact_tokens_of_a_thought_take_precedence(kind: Kind) -> None:
 
 
 @each(VLLM)
-async def test_a_prefix_of_the_answer_stands_after_a_closed_thought(kind: Kind) -> None:
+async def test_a_prefix_of_the_answer_stands_after_a_closed_thought(kind):
     async with opened(kind) as (server, model):
         made = await one(model, ASK.with_prefix("The answer"))
         assert made.thought is None
@@ -229,7 +228,7 @@ async def test_a_prefix_of_the_answer_stands_after_a_closed_thought(kind: Kind) 
         assert after.tokens[0] != inside.tokens[0]
 
 
-async def test_a_users_profile_takes_precedence_over_what_is_measured() -> None:
+async def test_a_users_profile_takes_precedence_over_what_is_measured():
     kind = BY_NAME["Qwen3, parser"]
     async with opened(kind, thinks="never") as (_, model):
         assert model.capabilities.profile.thinks == "never"
@@ -238,7 +237,7 @@ async def test_a_users_profile_takes_precedence_over_what_is_measured() -> None:
         assert model.identity.endswith(model.capabilities.profile.digest)
 
 
-async def test_a_server_that_refuses_sampling_parameters_opens_and_is_learnt() -> None:
+async def test_a_server_that_refuses_sampling_parameters_opens_and_is_learnt():
     served = Kind("unknown", "openai/house-model", "always", shows="hidden", reports_thinking_tokens=True)
     async with opened(served) as (server, model):
         profile = model.capabilities.profile
@@ -302,14 +301,12 @@ def tokens(*texts: str, **fields: Any) -> dict[str, Any]:
     ],
     ids=["tags", "held", "field"],
 )
-def test_answer_log_probabilities_of_a_chunk_with_thought_and_answer(
-    chunks: list[dict[str, Any]], rules: ModelProfile, logprobs: tuple[float, ...]
-) -> None:
+def test_answer_log_probabilities_of_a_chunk_with_thought_and_answer(chunks, rules, logprobs):
     sample, _ = read([*chunks, delta("stop")], ReadingRules(rules, thinks=True))
     assert completion(sample).answer_logprobs == logprobs
 
 
-def test_answer_starts_at_its_first_token_without_white_space() -> None:
+def test_answer_starts_at_its_first_token_without_white_space():
     texts = ["<think>", "\n", "12", "?", "\n", "</think>", "\n\n", "<", "b", ">12"]
     chunks = [token(text, i, "stop" if i == len(texts) - 1 else None) for i, text in enumerate(texts)]
     sample, emitted = read(chunks, ReadingRules(TAGS, thinks=True, is_exact=True))
@@ -351,16 +348,14 @@ def test_answer_starts_at_its_first_token_without_white_space() -> None:
     ],
     ids=["cut", "no end of the thought", "an open thought up to a stop string", "opened by the template, unseen"],
 )
-def test_a_sample_ends_in_its_thought_or_after_it(
-    texts: list[str], end: dict[str, str], rules: dict[str, bool], expected: tuple[Any, ...]
-) -> None:
+def test_a_sample_ends_in_its_thought_or_after_it(texts, end, rules, expected):
     chunks = [token(text, i) for i, text in enumerate(texts)]
     chunks[-1] |= end
     made = completion(read(chunks, ReadingRules(TAGS, thinks=True, **rules))[0])
     assert (made.text, made.finish_reason, made.stop_reason, made.answer_from, made.thought) == expected
 
 
-def test_field_and_logprobs_of_the_answer_alone() -> None:
+def test_field_and_logprobs_of_the_answer_alone():
     def content(text: str, logprob: float, finish: str | None = None) -> dict[str, Any]:
         shown = {"content": [{"token": "x", "logprob": logprob, "top_logprobs": []}]}
         return {**delta(finish, content=text), "logprobs": shown}
@@ -373,14 +368,14 @@ def test_field_and_logprobs_of_the_answer_alone() -> None:
     assert (made.usage.completion_tokens, made.usage.thinking_tokens) == (9, 7)
 
 
-def test_thoughts_that_are_counted_beside_the_completion_are_added() -> None:
+def test_thoughts_that_are_counted_beside_the_completion_are_added():
     sample, _ = read([token("12", 0, "stop")], ReadingRules(TAGS))
     counts = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 15}
     made = completion(sample, **counts, completion_tokens_details={"reasoning_tokens": 10})
     assert (made.usage.completion_tokens, made.usage.thinking_tokens) == (12, 10)
 
 
-def test_stop_strings_over_several_chunks_end_a_sample_and_close_the_response() -> None:
+def test_stop_strings_over_several_chunks_end_a_sample_and_close_the_response():
     rules = ReadingRules(TAGS, thinks=True, is_exact=True, stops=("\n\n", "END"))
     reading = SampleCollector((0, 1), lambda *_: None, "here", rules)
 
@@ -399,7 +394,7 @@ def test_stop_strings_over_several_chunks_end_a_sample_and_close_the_response() 
     assert [(s.text, s.stopped_by, s.tokens) for s in reading.samples] == [("12", "\n\n", 4), ("13", "END", 2)]
 
 
-def test_tokens_of_calls_are_not_those_of_the_thought_before_them() -> None:
+def test_tokens_of_calls_are_not_those_of_the_thought_before_them():
     logprob = {"content": [{"token": "x", "logprob": -0.5, "top_logprobs": []}]}
     called = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": "{}"}}
     more = {"index": 0, "function": {"arguments": ""}}
@@ -413,7 +408,7 @@ def test_tokens_of_calls_are_not_those_of_the_thought_before_them() -> None:
     assert (made.usage.thinking_tokens, made.usage.completion_tokens) == (4, 6)
 
 
-def test_a_call_that_comes_in_one_chunk_counts_as_several_tokens() -> None:
+def test_a_call_that_comes_in_one_chunk_counts_as_several_tokens():
     called = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": '{"city": "Rome", "days": 3}'}}
     chunks = [*(delta(reasoning_content="so ") for _ in range(4)), delta(tool_calls=[called])]
     chunks[-1]["finish_reason"] = "tool_calls"
@@ -421,7 +416,7 @@ def test_a_call_that_comes_in_one_chunk_counts_as_several_tokens() -> None:
     assert completion(sample, prompt_tokens=3, completion_tokens=18).usage.thinking_tokens == 4
 
 
-def test_calls_of_one_index_and_several_ids_are_several_calls() -> None:
+def test_calls_of_one_index_and_several_ids_are_several_calls():
     def call(name: str, identity: str, arguments: str) -> dict[str, Any]:
         return {"index": 0, "id": identity, "function": {"name": name, "arguments": arguments}}
 
@@ -435,7 +430,7 @@ def test_calls_of_one_index_and_several_ids_are_several_calls() -> None:
     assert [(c.id, c.arguments) for c in made.tool_calls] == [("a", '{"city": "Rome"}'), ("b", '{"city": "Oslo"}')]
 
 
-def test_blocks_are_joined_from_their_deltas() -> None:
+def test_blocks_are_joined_from_their_deltas():
     def thinking(index: int, text: str, **more: str | None) -> dict[str, Any]:
         block = {"type": "thinking", "thinking": text, "index": index, **more}
         return delta(reasoning_content=text, thinking_blocks=[block])
@@ -459,7 +454,7 @@ def test_blocks_are_joined_from_their_deltas() -> None:
     )
 
 
-def test_blocks_without_an_index_end_with_their_signature() -> None:
+def test_blocks_without_an_index_end_with_their_signature():
     deltas: list[dict[str, Any]] = [
         {"type": "thinking", "thinking": "let "},
         {"type": "thinking", "thinking": "me", "signature": "s0"},
@@ -473,7 +468,7 @@ def test_blocks_without_an_index_end_with_their_signature() -> None:
     assert thought.blocks == ({"type": "thinking", "thinking": "let me", "signature": "s0"}, *deltas[2:])
 
 
-def test_reasoning_details_are_kept_as_they_are() -> None:
+def test_reasoning_details_are_kept_as_they_are():
     detail = {"type": "reasoning.text", "index": 0, "format": "x"}
     pieces: list[dict[str, Any]] = [{"text": "let "}, {"text": "me", "signature": "s"}]
     chunks = [delta(reasoning_content=piece["text"], reasoning_details=[detail | piece]) for piece in pieces]
@@ -492,7 +487,7 @@ def test_reasoning_details_are_kept_as_they_are() -> None:
 
 @pytest.mark.parametrize("part", ["thought", "answer"])
 @each(VLLM)
-async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_answer(kind: Kind, part: str) -> None:
+async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_answer(kind, part):
     async with opened(kind) as (server, model):
         model._retrying = RetryPolicy(initial_wait_s=0.01)
         whole = await one(model, **thinks_in(kind))
@@ -524,7 +519,7 @@ async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_ans
     ("name", "usage"),
     [("gpt-5-mini", "missing"), ("gpt-5-mini", "constant"), ("Gemini 3", "constant")],  # LiteLLM invents a missing one
 )
-async def test_a_run_reports_hidden_thoughts_that_nobody_counts(name: str, usage: Any, tmp_path: Path) -> None:
+async def test_a_run_reports_hidden_thoughts_that_nobody_counts(name, usage, tmp_path):
     kind = BY_NAME[name]
     server = WireServer(kind, shape=Shape("uncounted", usage=usage))
     async with server.run() as base:

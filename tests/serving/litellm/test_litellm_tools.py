@@ -40,7 +40,7 @@ def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "deepseek"])
-async def test_calls_are_assembled_from_deltas(provider: str) -> None:
+async def test_calls_are_assembled_from_deltas(provider):
     async with opened(provider) as (server, model):
         assert model.capabilities.tools
         heard: list[Chunk] = []
@@ -65,7 +65,7 @@ async def test_calls_are_assembled_from_deltas(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "deepseek"])
-async def test_turns_of_tools_are_sent_as_they_are(provider: str) -> None:
+async def test_turns_of_tools_are_sent_as_they_are(provider):
     call = ToolCall(name="weather", arguments='{"city": "Rome"}', id="call-0")
     said = Message(role="assistant", tool_calls=(call,))
     gave = Message(role="tool", content="24 degrees", tool_call_id="call-0")
@@ -84,7 +84,7 @@ async def test_turns_of_tools_are_sent_as_they_are(provider: str) -> None:
         assert [t["function"]["name"] for t in body["tools"]] == ["weather", "look_up"]
 
 
-async def test_calls_without_ids_get_stable_ids() -> None:
+async def test_calls_without_ids_get_stable_ids():
     async with opened(names_calls=False) as (_, model):
         [[made]] = await model.generate([ask()])
         [[again]] = await model.generate([ask()])
@@ -95,7 +95,7 @@ async def test_calls_without_ids_get_stable_ids() -> None:
 
 
 @pytest.mark.parametrize("how", [{"blind": True}, {"refuses": True}])
-async def test_missing_tool_support_is_detected(how: dict[str, bool]) -> None:
+async def test_missing_tool_support_is_detected(how):
     async with opened(**how) as (server, model):
         assert not model.capabilities.tools
         with pytest.raises(CapabilityMissing, match="tools"):
@@ -103,14 +103,14 @@ async def test_missing_tool_support_is_detected(how: dict[str, bool]) -> None:
         assert server.requests == []
 
 
-async def test_tools_cannot_be_sent_as_tokens() -> None:
+async def test_tools_cannot_be_sent_as_tokens():
     async with opened() as (_, model):
         with pytest.raises(CapabilityMissing, match="tools with raw tokens"):
             await model.generate([ask(ASKED.with_prefix((87,)))])
         assert len(await model.ids_of(ASKED)) > len(await model.ids_of(Prompt.user("Is it warm in Rome?")))
 
 
-async def test_run_salt_is_sent_to_vllm_servers_only_and_combined() -> None:
+async def test_run_salt_is_sent_to_vllm_servers_only_and_combined():
     salted = Prompt.user("Is it warm?").with_cache_salt(SALT)
     async with opened() as (server, model):
         await model.generate([ask(salted), ask(salted.with_prefix((87,)))])
@@ -130,7 +130,7 @@ async def test_run_salt_is_sent_to_vllm_servers_only_and_combined() -> None:
         assert all("cache_salt" not in json.dumps(body) for _, body in server.requests)
 
 
-def test_salt_setting_is_rejected_for_other_providers() -> None:
+def test_salt_setting_is_rejected_for_other_providers():
     own = Settings(providers={"openai": {"api_base": "http://127.0.0.1:9/v1", "cache_salt": "x"}})
     with pytest.raises(UserError, match="cache_salt"):
         find_target("openai/small", own)

@@ -8,11 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from reason.agents.reasoner import Reasoner
-from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
@@ -25,7 +23,6 @@ from support.wires.stream import SHAPES
 KNOWN = {kind.name: kind for kind in KINDS}
 PLAIN = KNOWN["plain"]
 OWN = [kind for kind in KINDS if kind.vllm]
-GO = Request(prompt=Prompt.user("What is 5 + 7?"), sampling=SamplingParams(max_tokens=40, seed=1))
 
 
 @asynccontextmanager
@@ -80,7 +77,7 @@ async def test_other_weights_under_the_name_are_measured():
     [{"date": (datetime.now(UTC) - timedelta(days=8)).isoformat()}, {"package": "0"}, {"declared": ""}, {"traits": 1}],
     ids=["a week old", "another version", "another profile", "damaged"],
 )
-async def test_measurement_that_does_not_hold_any_more_is_made_again(changed: dict[str, Any]):
+async def test_measurement_that_does_not_hold_any_more_is_made_again(changed):
     server = WireServer(PLAIN)
     async with serving(server) as settings:
         async with started(settings):

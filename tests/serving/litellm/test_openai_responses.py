@@ -18,12 +18,10 @@ from reason.core.errors import (
     BackendUnavailable,
     InvalidResponse,
     RateLimited,
-    ReasonError,
 )
 from reason.core.messages import (
     Attachment,
     Completion,
-    FinishReason,
     Message,
     Prompt,
     Request,
@@ -78,7 +76,7 @@ def with_results(messages: list[Message], made: Completion) -> list[Message]:
 
 @pytest.mark.parametrize("name", ["gpt-5.6", "GPT-7"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-async def test_reasoning_is_carried_over_turns_of_tools(name: str, shape: Shape) -> None:
+async def test_reasoning_is_carried_over_turns_of_tools(name, shape):
     async with opened(BY_NAME[name], shape=shape, calls=CALLS) as (server, model):
         messages, turns = [ASK], []
         while not turns or turns[-1].tool_calls:
@@ -103,7 +101,7 @@ async def test_reasoning_is_carried_over_turns_of_tools(name: str, shape: Shape)
     [({}, True, RESPONSES), ({"effort": "none"}, True, CHAT), ({}, False, CHAT), ({"effort": "low"}, True, RESPONSES)],
     ids=["tools", "tools without thinking", "no tools", "tools with an effort"],
 )
-async def test_only_requests_that_chat_refuses_go_there(sampling: dict[str, Any], tools: bool, path: str) -> None:
+async def test_only_requests_that_chat_refuses_go_there(sampling, tools, path):
     async with opened() as (server, model):
         await model.generate([ask(tools=tools, **sampling)])
         assert ([g.path for g in server.generations], server.refusals) == ([path], [])
@@ -111,7 +109,7 @@ async def test_only_requests_that_chat_refuses_go_there(sampling: dict[str, Any]
             assert server.generations[0].body.get("reasoning") == ({"effort": "low"} if sampling else None)
 
 
-async def test_a_model_that_chat_does_not_serve() -> None:
+async def test_a_model_that_chat_does_not_serve():
     kind = replace(GPT, model="openai/gpt-5.6-codex")
     async with opened(kind) as (server, model):
         [made] = await model.generate([ask(tools=False, n=2)])
@@ -119,14 +117,14 @@ async def test_a_model_that_chat_does_not_serve() -> None:
         assert [c.usage.completion_tokens for c in made] == [g.choices[0].tokens for g in server.generations]
 
 
-async def test_samples_with_tools_are_requested_one_by_one() -> None:
+async def test_samples_with_tools_are_requested_one_by_one():
     async with opened(calls=CALLS) as (server, model):
         [made] = await model.generate([ask(n=3)])
         assert [c.sample_index for c in made] == [0, 1, 2]
         assert sum(c.usage.prompt_tokens for c in made) == sum(g.prompt_tokens for g in server.generations)
 
 
-async def test_returned_reasoning_needs_no_tools_and_several_samples_do_without() -> None:
+async def test_returned_reasoning_needs_no_tools_and_several_samples_do_without():
     async with opened(calls=CALLS[:1]) as (server, model):
         [[made]] = await model.generate([ask()])
         after = ask(*with_results([ASK], made), tools=False)
@@ -137,7 +135,7 @@ async def test_returned_reasoning_needs_no_tools_and_several_samples_do_without(
         assert not any("reasoning_details" in message for message in server.generations[-1].body["messages"])
 
 
-async def test_openais_own_address(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
+async def test_openais_own_address(monkeypatch, load):
     server = WireServer(GPT, calls=CALLS)
     async with server.run() as base:
         monkeypatch.setenv("OPENAI_BASE_URL", base)
@@ -146,7 +144,7 @@ async def test_openais_own_address(monkeypatch: pytest.MonkeyPatch, load: Any) -
         assert ([g.path for g in server.generations], len(made.tool_calls)) == ([RESPONSES], 2)
 
 
-async def test_a_schema_and_an_image() -> None:
+async def test_a_schema_and_an_image():
     schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     png = Attachment(kind="image", media_type="image/png", sha256="0" * 64, data="iVBORw0KGgo=")
     pdf = Attachment(kind="file", media_type="application/pdf", sha256="1" * 64, data="JVBERi0=", name="shop.pdf")
@@ -163,7 +161,7 @@ async def test_a_schema_and_an_image() -> None:
         ]
 
 
-async def test_a_tool_call_that_the_limit_cuts() -> None:
+async def test_a_tool_call_that_the_limit_cuts():
     async with opened(calls=CALLS[1:]) as (_, model):
         [[whole]] = await model.generate([ask()])
         request = ask(max_tokens=3, thinking_tokens=whole.usage.thinking_tokens)
@@ -172,7 +170,7 @@ async def test_a_tool_call_that_the_limit_cuts() -> None:
         assert [call.arguments for call in cut.tool_calls] == [whole.tool_calls[0].arguments[:6]]
 
 
-async def test_a_limit_below_openais_minimum() -> None:
+async def test_a_limit_below_openais_minimum():
     async with opened() as (server, model):
         [[made]] = await model.generate([ask(max_tokens=1, thinking_tokens=1)])
         assert (server.refusals, made.finish_reason, server.tokens) == ([], "thinking", 16)
@@ -182,7 +180,7 @@ async def test_a_limit_below_openais_minimum() -> None:
     ("breaks", "error"),
     [("error", BackendError), ("reset", BackendUnavailable), ("end", InvalidResponse)],
 )
-async def test_a_stream_that_breaks_off(breaks: Any, error: type[ReasonError]) -> None:
+async def test_a_stream_that_breaks_off(breaks, error):
     async with opened(shape=Shape(breaks=breaks, after=20), calls=CALLS) as (_, model):
         with pytest.raises(error):
             await model.generate([ask()])
@@ -195,7 +193,7 @@ def body_of(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return responses_body({"messages": list(messages), "max_tokens": 900, **fields}, "gpt-7")
 
 
-def test_items_are_in_the_order_in_which_the_model_wrote_them() -> None:
+def test_items_are_in_the_order_in_which_the_model_wrote_them():
     calls = [ToolCall(name="weather", id=f"call-{i}").as_openai() for i in range(2)]
     blocks: list[dict[str, Any]] = [
         {"type": "reasoning", "summary": [], "encrypted_content": text, "index": i, "calls_before": before}
@@ -209,7 +207,7 @@ def test_items_are_in_the_order_in_which_the_model_wrote_them() -> None:
     assert body_of(odd)["input"][0] == {"type": "reasoning", "summary": [], "encrypted_content": "a"}
 
 
-def test_tools_and_their_choice_are_flat() -> None:
+def test_tools_and_their_choice_are_flat():
     choice = {"type": "function", "function": {"name": "weather"}}
     body = body_of({"role": "user", "content": "?"}, tools=[WEATHER.as_openai()], tool_choice=choice, seed=3)
     assert body["tool_choice"] == {"type": "function", "name": "weather"}
@@ -255,13 +253,13 @@ def completed(reading: SampleCollector, model: LiteLLMModel) -> Completion:
     ],
     ids=["completed", "refusal", "limit", "filter"],
 )
-async def test_finish_reasons(events: list[dict[str, Any]], finish: FinishReason, named: str | None) -> None:
+async def test_finish_reasons(events, finish, named):
     async with opened() as (_, model):
         made = completed(read(*events), model)
     assert (made.text, made.finish_reason, made.extras.get("finish_reason")) == ("Hello.", finish, named)
 
 
-async def test_usage_has_what_was_read_from_the_cache_and_written_to_it() -> None:
+async def test_usage_has_what_was_read_from_the_cache_and_written_to_it():
     usage = {"input_tokens": 3000, "output_tokens": 70, "total_tokens": 3070}
     usage["input_tokens_details"] = {"cached_tokens": 1000, "cache_write_tokens": 1500}  # type: ignore[assignment]
     usage["output_tokens_details"] = {"reasoning_tokens": 64}  # type: ignore[assignment]
@@ -284,7 +282,7 @@ async def test_usage_has_what_was_read_from_the_cache_and_written_to_it() -> Non
     ],
 )
 @pytest.mark.parametrize("form", ["failed", "event", "nested event"])
-async def test_errors_in_the_stream(form: str, code: str | None, error: type[Exception], retryable: bool) -> None:
+async def test_errors_in_the_stream(form, code, error, retryable):
     shown = {"code": code, "message": "it failed"}
     last = {
         "failed": ended("failed", error=shown, usage={"input_tokens": 9, "output_tokens": 5}),
@@ -300,12 +298,12 @@ async def test_errors_in_the_stream(form: str, code: str | None, error: type[Exc
     assert (reading.usage is not None) == (form == "failed")
 
 
-async def test_a_comment_and_the_answer_are_paragraphs() -> None:
+async def test_a_comment_and_the_answer_are_paragraphs():
     async with opened() as (_, model):
         assert completed(read(*text(), *text(), ended("completed")), model).text == "Hello.\n\nHello."
 
 
-async def test_reasoning_between_calls_is_returned_between_them() -> None:
+async def test_reasoning_between_calls_is_returned_between_them():
     output: list[dict[str, Any]] = [
         {"type": "reasoning", "id": "rs_0", "summary": [], "encrypted_content": "a"},
         {"type": "function_call", "id": "fc_0", "call_id": "call-0", "name": "weather"},
@@ -344,7 +342,7 @@ class Open:
         return b""
 
 
-async def test_nothing_is_awaited_after_the_last_event() -> None:
+async def test_nothing_is_awaited_after_the_last_event():
     async with opened() as (_, model):
         stream = ResponsesClientStream(model.wire.http, {})
         data = f"data: {json.dumps(ended('completed'))}\n\n".encode()
@@ -357,7 +355,7 @@ async def test_nothing_is_awaited_after_the_last_event() -> None:
 
 
 @pytest.mark.parametrize("finish", ["stop", "tool_calls", "length"])
-def test_the_events_of_the_wire_are_openais(finish: str) -> None:
+def test_the_events_of_the_wire_are_openais(finish):
     tokens = [Token("Hm.", "thought"), Token("I look.", "answer"), Token("{}", "call"), Token("{}", "call", call=1)]
     body = ResponsesStream.normal({"input": "?", "include": ["reasoning.encrypted_content"]}, RESPONSES)
     sample = Sample(tokens, finish, tools=("weather", "weather"))
@@ -381,7 +379,7 @@ def test_the_events_of_the_wire_are_openais(finish: str) -> None:
         ({"role": "user", "content": [{"type": "text", "text": "Hi."}]}, "Supported values"),
     ],
 )
-async def test_items_that_openai_refuses(item: dict[str, Any], refused: str) -> None:
+async def test_items_that_openai_refuses(item, refused):
     async with opened() as (server, model):
         body = {"model": "gpt-5.6", "input": [{"role": "user", "content": "?"}, item], "store": False}
         with pytest.raises(ErrorResponse):
@@ -390,7 +388,7 @@ async def test_items_that_openai_refuses(item: dict[str, Any], refused: str) -> 
         assert refused in server.refusals[0]
 
 
-async def test_a_thought_of_another_provider_is_not_sent() -> None:
+async def test_a_thought_of_another_provider_is_not_sent():
     signed = Thought(blocks=({"type": "thinking", "thinking": "Hm.", "signature": "s"},))
     said = Message(role="assistant", content="Hi.", thought=signed)
     async with opened() as (server, model):

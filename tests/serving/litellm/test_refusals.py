@@ -62,7 +62,7 @@ TAKES_ALL: dict[str, Any] = {"is_known": True, "refuses": [], "refuses_while_thi
         ("Unsupported model", "model", None),
     ],
 )
-def test_refused_parameters_are_recognised(message: str, param: str | None, parameter: str | None) -> None:
+def test_refused_parameters_are_recognised(message, param, parameter):
     assert refused_parameter(message, param) == parameter
 
 
@@ -113,9 +113,7 @@ def _keys(keys: None) -> None:
         ("Grok 6", {"stop": ("\n\n",)}, "stop", "stop"),
     ],
 )
-async def test_a_request_is_made_again_without_what_was_refused(
-    name: str, sampling: dict[str, Any], parameter: str, field: str, tmp_path: Path
-) -> None:
+async def test_a_request_is_made_again_without_what_was_refused(name, sampling, parameter, field, tmp_path):
     async with served(name, tmp_path, TAKES_ALL) as (server, settings):
         async with opened(settings) as model:
             can = {"logprobs": True, "json_schema": True}
@@ -136,20 +134,20 @@ async def test_a_request_is_made_again_without_what_was_refused(
             assert len(server.refusals) == 1
 
 
-async def test_concurrent_requests_are_each_made_again_once(tmp_path: Path) -> None:
+async def test_concurrent_requests_are_each_made_again_once(tmp_path):
     async with served("gpt-5-mini", tmp_path, TAKES_ALL) as (server, settings), opened(settings) as model:
         made = await model.generate([request(top_p=0.5, seed=i) for i in range(4)])
     assert all(completion.ok for [completion] in made)
     assert len(server.generations) == 4 + len(server.refusals)
 
 
-async def test_several_parameters_are_refused_one_after_another(tmp_path: Path) -> None:
+async def test_several_parameters_are_refused_one_after_another(tmp_path):
     async with served("gpt-5-mini", tmp_path, TAKES_ALL) as (server, settings), opened(settings) as model:
         await model.generate([request(top_p=0.5, temperature=0.5, stop=("\n\n",))])
     assert len(server.refusals) == 3
 
 
-async def test_an_unrecognised_refusal_is_an_error_and_nothing_is_remembered(tmp_path: Path) -> None:
+async def test_an_unrecognised_refusal_is_an_error_and_nothing_is_remembered(tmp_path):
     async with served("gpt-5-mini", tmp_path, TAKES_ALL) as (server, settings), opened(settings) as model:
         server.faults = [Fault(400), Fault(422)]
         for _ in range(2):
@@ -159,7 +157,7 @@ async def test_an_unrecognised_refusal_is_an_error_and_nothing_is_remembered(tmp
     assert not (tmp_path / "refused").exists()
 
 
-async def test_a_parameter_that_was_not_sent_is_not_left_out(tmp_path: Path) -> None:
+async def test_a_parameter_that_was_not_sent_is_not_left_out(tmp_path):
     async with served("gpt-5-mini", tmp_path, TAKES_ALL) as (server, settings), opened(settings) as model:
         page = '{"error": {"message": "Unsupported parameter: temperature", "param": "temperature"}}'
         server.faults = [Fault(400, page=page)]
@@ -169,7 +167,7 @@ async def test_a_parameter_that_was_not_sent_is_not_left_out(tmp_path: Path) -> 
     assert not (tmp_path / "refused").exists()
 
 
-async def test_an_effort_of_none_that_is_refused_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+async def test_an_effort_of_none_that_is_refused_is_an_error_with_a_remedy(tmp_path):
     profile = {**TAKES_ALL, "thinks": "default", "efforts": {"none": {"reasoning_effort": "none"}}}
     async with served("gpt-5-mini", tmp_path, profile) as (server, settings), opened(settings) as model:
         for _ in range(2):
@@ -178,7 +176,7 @@ async def test_an_effort_of_none_that_is_refused_is_an_error_with_a_remedy(tmp_p
         assert len(server.generations) == 1
 
 
-async def test_another_effort_that_is_refused_is_left_to_the_model(tmp_path: Path) -> None:
+async def test_another_effort_that_is_refused_is_left_to_the_model(tmp_path):
     profile = {**TAKES_ALL, "thinks": "default", "efforts": {"max": {"reasoning_effort": "max"}}}
     async with served("gpt-5-mini", tmp_path, profile) as (server, settings), opened(settings) as model:
         [[completion]] = await model.generate([request(effort="max", thinking_tokens=2000)])
@@ -186,7 +184,7 @@ async def test_another_effort_that_is_refused_is_left_to_the_model(tmp_path: Pat
     assert ["reasoning_effort" in g.body for g in server.generations] == [True, False]
 
 
-def test_refusals_of_other_endpoints_and_broken_files_are_not_read(tmp_path: Path) -> None:
+def test_refusals_of_other_endpoints_and_broken_files_are_not_read(tmp_path):
     remember_refusal(tmp_path, "m", "http://a", "top_p", "no")
     remember_refusal(tmp_path, "m", "http://a", "stop", "no")
     [(source, fields)] = refusal_layers(tmp_path, "m", "http://a")
@@ -198,7 +196,7 @@ def test_refusals_of_other_endpoints_and_broken_files_are_not_read(tmp_path: Pat
     assert refusal_layers(tmp_path, "m", "http://a") == []
 
 
-def test_a_directory_that_cannot_be_written_costs_only_the_memory(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_costs_only_the_memory(tmp_path):
     (tmp_path / "refused").write_text("a file")
     remember_refusal(tmp_path, "m", "http://a", "top_p", "no")
 
@@ -208,7 +206,7 @@ async def ask(settings: Settings, strategy: str, **options: Any) -> Answer:
         return await reasoner.aask(Question(text=QUESTION, kind="number"), strategy=strategy, seed=7, **options)
 
 
-async def test_a_run_reports_what_was_left_out(tmp_path: Path) -> None:
+async def test_a_run_reports_what_was_left_out(tmp_path):
     async with served("Claude 6", tmp_path, TAKES_ALL) as (server, settings):
         for refusals in (1, 1):
             answer = await ask(settings, "cot", parameters={"temperature": 0.5})
@@ -220,7 +218,7 @@ async def test_a_run_reports_what_was_left_out(tmp_path: Path) -> None:
             assert answer.usage.completion_tokens
 
 
-async def test_rpc_without_log_probabilities_is_a_vote(tmp_path: Path) -> None:
+async def test_rpc_without_log_probabilities_is_a_vote(tmp_path):
     async with served("gpt-5-mini", tmp_path, TAKES_ALL) as (server, settings):
         answer = await ask(settings, "rpc", parameters={"n": 3})
         assert answer.answer == RIGHT
@@ -231,7 +229,7 @@ async def test_rpc_without_log_probabilities_is_a_vote(tmp_path: Path) -> None:
     assert sum("logprobs" in g.body for g in server.generations) == len(server.refusals)
 
 
-async def test_a_step_search_on_a_model_that_nobody_knows_needs_an_effort_of_none(tmp_path: Path) -> None:
+async def test_a_step_search_on_a_model_that_nobody_knows_needs_an_effort_of_none(tmp_path):
     async with served("Claude 6", tmp_path) as (server, settings):
         parameters = {"width": 2, "k": 2}
         answer = await ask(settings, "beam", parameters=parameters)
@@ -245,7 +243,7 @@ async def test_a_step_search_on_a_model_that_nobody_knows_needs_an_effort_of_non
 
 
 @pytest.mark.parametrize("process", ["one", "two"])
-async def test_what_one_of_several_endpoints_refuses_is_left_out_at_all(process: str, tmp_path: Path) -> None:
+async def test_what_one_of_several_endpoints_refuses_is_left_out_at_all(process, tmp_path):
     servers = [WireServer(KNOWN["gpt-5-mini"]) for _ in range(2)]
     async with servers[0].run() as first, servers[1].run() as second:
         model = servers[0].kind.model

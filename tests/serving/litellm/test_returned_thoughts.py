@@ -16,7 +16,7 @@ from reason.serving.litellm.model import LiteLLMModel
 from support.scripted_tools import WEATHER
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.server import WireServer
-from support.wires.stream import SHAPES, Shape
+from support.wires.stream import SHAPES
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -88,7 +88,7 @@ def with_results(messages: list[Message], made: Completion) -> list[Message]:
         for j, shape in enumerate(SHAPES)
     ],
 )
-async def test_a_thought_is_returned_with_the_results_of_tools(name: str, shape: Shape) -> None:
+async def test_a_thought_is_returned_with_the_results_of_tools(name, shape):
     sampling, returned = RETURNED[name]
     async with opened(BY_NAME[name], shape=shape, calls=CALLS) as (server, model):
         messages, turns = [ASK], []
@@ -107,7 +107,7 @@ async def test_a_thought_is_returned_with_the_results_of_tools(name: str, shape:
             assert counts == [(made.usage.completion_tokens, made.usage.prompt_tokens) for made in turns]
 
 
-async def test_deepseek_gets_a_thought_of_a_turn_that_has_none() -> None:
+async def test_deepseek_gets_a_thought_of_a_turn_that_has_none():
     call = ToolCall(name="weather", arguments="{}", id="call_1")
     called = Message(role="assistant", content="", tool_calls=(call,))
     async with opened(BY_NAME["DeepSeek V4"]) as (server, model):
@@ -118,7 +118,7 @@ async def test_deepseek_gets_a_thought_of_a_turn_that_has_none() -> None:
         assert [g.body["messages"][1].get("reasoning_content") for g in server.generations] == [" ", None]
 
 
-async def test_ids_of_another_models_calls_are_put_in_mistrals_form() -> None:
+async def test_ids_of_another_models_calls_are_put_in_mistrals_form():
     call = ToolCall(name="weather", arguments="{}", id="call_of_another_model")
     called = Message(role="assistant", content="", tool_calls=(call,))
     async with opened(BY_NAME["Mistral"]) as (server, model):

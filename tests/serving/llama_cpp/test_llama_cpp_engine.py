@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +31,7 @@ async def samples(model: LocalModel, *requests: Request) -> list[list[Completion
     return completions
 
 
-async def test_greedy_tokens_are_those_of_transformers(tiny: LocalModel) -> None:
+async def test_greedy_tokens_are_those_of_transformers(tiny):
     [[completion]] = await samples(tiny, request(temperature=0, logprobs=True))
     prompt_ids = tiny._tokenizer.prompt_ids(PROMPT)
     with torch.inference_mode():
@@ -45,9 +43,7 @@ async def test_greedy_tokens_are_those_of_transformers(tiny: LocalModel) -> None
     assert completion.logprobs == pytest.approx(expected, abs=0.03)
 
 
-async def test_a_seed_gives_the_tokens_that_the_embedded_engine_samples(
-    tiny: LocalModel, tiny_file: Callable[[Kind], Path], tmp_path: Path
-) -> None:
+async def test_a_seed_gives_the_tokens_that_the_embedded_engine_samples(tiny, tiny_file, tmp_path):
     settings = Settings(cache_dir=tmp_path, local=LocalSettings(threads=1, weight_format="fp32"))
     embedded = await load_model(f"local/{tiny_file(Kind.F32)}", settings)
     [own] = await embedded.generate([request(n=4, temperature=0.7)])
@@ -56,7 +52,7 @@ async def test_a_seed_gives_the_tokens_that_the_embedded_engine_samples(
     assert [c.token_ids[:4] for c in completions] == [c.token_ids[:4] for c in own]
 
 
-async def test_tokens_of_an_earlier_call_are_not_prefilled_again(tiny: LocalModel) -> None:
+async def test_tokens_of_an_earlier_call_are_not_prefilled_again(tiny):
     [[first, *_]] = await samples(tiny, request(n=4))
     [[second, *_]] = await samples(tiny, request(n=2))
     assert first.usage.cached_tokens == 0
@@ -69,7 +65,7 @@ async def test_tokens_of_an_earlier_call_are_not_prefilled_again(tiny: LocalMode
     assert apart.usage.cached_tokens == 0
 
 
-async def test_many_samples_and_scores_fit_llama_cpps_sequences(tiny: LocalModel) -> None:
+async def test_many_samples_and_scores_fit_llama_cpps_sequences(tiny):
     texts = [f"{i} inn" for i in range(20)]
     generated, *scored = await asyncio.gather(
         tiny.generate([request(n=150, max_tokens=2, seed=1)]),
@@ -81,9 +77,7 @@ async def test_many_samples_and_scores_fit_llama_cpps_sequences(tiny: LocalModel
         assert one.logprobs == pytest.approx(again.logprobs, abs=0.01)
 
 
-async def test_samples_wait_or_are_preempted_where_the_memory_is_full(
-    llama_cpp: Any, tiny_file: Callable[[Kind], Path], tmp_path: Path
-) -> None:
+async def test_samples_wait_or_are_preempted_where_the_memory_is_full(llama_cpp, tiny_file, tmp_path):
     local = LocalSettings(threads=1, max_num_seqs=4).model_copy(update={"kv_cache_bytes": 512 * 128})  # 512 tokens
     model = await load_model(f"gguf/{tiny_file(Kind.F32)}", Settings(cache_dir=tmp_path, local=local))
     [three, [one]] = await samples(model, request(n=3, max_tokens=200), request(Prompt.user("er"), max_tokens=200))
@@ -93,7 +87,7 @@ async def test_samples_wait_or_are_preempted_where_the_memory_is_full(
     await model.aclose()
 
 
-async def test_what_llama_cpp_lacks_is_refused(tiny: LocalModel) -> None:
+async def test_what_llama_cpp_lacks_is_refused(tiny):
     features = tiny.capabilities
     assert features.full_vocabulary
     assert features.scoring

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -51,7 +49,7 @@ def num_used(model: LlamaCppModel) -> int:
 
 
 @pytest.mark.parametrize("kind", [Kind.F32, Kind.F16])
-def test_logits_are_those_of_transformers(llama_cpp: Any, tiny_file: Callable[[Kind], Path], kind: Kind) -> None:
+def test_logits_are_those_of_transformers(llama_cpp, tiny_file, kind):
     model = LlamaCppModel(tiny_file(kind), "gguf/tiny", threads=1, kv_cache_bytes=1 << 18, max_num_seqs=4)
     token_ids = tokens(1, 40)
     cache = cache_of(model)
@@ -60,7 +58,7 @@ def test_logits_are_those_of_transformers(llama_cpp: Any, tiny_file: Callable[[K
 
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0])
-def test_low_bit_matrices_are_multiplied(llama_cpp: Any, tiny_file: Callable[[Kind], Path], kind: Kind) -> None:
+def test_low_bit_matrices_are_multiplied(llama_cpp, tiny_file, kind):
     model = LlamaCppModel(tiny_file(kind), "gguf/tiny", threads=1, kv_cache_bytes=1 << 18, max_num_seqs=4)
     token_ids = tokens(1, 40)
     exact = reference(token_ids)
@@ -71,7 +69,7 @@ def test_low_bit_matrices_are_multiplied(llama_cpp: Any, tiny_file: Callable[[Ki
     model.close()
 
 
-def test_sequences_of_a_step_do_not_see_one_another(decoder: LlamaCppModel) -> None:
+def test_sequences_of_a_step_do_not_see_one_another(decoder):
     shared, a, b = tokens(1, 20), tokens(2, 9), tokens(3, 5)
     cache, other = cache_of(decoder), cache_of(decoder)
     one, three = cache.new_table(), other.new_table()
@@ -88,7 +86,7 @@ def test_sequences_of_a_step_do_not_see_one_another(decoder: LlamaCppModel) -> N
     assert torch.allclose(logits, torch.cat(expected), atol=HALF)
 
 
-def test_a_step_is_cut_where_llama_cpp_takes_no_more(decoder: LlamaCppModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_cut_where_llama_cpp_takes_no_more(decoder, monkeypatch):
     monkeypatch.setattr(model_module, "BATCH_TOKENS", 16)
     monkeypatch.setattr(model_module, "BATCH_LOGITS", 5)
     cache, a, b = cache_of(decoder), tokens(2, 23), tokens(3, 19)
@@ -96,7 +94,7 @@ def test_a_step_is_cut_where_llama_cpp_takes_no_more(decoder: LlamaCppModel, mon
     assert torch.allclose(decoder.forward(chunks), torch.cat([reference(a)[4:], reference(b)[18:]]), atol=HALF)
 
 
-def test_a_prefix_stays_after_its_sequence_has_ended(decoder: LlamaCppModel) -> None:
+def test_a_prefix_stays_after_its_sequence_has_ended(decoder):
     cache, ids, more = cache_of(decoder), tokens(1, 30), tokens(4, 3)
     table = cache.new_table()
     compute(decoder, cache, table, ids)
@@ -106,7 +104,7 @@ def test_a_prefix_stays_after_its_sequence_has_ended(decoder: LlamaCppModel) -> 
     assert torch.allclose(compute(decoder, cache, again, more), reference([*ids[:12], *more])[12:], atol=HALF)
 
 
-def test_slots_are_copied_into_another_cache_without_computing(decoder: LlamaCppModel) -> None:
+def test_slots_are_copied_into_another_cache_without_computing(decoder):
     source, target = cache_of(decoder), cache_of(decoder)
     ids, more = tokens(1, 30), tokens(4, 3)
     old, new = source.new_table(), target.new_table()
@@ -118,7 +116,7 @@ def test_slots_are_copied_into_another_cache_without_computing(decoder: LlamaCpp
     assert torch.allclose(compute(decoder, target, table, more), reference([*ids[:25], *more])[25:], atol=HALF)
 
 
-def test_compacting_keeps_what_running_sequences_see(decoder: LlamaCppModel) -> None:
+def test_compacting_keeps_what_running_sequences_see(decoder):
     cache, ids, more = cache_of(decoder), tokens(1, 20), tokens(4, 3)
     one = cache.new_table()
     compute(decoder, cache, one, ids)
@@ -132,7 +130,7 @@ def test_compacting_keeps_what_running_sequences_see(decoder: LlamaCppModel) -> 
     assert torch.allclose(compute(decoder, cache, two, more), reference([*ids, *more, *more])[-3:], atol=HALF)
 
 
-def test_a_sequence_whose_tokens_others_have_is_not_stored(decoder: LlamaCppModel) -> None:
+def test_a_sequence_whose_tokens_others_have_is_not_stored(decoder):
     cache = cache_of(decoder)
     prompt = cache.new_table()
     compute(decoder, cache, prompt, tokens(1, 20))
@@ -145,7 +143,7 @@ def test_a_sequence_whose_tokens_others_have_is_not_stored(decoder: LlamaCppMode
     assert num_used(decoder) == 1
 
 
-def test_of_too_many_stored_sequences_the_least_recently_used_is_dropped(decoder: LlamaCppModel) -> None:
+def test_of_too_many_stored_sequences_the_least_recently_used_is_dropped(decoder):
     limit = decoder._memory._num_stored
     caches = [cache_of(decoder, 64) for _ in range(limit + 1)]
     slots: list[list[int]] = []
@@ -161,7 +159,7 @@ def test_of_too_many_stored_sequences_the_least_recently_used_is_dropped(decoder
     assert num_used(decoder) == limit
 
 
-def test_a_lost_prefix_is_computed_and_stored_again(decoder: LlamaCppModel) -> None:
+def test_a_lost_prefix_is_computed_and_stored_again(decoder):
     prefixes = PrefixCache(decoder, 1 << 18)
     ids, call = tokens(1, 40), object()
     for expected in (0, 39, 0, 39):
@@ -179,7 +177,7 @@ def test_a_lost_prefix_is_computed_and_stored_again(decoder: LlamaCppModel) -> N
     assert num_used(decoder) == 0
 
 
-def test_an_evicted_tree_leaves_the_memory(decoder: LlamaCppModel) -> None:
+def test_an_evicted_tree_leaves_the_memory(decoder):
     prefixes = PrefixCache(decoder, 100 * decoder.slot_bytes)
     for i in range(4):
         sequence = prefixes.start(tokens(i, 60), 1, object(), "")
@@ -189,7 +187,7 @@ def test_an_evicted_tree_leaves_the_memory(decoder: LlamaCppModel) -> None:
         assert num_used(decoder) == 1
 
 
-def test_a_failed_call_leaves_the_batch_empty(decoder: LlamaCppModel) -> None:
+def test_a_failed_call_leaves_the_batch_empty(decoder):
     cache = cache_of(decoder)
     table = cache.new_table()
     with pytest.raises(RuntimeError, match="llama.cpp returned -1: .*invalid token"):
@@ -198,18 +196,18 @@ def test_a_failed_call_leaves_the_batch_empty(decoder: LlamaCppModel) -> None:
     assert torch.allclose(compute(decoder, cache, table, ids), reference(ids), atol=HALF)
 
 
-def test_the_number_of_sequences_is_bounded(llama_cpp: Any, tiny_file: Callable[[Kind], Path]) -> None:
+def test_the_number_of_sequences_is_bounded(llama_cpp, tiny_file):
     with pytest.raises(UserError, match="max_num_seqs must be from 1 to 64 for gguf/tiny, got 65"):
         LlamaCppModel(tiny_file(Kind.F32), "gguf/tiny", threads=1, kv_cache_bytes=None, max_num_seqs=65)
 
 
-def test_a_damaged_file_is_refused_with_llama_cpps_reason(llama_cpp: Any, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_with_llama_cpps_reason(llama_cpp, tmp_path):
     (tmp_path / "bad.gguf").write_bytes(b"no gguf" * 100)
     with pytest.raises(DataError, match=r"llama.cpp cannot load .*bad\.gguf: .*magic"):
         LlamaCppModel(tmp_path / "bad.gguf", "gguf/bad", threads=1, kv_cache_bytes=None, max_num_seqs=1)
 
 
-def test_closing_twice_is_closing(llama_cpp: Any, tiny_file: Callable[[Kind], Path]) -> None:
+def test_closing_twice_is_closing(llama_cpp, tiny_file):
     model = LlamaCppModel(tiny_file(Kind.F32), "gguf/tiny", threads=1, kv_cache_bytes=None, max_num_seqs=1)
     model.close()
     model.close()

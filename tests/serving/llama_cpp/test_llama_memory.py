@@ -27,7 +27,7 @@ class Library:
         return self.starts.get(sequence, 0)
 
 
-def test_a_prefix_whose_window_was_overwritten_is_not_reused() -> None:
+def test_a_prefix_whose_window_was_overwritten_is_not_reused():
     library = Library()
     cache = LlamaCache(LlamaMemory(library, None, 8, 4, window=10), 1, 64)
     table = cache.new_table()
@@ -45,7 +45,7 @@ def test_a_prefix_whose_window_was_overwritten_is_not_reused() -> None:
     assert without.kept_run(other.slots[:5]) == other.slots[:5]
 
 
-def test_running_sequences_are_never_dropped() -> None:
+def test_running_sequences_are_never_dropped():
     library = Library()
     memory = LlamaMemory(library, None, 4, 2, window=0)
     cache = LlamaCache(memory, 1, 64)

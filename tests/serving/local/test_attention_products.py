@@ -26,7 +26,7 @@ def mask_of(rows: int, slots: int, visible: int) -> Tensor:
 @pytest.mark.parametrize("max_scores", [1 << 20, 4096])  # all rows at a time, or blocks of 32
 @pytest.mark.parametrize(("rows", "slots"), [(1, 1), (3, 33), (70, 100), (100, 1200)])
 @pytest.mark.parametrize("masked", ["no", "rows", "heads"])
-def test_values_are_those_of_exact_attention(monkeypatch, max_scores: int, rows: int, slots: int, masked: str) -> None:
+def test_values_are_those_of_exact_attention(monkeypatch, max_scores, rows, slots, masked):
     monkeypatch.setattr(attention, "MAX_SCORES", max_scores)
     query, keys, values = inputs(2, rows, slots)
     mask = None
@@ -48,7 +48,7 @@ def test_values_are_those_of_exact_attention(monkeypatch, max_scores: int, rows:
 @pytest.mark.skipif(not suits_products(torch.zeros(1, dtype=torch.bfloat16)), reason="the fused kernel is used here")
 @pytest.mark.parametrize("dim", [32, 64, 128])
 @pytest.mark.parametrize("visible", [5, 70, 530, 1500])
-def test_a_row_has_the_same_bits_in_any_call(dim: int, visible: int) -> None:
+def test_a_row_has_the_same_bits_in_any_call(dim, visible):
     query, keys, values = inputs(3, 400, 2048, dim)
     expected = None
     threads = torch.get_num_threads()

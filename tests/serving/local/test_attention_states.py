@@ -26,9 +26,7 @@ positions = st.integers(0, 2000)
 
 @given(a=positions, b=positions, seed=st.integers(0, 10**6))
 @pytest.mark.parametrize(("dtype", "near", "far"), [(torch.float64, 1e-12, 2000), (torch.float32, 1e-4, 200)])
-def test_turning_the_query_is_turning_the_keys(
-    dtype: torch.dtype, near: float, far: int, a: int, b: int, seed: int
-) -> None:
+def test_turning_the_query_is_turning_the_keys(dtype, near, far, a, b, seed):
     a, b = a % far, b % far  # an angle in single precision is known to 1e-5 of a turn at some hundred positions
     turns = rotary(dtype)
     q, k = torch.randn(2, 16, dtype=dtype, generator=torch.Generator().manual_seed(seed))
@@ -44,7 +42,7 @@ def test_turning_the_query_is_turning_the_keys(
 
 
 @given(cuts=st.lists(st.integers(0, 30), max_size=5), seed=st.integers(0, 10**6))
-def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None:
+def test_any_partition_merges_to_one_softmax(cuts, seed):
     draw = torch.Generator().manual_seed(seed)
     query = torch.randn(2, 3, 16, generator=draw, dtype=torch.float64) * 3
     keys, values = torch.randn(2, 2, 30, 16, generator=draw, dtype=torch.float64)
@@ -78,7 +76,7 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
     torch.testing.assert_close(alike, complete, atol=1e-12, rtol=1e-10)
 
 
-def test_a_row_that_sees_nothing_is_zero_and_no_other_changes() -> None:
+def test_a_row_that_sees_nothing_is_zero_and_no_other_changes():
     nothing = float("-inf")
     parts = torch.tensor([[[float("nan")] * 4, [1.0] * 4]])
     merged = merge_attention_states(parts, torch.tensor([[nothing, 0.3]]), torch.tensor([0, 1]), 2)
@@ -88,7 +86,7 @@ def test_a_row_that_sees_nothing_is_zero_and_no_other_changes() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (12, 300), (40, 33)])
-def test_the_kernel_matches_the_definition(dtype: torch.dtype, masked: bool, rows: int, columns: int) -> None:
+def test_the_kernel_matches_the_definition(dtype, masked, rows, columns):
     draw = torch.Generator().manual_seed(rows)
     query = torch.randn(2, rows, 16, generator=draw).to(dtype)
     keys, values = torch.randn(2, 2, columns, 16, generator=draw).to(dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -51,9 +51,7 @@ async def generate_while_prefilling(files: ModelFiles) -> tuple[list[tuple[int, 
     return [completions[0].token_ids for completions in results], passes
 
 
-async def test_a_large_prefill_has_a_pass_of_its_own_beside_decoding(
-    tiny_files: Callable[[str], ModelFiles], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_large_prefill_has_a_pass_of_its_own_beside_decoding(tiny_files, monkeypatch):
     expected, passes = await generate_while_prefilling(tiny_files("llama"))
     assert any(1 in sizes and max(sizes) > LIMIT for sizes in passes)  # one pass for both
     monkeypatch.setattr(Decoder, "max_invariant_rows", LIMIT)
@@ -63,7 +61,7 @@ async def test_a_large_prefill_has_a_pass_of_its_own_beside_decoding(
     assert all(len(sizes) == 1 for sizes in passes if max(sizes) > LIMIT)
 
 
-def test_drafts_keep_to_the_rows_whose_bits_are_kept() -> None:
+def test_drafts_keep_to_the_rows_whose_bits_are_kept():
     def sequence(used: int, is_single: bool) -> RunningSequence:
         cache = SimpleNamespace(used=used)
         location = SimpleNamespace(tree=SimpleNamespace(cache=cache))
@@ -81,7 +79,7 @@ def test_drafts_keep_to_the_rows_whose_bits_are_kept() -> None:
 
 @pytest.mark.skipif(not can_prepack(torch.bfloat16), reason="this torch has no prepacked product in bf16")
 @pytest.mark.parametrize("rows", [1, 16, 17, MAX_INVARIANT_ROWS, MAX_INVARIANT_ROWS + 1])
-def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+def test_products_in_batches_are_the_product(monkeypatch, rows):
     generator = torch.Generator().manual_seed(rows)
     weight = torch.randn(32, 64, generator=generator).bfloat16()
     x, other = (torch.randn(rows, n, generator=generator).bfloat16() for n in (64, 32))
@@ -102,9 +100,7 @@ def test_products_in_batches_are_the_product(monkeypatch: pytest.MonkeyPatch, ro
     ("first_of_another_kernel", "expected"),
     [(1, (True, 128)), (3, (False, 2)), (16, (False, 2)), (17, (False, 16)), (33, (False, 32)), (90, (False, 32))],
 )
-def test_the_rows_of_a_batch_are_measured(
-    monkeypatch: pytest.MonkeyPatch, first_of_another_kernel: int, expected: tuple[bool, int]
-) -> None:
+def test_the_rows_of_a_batch_are_measured(monkeypatch, first_of_another_kernel, expected):
     monkeypatch.setattr(weights, "processor_flags", lambda: frozenset({"amx_bf16"}))
     monkeypatch.setattr(weights, "_LIMITS", {})
     linear = PackedLinear(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).bfloat16())
@@ -127,7 +123,7 @@ def test_the_rows_of_a_batch_are_measured(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (896, 4864), (4864, 896)])
-def test_a_row_of_a_product_has_the_same_bits_beside_any_others(dtype: torch.dtype, inputs: int, outputs: int) -> None:
+def test_a_row_of_a_product_has_the_same_bits_beside_any_others(dtype, inputs, outputs):
     if not can_prepack(dtype):
         pytest.skip(f"this torch has no prepacked product in {dtype}")
     generator = torch.Generator().manual_seed(inputs)

@@ -6,7 +6,6 @@ import asyncio
 
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.local.engine import LocalModel
 from reason.serving.metered.model import MeteredModel
@@ -27,14 +26,14 @@ async def ask(model: LocalModel, salt: str) -> Completion:
     return made
 
 
-async def test_a_tenant_shares_only_with_itself_and_gets_the_same_text(tiny: LocalModel) -> None:
+async def test_a_tenant_shares_only_with_itself_and_gets_the_same_text(tiny):
     made = [await ask(tiny, salt) for salt in ("acme", "other", "", "acme", "other", "")]
     assert [c.usage.cached_tokens for c in made] == [0, 0, 0, FULL, FULL, FULL]
     assert len({c.text for c in made}) == 1
     assert len({c.logprobs for c in made}) == 1
 
 
-async def test_scores_and_distributions_keep_to_the_salt_too(tiny: LocalModel) -> None:
+async def test_scores_and_distributions_keep_to_the_salt_too(tiny):
     await ask(tiny, "acme")
     [other] = await tiny.score(PROMPT.with_cache_salt("other"), [" a"])
     [own] = await tiny.score(PROMPT.with_cache_salt("acme"), [" a"])
@@ -46,7 +45,7 @@ async def test_scores_and_distributions_keep_to_the_salt_too(tiny: LocalModel) -
     assert third.logprobs == first.logprobs
 
 
-async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalModel) -> None:
+async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny):
     salts = ("acme", "other", "acme")
     made = await tiny.generate([request(PROMPT.with_cache_salt(salt)) for salt in salts])
     assert [c.usage.cached_tokens for [c] in made] == [0, 0, FULL]
@@ -54,7 +53,7 @@ async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalMode
     assert sorted(c.usage.cached_tokens for c in calls) == [0, 0, FULL]
 
 
-async def test_runs_of_two_tenants_share_nothing_and_those_of_one_do(tiny: LocalModel, store: SqliteStore) -> None:
+async def test_runs_of_two_tenants_share_nothing_and_those_of_one_do(tiny, store):
     cached = []
     for number, tenant in enumerate(("acme", "other", "acme", "other")):
         config = RunConfig(

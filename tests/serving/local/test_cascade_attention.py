@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,6 @@ from reason.serving.local.attention import CacheAttention, TokenChunk, shared_sl
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.kv_cache import KVCache, SlotTable
 from reason.serving.local.model import Decoder
-from reason.serving.model_files.find import ModelFiles
 
 PROMPT = list(range(3, 60))
 
@@ -75,7 +74,7 @@ operations = st.lists(
 
 
 @given(operations, st.sampled_from([32, 100, 2048]))
-def test_two_parts_are_one_softmax(decoder: Decoder, steps: list[tuple[str, int]], max_copied: int) -> None:
+def test_two_parts_are_one_softmax(decoder, steps, max_copied):
     """Whatever forks, ends, is prefilled and is compacted, logits are those of one masked call."""
 
     def logits(cost: int) -> list[torch.Tensor]:
@@ -108,9 +107,7 @@ def test_two_parts_are_one_softmax(decoder: Decoder, steps: list[tuple[str, int]
 
 
 @pytest.mark.parametrize("weight_format", ["fp32", "bf16"])
-def test_the_bits_of_a_sequence_do_not_depend_on_the_number_of_its_siblings(
-    tiny_directory: Callable[[str], Path], weight_format: Literal["fp32", "bf16"]
-) -> None:
+def test_the_bits_of_a_sequence_do_not_depend_on_the_number_of_its_siblings(tiny_directory, weight_format):
     model = Decoder.load(tiny_directory("llama"), weight_format)
 
     def first_three(count: int) -> torch.Tensor:
@@ -125,14 +122,14 @@ def test_the_bits_of_a_sequence_do_not_depend_on_the_number_of_its_siblings(
         assert torch.equal(few, first_three(19))
 
 
-def test_shared_slots_are_the_common_first_positions() -> None:
+def test_shared_slots_are_the_common_first_positions():
     tables = [SlotTable(slots, 0) for slots in ([4, 1, 7, 8, 12], [4, 1, 7, 9, 13], [4, 1, 7, 8, 20, 21])]
     assert shared_slots(tables) == [4, 1, 7]
     assert shared_slots(tables[:1]) == [4, 1, 7, 8, 12]
     assert shared_slots([tables[0], SlotTable([5], 1)]) == []
 
 
-def test_two_parts_are_chosen_where_siblings_have_many_slots_of_their_own(decoder: Decoder) -> None:
+def test_two_parts_are_chosen_where_siblings_have_many_slots_of_their_own(decoder):
     def chosen(count: int, own: int) -> list[str]:
         cache, tables = start(decoder, count, capacity=len(PROMPT) + count * (own + 1))
         for _ in range(own):
@@ -145,7 +142,7 @@ def test_two_parts_are_chosen_where_siblings_have_many_slots_of_their_own(decode
     assert chosen(1, 600) == ["_OneCache"]
 
 
-def test_prefill_and_drafts_are_computed_in_one_call(decoder: Decoder) -> None:
+def test_prefill_and_drafts_are_computed_in_one_call(decoder):
     with cascade_cost(ALWAYS):
         cache, tables = start(decoder, 3)
         chunks = [TokenChunk(cache, table, [5], [0]) for table in tables]
@@ -156,9 +153,7 @@ def test_prefill_and_drafts_are_computed_in_one_call(decoder: Decoder) -> None:
 
 
 @pytest.mark.parametrize("weight_format", ["fp32", "bf16"])
-async def test_the_same_call_gives_the_same_samples_after_other_calls(
-    tiny_files: Callable[[str], ModelFiles], weight_format: Literal["fp32", "bf16"]
-) -> None:
+async def test_the_same_call_gives_the_same_samples_after_other_calls(tiny_files, weight_format):
     def request(text: str, **sampling: int) -> Request:
         settings: dict[str, Any] = {"max_tokens": 40, "ignore_eos": True, "logprobs": True} | sampling
         return Request(prompt=Prompt.user(text), sampling=SamplingParams(**settings))

@@ -6,13 +6,12 @@ import gc
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
-from reason.serving.model_files.find import ModelFiles
 
 
 @pytest.fixture
@@ -31,9 +30,7 @@ def held() -> int:
 
 
 @pytest.mark.parametrize("variant", ["llama", "gpt_neox"])
-async def test_the_weights_are_freed_at_once(
-    tiny_files: Callable[[str], ModelFiles], uncollected: None, variant: str
-) -> None:
+async def test_the_weights_are_freed_at_once(tiny_files, uncollected, variant):
     files = tiny_files(variant)
     before = held()
     model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
@@ -47,7 +44,7 @@ async def test_the_weights_are_freed_at_once(
 
 
 @pytest.mark.nightly
-def test_a_program_may_end_while_the_engine_computes() -> None:
+def test_a_program_may_end_while_the_engine_computes():
     """A daemon thread that the interpreter ended within torch aborted the process, with exit status 134."""
     script = textwrap.dedent(
         """

@@ -99,14 +99,14 @@ async def errors(model: LocalModel, hf: Any, theirs: Any) -> tuple[torch.Tensor,
 
 
 @pytest.mark.nightly
-async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(bf16: LocalModel, hf: Any, theirs: Any) -> None:
+async def test_bf16_logits_are_as_near_to_fp32_as_those_of_transformers(bf16, hf, theirs):
     """Over some hundred tokens: of a few dozen, either may be off by half as much again, by luck of the processor."""
     mine, reference = await errors(bf16, hf, theirs)
     assert mine.numel() == reference.numel() > 350
     assert mine.mean() < 1.5 * reference.mean()
 
 
-async def test_greedy_tokens_and_entropies_are_those_of_transformers(smollm2: LocalModel, hf: Any) -> None:
+async def test_greedy_tokens_and_entropies_are_those_of_transformers(smollm2, hf):
     """One forward pass over prompt and tokens: if each is the most probable after those before, they are greedy."""
     prompts = [CAPITAL, PROMPTS[3]]
     made = [samples[0] for samples in await smollm2.generate([greedy(p, 10) for p in prompts])]
@@ -126,7 +126,7 @@ async def test_greedy_tokens_and_entropies_are_those_of_transformers(smollm2: Lo
     assert again.token_ids == made[0].token_ids
 
 
-async def test_drafts_leave_the_text_and_are_accepted(smollm2: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_drafts_leave_the_text_and_are_accepted(smollm2, monkeypatch):
     prompt = Prompt(text="a b c d a b c d a b c d a b")
     made = {}
     for mode in ("off", "on"):
@@ -137,7 +137,7 @@ async def test_drafts_leave_the_text_and_are_accepted(smollm2: LocalModel, monke
     assert smollm2.spec_decode.accepted > 0
 
 
-async def test_scores_are_teacher_forced_logprobs(smollm2: LocalModel, hf: Any) -> None:
+async def test_scores_are_teacher_forced_logprobs(smollm2, hf):
     before = smollm2._tokenizer.prompt_ids(CAPITAL)
     continuations = ["The capital of France is Paris.", "Berlin"]
     scored = await smollm2.score(CAPITAL, continuations)
@@ -148,7 +148,7 @@ async def test_scores_are_teacher_forced_logprobs(smollm2: LocalModel, hf: Any) 
     assert max(scored, key=lambda s: s.logprob / len(s.token_ids)) is scored[0]
 
 
-async def test_the_chat_template_is_the_one_of_transformers(smollm2: LocalModel, smollm2_files: ModelFiles) -> None:
+async def test_the_chat_template_is_the_one_of_transformers(smollm2, smollm2_files):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2_files.directory)
@@ -159,7 +159,7 @@ async def test_the_chat_template_is_the_one_of_transformers(smollm2: LocalModel,
 
 
 @pytest.mark.nightly
-async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any, theirs: Any) -> None:
+async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files, hf, theirs):
     """The weights were 4-bit blocks of 32 already, so rounding again must hardly change the model's output."""
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)
     try:

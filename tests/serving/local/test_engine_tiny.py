@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ async def idle(model: LocalModel) -> None:
     await wait_until(lambda: not scheduler.has_work and all(tree.is_idle for tree in scheduler.prefix_cache.trees))
 
 
-async def test_a_batch_is_what_each_request_is_only(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_a_batch_is_what_each_request_is_only(tiny_files):
     requests = [ask(t, n=3, temperature=1.3, max_tokens=5 + 4 * i) for i, t in enumerate(PROMPTS)]
     together = small(tiny_files("llama"))
     alone = small(tiny_files("llama"), max_num_seqs=1)
@@ -59,7 +59,7 @@ async def test_a_batch_is_what_each_request_is_only(tiny_files: Callable[[str], 
     await alone.aclose()
 
 
-async def test_usage_and_reuse(tiny: LocalModel) -> None:
+async def test_usage_and_reuse(tiny):
     first, *rest = (await tiny.generate([ask("y" * 50, n=3)]))[0]
     assert (first.usage.prompt_tokens, first.usage.cached_tokens, first.usage.completion_tokens) == (50, 0, 12)
     assert all(c.usage.prompt_tokens == 0 and c.usage.completion_tokens == 12 for c in rest)
@@ -70,7 +70,7 @@ async def test_usage_and_reuse(tiny: LocalModel) -> None:
     assert longer.usage.cached_tokens == 50
 
 
-async def test_samples_of_a_prompt_share_its_keys_and_values(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_samples_of_a_prompt_share_its_keys_and_values(tiny_files):
     model = small(tiny_files("llama"))
     await model.generate([ask("y" * 200, n=8, max_tokens=10)])
     (tree,) = model._scheduler.prefix_cache.trees
@@ -79,12 +79,12 @@ async def test_samples_of_a_prompt_share_its_keys_and_values(tiny_files: Callabl
     await model.aclose()
 
 
-async def test_requests_of_one_call_that_share_a_prefix_compute_it_once(tiny: LocalModel) -> None:
+async def test_requests_of_one_call_that_share_a_prefix_compute_it_once(tiny):
     results = await tiny.generate([ask("y" * 100 + end, max_tokens=3) for end in "abcd"])
     assert [r[0].usage.cached_tokens for r in results] == [0, 100, 100, 100]
 
 
-async def test_more_samples_than_batch_slots(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_more_samples_than_batch_slots(tiny_files):
     model = small(tiny_files("llama"), max_num_seqs=3)
     maximum = 0
 
@@ -98,7 +98,7 @@ async def test_more_samples_than_batch_slots(tiny_files: Callable[[str], ModelFi
     await model.aclose()
 
 
-async def test_end_of_text(tiny: LocalModel) -> None:
+async def test_end_of_text(tiny):
     hooks = (LogitsProcessorSpec(name="only_tokens", args={"ids": [2]}),)
     ended = await one(tiny, ask(logits_processors=hooks, ignore_eos=False))
     assert (ended.finish_reason, ended.text, ended.token_ids) == ("stop", "", (2,))
@@ -108,9 +108,7 @@ async def test_end_of_text(tiny: LocalModel) -> None:
     assert ignored.stop_reason is None
 
 
-async def test_scores_are_those_of_plain_forward_passes(
-    tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]
-) -> None:
+async def test_scores_are_those_of_plain_forward_passes(tiny, tiny_files):
     prompt = Prompt(text="The quick brown fox " * 5)
     continuations: list[str | tuple[int, ...]] = ["jumps over", "sits", "", (5, 6, 7), "q", "r" * 300]
     scored = await tiny.score(prompt, continuations)
@@ -129,7 +127,7 @@ async def test_scores_are_those_of_plain_forward_passes(
     assert await tiny.score(prompt, []) == []
 
 
-async def test_next_token_is_exact(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_next_token_is_exact(tiny, tiny_files):
     prompts = [Prompt(text=t) for t in PROMPTS]
     actual = await tiny.next_token(prompts, top=5)
     for prompt, next_token in zip(prompts, actual, strict=True):
@@ -142,7 +140,7 @@ async def test_next_token_is_exact(tiny: LocalModel, tiny_files: Callable[[str],
     assert math.fsum(math.exp(lp) for lp in complete.logprobs) == pytest.approx(1, abs=1e-5)
 
 
-async def test_too_long_is_refused_before_any_work(tiny: LocalModel) -> None:
+async def test_too_long_is_refused_before_any_work(tiny):
     with pytest.raises(ContextTooLong, match="1025 tokens"):
         await tiny.generate([ask(), ask("x" * 1013)])
     with pytest.raises(ContextTooLong):
@@ -153,7 +151,7 @@ async def test_too_long_is_refused_before_any_work(tiny: LocalModel) -> None:
     assert (await one(tiny, ask("x" * 1012))).ok
 
 
-async def test_bad_arguments(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_bad_arguments(tiny, tiny_files):
     with pytest.raises(CapabilityMissing, match="top_logprobs"):
         await tiny.generate([ask(top_logprobs=1000)])
     with pytest.raises(UserError, match="token 300"):
@@ -165,7 +163,7 @@ async def test_bad_arguments(tiny: LocalModel, tiny_files: Callable[[str], Model
             LocalModel.load(tiny_files("llama"), **settings)  # type: ignore[arg-type]
 
 
-async def test_cancelling_frees_batch_slots_and_cache(tiny: LocalModel) -> None:
+async def test_cancelling_frees_batch_slots_and_cache(tiny):
     begun = asyncio.Event()
 
     def listen(chunk: Chunk) -> None:
@@ -183,7 +181,7 @@ async def test_cancelling_frees_batch_slots_and_cache(tiny: LocalModel) -> None:
     assert (await one(tiny, ask())).ok
 
 
-async def test_leaving_a_stream_ends_its_work(tiny: LocalModel) -> None:
+async def test_leaving_a_stream_ends_its_work(tiny):
     stream = tiny.stream(ask(max_tokens=900))
     async for _ in stream:
         break
@@ -191,7 +189,7 @@ async def test_leaving_a_stream_ends_its_work(tiny: LocalModel) -> None:
     await idle(tiny)
 
 
-async def test_a_short_request_need_not_wait_for_a_long_one(tiny: LocalModel) -> None:
+async def test_a_short_request_need_not_wait_for_a_long_one(tiny):
     order: list[str] = []
 
     async def run(name: str, request: Request) -> None:
@@ -202,7 +200,7 @@ async def test_a_short_request_need_not_wait_for_a_long_one(tiny: LocalModel) ->
     assert order == ["short", "long"]
 
 
-async def test_the_cache_stays_within_its_budget(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_the_cache_stays_within_its_budget(tiny_files):
     column = 2 * 3 * 2 * 16 * 4
     model = small(tiny_files("llama"), kv_cache_bytes=600 * column)
     first = await one(model, ask("p" * 100))
@@ -217,7 +215,7 @@ async def test_the_cache_stays_within_its_budget(tiny_files: Callable[[str], Mod
     await model.aclose()
 
 
-async def test_samples_wait_for_cache_and_stay_the_same(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_samples_wait_for_cache_and_stay_the_same(tiny_files):
     column = 2 * 3 * 2 * 16 * 4
     request = ask("p" * 40, n=4, temperature=1.2, max_tokens=60)
     roomy, tight = small(tiny_files("llama")), small(tiny_files("llama"), kv_cache_bytes=240 * column)
@@ -230,7 +228,7 @@ async def test_samples_wait_for_cache_and_stay_the_same(tiny_files: Callable[[st
         await model.aclose()
 
 
-async def test_calls_that_do_not_fit_together_wait_for_one_another(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_calls_that_do_not_fit_together_wait_for_one_another(tiny_files):
     column = 2 * 3 * 2 * 16 * 4
     model = small(tiny_files("llama"), kv_cache_bytes=320 * column)
     requests = [ask(letter * 80, n=2, temperature=1.0, max_tokens=80) for letter in "pq"]
@@ -242,7 +240,7 @@ async def test_calls_that_do_not_fit_together_wait_for_one_another(tiny_files: C
     await model.aclose()
 
 
-async def test_closing_cancels_and_refuses(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_closing_cancels_and_refuses(tiny_files):
     model = small(tiny_files("llama"))
     begun = asyncio.Event()
     work = asyncio.create_task(model.generate([ask(max_tokens=900)], lambda chunk: begun.set()))
@@ -256,9 +254,7 @@ async def test_closing_cancels_and_refuses(tiny_files: Callable[[str], ModelFile
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), NameError("out of memory")])
-async def test_a_fault_of_any_kind_fails_the_calls_and_not_the_engine(
-    tiny: LocalModel, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+async def test_a_fault_of_any_kind_fails_the_calls_and_not_the_engine(tiny, monkeypatch, error):
     def broken(*_: object) -> torch.Tensor:
         raise error
 
@@ -271,7 +267,7 @@ async def test_a_fault_of_any_kind_fails_the_calls_and_not_the_engine(
     assert (await one(tiny, ask())).ok
 
 
-async def test_a_listener_that_raises_ends_its_call_and_no_other(tiny: LocalModel) -> None:
+async def test_a_listener_that_raises_ends_its_call_and_no_other(tiny):
     def bad(chunk: Chunk) -> None:
         raise ValueError("my own fault")
 
@@ -285,7 +281,7 @@ async def test_a_listener_that_raises_ends_its_call_and_no_other(tiny: LocalMode
     await idle(tiny)
 
 
-async def test_int4_is_never_chosen_silently(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_int4_is_never_chosen_silently(tiny_files):
     model = LocalModel.load(tiny_files("llama"), threads=1)
     assert model.weight_format in ("bf16", "fp32")
     await model.aclose()

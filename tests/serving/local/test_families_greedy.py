@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from reason.serving.local.tokenizer import Tokenizer
 from reason.serving.model_files.find import ModelFiles
 from support.thinking_templates import QWEN, with_template
 
-Files = Callable[[str], ModelFiles]
 TIE = 2e-4
 """Logits that differ by less are equal: kernels sum in different orders."""
 
@@ -69,7 +68,7 @@ async def greedy(model: LocalModel, prompts: Sequence[str], max_tokens: int) -> 
 
 
 @pytest.mark.parametrize("family", ["qwen25", "qwen3", "llama32", "gemma3"])
-async def test_greedy_texts_are_those_of_transformers(tiny_files: Files, family: str) -> None:
+async def test_greedy_texts_are_those_of_transformers(tiny_files, family):
     files = tiny_files(family)
     model = load(files)
     results = await greedy(model, texts(3, 20), 40)  # shorter and longer than a window of 24, and across its edge
@@ -81,9 +80,7 @@ async def test_greedy_texts_are_those_of_transformers(tiny_files: Files, family:
 
 
 @pytest.mark.parametrize("family", ["llama32", "gemma3"])  # native, and of transformers' modules
-async def test_samples_of_one_prompt_have_transformers_log_probabilities(
-    tiny_files: Files, family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_samples_of_one_prompt_have_transformers_log_probabilities(tiny_files, family, monkeypatch):
     monkeypatch.setattr(attention, "CASCADE_COST", -(10**9))  # attention in two parts always
     files = tiny_files(family)
     model = load(files)
@@ -99,7 +96,7 @@ async def test_samples_of_one_prompt_have_transformers_log_probabilities(
             reference.check_logprobs(before, sample)
 
 
-async def test_a_prompt_is_continued_alike_after_any_prefill(tiny_files: Files) -> None:
+async def test_a_prompt_is_continued_alike_after_any_prefill(tiny_files):
     """A cached prefix, chunks and a prompt computed at once give the same window."""
     files = tiny_files("gemma3")
     model = load(files)
@@ -112,7 +109,7 @@ async def test_a_prompt_is_continued_alike_after_any_prefill(tiny_files: Files) 
 
 
 @pytest.mark.parametrize("effort", [None, "none"])
-def test_a_thinking_prompt_has_the_tokens_of_transformers(tiny_files: Files, tmp_path: Path, effort: Any) -> None:
+def test_a_thinking_prompt_has_the_tokens_of_transformers(tiny_files, tmp_path, effort):
     from transformers import PreTrainedTokenizerFast
 
     files = with_template(tiny_files("qwen3"), tmp_path / "thinks", QWEN, tag_tokens=True)
@@ -151,7 +148,7 @@ FACTS = [f"The number {n} is {'even' if n % 2 == 0 else 'odd'}, and {n} times {n
 @pytest.mark.nightly
 @pytest.mark.real
 @pytest.mark.parametrize("fixture", ["smollm2_files", "gemma3_files"])
-async def test_twenty_real_texts_are_those_of_transformers(fixture: str, request: pytest.FixtureRequest) -> None:
+async def test_twenty_real_texts_are_those_of_transformers(fixture, request):
     files: ModelFiles = request.getfixturevalue(fixture)
     model = load(files)
     # the last two are nearly as long as Gemma's window of 512 tokens, and longer

@@ -79,10 +79,10 @@ NATIVE = ["llama", "llama3", "qwen2", "qwen3"]
 
 @pytest.mark.parametrize("variant", [*NATIVE, "gpt_neox", "gemma", "gemma3", "qwen2_sliding"])
 def test_logits_equal_those_of_transformers(
-    variant: str,
-    tiny_files: Callable,
-    tiny_directory: Callable[[str], Path],  # type: ignore[type-arg]
-) -> None:
+    variant,
+    tiny_files,
+    tiny_directory,  # type: ignore[type-arg]
+):
     forward = load(tiny_files, variant)
     assert isinstance(forward, Decoder if variant in NATIVE else TransformersModel)
     one, two, other = forked(forward)
@@ -93,14 +93,14 @@ def test_logits_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize("variant", ["llama", "gemma3"])
-def test_bf16_is_near(variant: str, tiny_files: Callable, tiny_directory: Callable[[str], Path]) -> None:  # type: ignore[type-arg]
+def test_bf16_is_near(variant, tiny_files, tiny_directory):  # type: ignore[type-arg]
     one, _, _ = forked(load(tiny_files, variant, "bf16"))
     expected = reference(tiny_directory(variant), FIRST[:51])
     assert (one - expected).abs().mean() < 0.1 * expected.abs().mean()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_prepacked_and_plain_products_are_the_same(dtype: torch.dtype) -> None:
+def test_prepacked_and_plain_products_are_the_same(dtype):
     if not can_prepack(dtype):
         pytest.skip("no prepacked product here")
     torch.manual_seed(0)
@@ -117,7 +117,7 @@ def test_prepacked_and_plain_products_are_the_same(dtype: torch.dtype) -> None:
             torch.testing.assert_close(mine.float(), theirs.float(), atol=0.25, rtol=0.02)
 
 
-def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:
+def test_int4_multiplies_by_weights_rounded_to_sixteen_levels():
     torch.manual_seed(0)
     weight, x = torch.randn(32, 128), torch.randn(3, 128).bfloat16()
     grouped = weight.view(32, 4, 32)
@@ -128,14 +128,14 @@ def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:
     assert (product - x.float() @ weight.T).abs().mean() > 0.15
 
 
-def test_int4_runs_and_is_refused_for_other_families(tiny_files: Callable) -> None:  # type: ignore[type-arg]
+def test_int4_runs_and_is_refused_for_other_families(tiny_files):  # type: ignore[type-arg]
     one, _, _ = forked(load(tiny_files, "llama", "int4"))
     assert bool(one.isfinite().all())
     with pytest.raises(CapabilityMissing, match="int4"):
         load(tiny_files, "gemma", "int4")
 
 
-def test_an_unsupported_family_is_refused(tmp_path: Path) -> None:
+def test_an_unsupported_family_is_refused(tmp_path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}
@@ -144,7 +144,7 @@ def test_an_unsupported_family_is_refused(tmp_path: Path) -> None:
         TransformersModel.load(tmp_path, "fp32", "local/bloom")
 
 
-def test_variants_with_other_computations_are_not_native(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
+def test_variants_with_other_computations_are_not_native(tmp_path, tiny_directory):
     config = json.loads((tiny_directory("llama") / "config.json").read_text())
     for change in (
         {"hidden_act": "gelu"},
@@ -161,7 +161,7 @@ def test_variants_with_other_computations_are_not_native(tmp_path: Path, tiny_di
     assert ModelConfig.is_native(tmp_path)
 
 
-def test_configurations_of_older_releases_mean_the_same(tiny_directory: Callable[[str], Path]) -> None:
+def test_configurations_of_older_releases_mean_the_same(tiny_directory):
     config = json.loads((tiny_directory("llama3") / "config.json").read_text())
     scaling = config.pop("rope_parameters")
     old = config | {"rope_theta": scaling["rope_theta"], "rope_scaling": scaling}
@@ -171,7 +171,7 @@ def test_configurations_of_older_releases_mean_the_same(tiny_directory: Callable
     assert torch.equal(actual, expected)
 
 
-def test_broken_directories_are_data_errors(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
+def test_broken_directories_are_data_errors(tmp_path, tiny_directory):
     with pytest.raises(DataError, match="cannot read"):
         ModelConfig.from_directory(tmp_path)
     (tmp_path / "config.json").write_text((tiny_directory("llama") / "config.json").read_text())

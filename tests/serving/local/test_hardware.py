@@ -18,7 +18,7 @@ from reason.serving.local.hardware import (
         (16, {1: 8.0, 2: 5.0, 4: 4.0, 8: 6.0, 16: 1.0}, 4),
     ],
 )
-def test_the_fastest_number_of_threads_is_chosen(monkeypatch, cores: int, seconds_of: dict, threads: int) -> None:
+def test_the_fastest_number_of_threads_is_chosen(monkeypatch, cores, seconds_of, threads):
     count, clock = [1], [0.0]
 
     def step() -> None:
@@ -33,7 +33,7 @@ def test_the_fastest_number_of_threads_is_chosen(monkeypatch, cores: int, second
     assert count == [1]  # as before
 
 
-def test_threads_of_the_environment_are_the_maximum(monkeypatch) -> None:
+def test_threads_of_the_environment_are_the_maximum(monkeypatch):
     monkeypatch.setattr(hardware, "_physical_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert max_threads() == 3

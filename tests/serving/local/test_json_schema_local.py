@@ -58,7 +58,7 @@ def check_tokens(engine: LocalModel, schema: dict[str, Any], ids: tuple[int, ...
 
 
 @pytest.mark.parametrize("temperature", [0, 1.0, 3.0])
-async def test_a_batch_of_samples_satisfies_the_schema(engine: LocalModel, temperature: float) -> None:
+async def test_a_batch_of_samples_satisfies_the_schema(engine, temperature):
     assert engine.capabilities.json_schema
     [made] = await engine.generate([requested(temperature=temperature, n=6)])
     for completion in made:
@@ -68,7 +68,7 @@ async def test_a_batch_of_samples_satisfies_the_schema(engine: LocalModel, tempe
     assert len({c.text for c in made}) == (1 if temperature == 0 else 6)
 
 
-async def test_requests_with_and_without_schemas_share_a_batch(engine: LocalModel) -> None:
+async def test_requests_with_and_without_schemas_share_a_batch(engine):
     other = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 2, "maxItems": 4}
     free = requested(None, temperature=1.0, n=2, max_tokens=20)
     mixed = await engine.generate([requested(temperature=1.0, n=2), free, requested(other, temperature=1.0, n=2)])
@@ -82,7 +82,7 @@ async def test_requests_with_and_without_schemas_share_a_batch(engine: LocalMode
     assert [c.token_ids for c in again] == [c.token_ids for c in mixed[0]]
 
 
-async def test_log_probabilities_stay_those_of_the_raw_distribution(engine: LocalModel) -> None:
+async def test_log_probabilities_stay_those_of_the_raw_distribution(engine):
     [[made]] = await engine.generate([requested(temperature=1.0, top_logprobs=3)])
     assert made.logprobs is not None
     [scored] = await engine.score(ASK, [made.token_ids])
@@ -94,7 +94,7 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(engine: Loca
     assert [t.token_id for t in made.top_logprobs[0]] == list(first.token_ids)
 
 
-async def test_a_truncated_text_is_reported(engine: LocalModel) -> None:
+async def test_a_truncated_text_is_reported(engine):
     [[made]] = await engine.generate([requested(max_tokens=9, temperature=0)])
     assert (made.finish_reason, made.stop_reason, len(made.token_ids)) == ("length", None, 9)
     assert made.text.startswith('{"word": ')
@@ -105,12 +105,12 @@ async def test_a_truncated_text_is_reported(engine: LocalModel) -> None:
     assert (stopped.finish_reason, stopped.stop_reason, stopped.text) == ("stop", "b", '"a')
 
 
-async def test_a_prefix_stays_outside_the_schema(engine: LocalModel) -> None:
+async def test_a_prefix_stays_outside_the_schema(engine):
     [[made]] = await engine.generate([requested(prompt=ASK.with_prefix('So: {"'))])
     jsonschema.validate(json.loads(made.text), PAIR)
 
 
-async def test_logits_processors_act_within_the_schema(engine: LocalModel) -> None:
+async def test_logits_processors_act_within_the_schema(engine):
     two = engine._tokenizer.encode("t")
     lean = LogitsProcessorSpec(name="steer", args={"ids": two, "weight": 90.0})
     kinds = {"enum": ["one", "two", "six"]}
@@ -122,16 +122,14 @@ async def test_logits_processors_act_within_the_schema(engine: LocalModel) -> No
     assert "forbid every token" in failed.failure.message
 
 
-async def test_a_schema_that_cannot_be_held_to_stops_the_call_before_any_work(engine: LocalModel) -> None:
+async def test_a_schema_that_cannot_be_held_to_stops_the_call_before_any_work(engine):
     heard: list[object] = []
     with pytest.raises(UserError, match="uniqueItems"):
         await engine.generate([requested(), requested({"type": "array", "uniqueItems": True})], heard.append)
     assert heard == []
 
 
-async def test_an_engine_whose_tokens_have_no_bytes_is_refused(
-    tiny_files: Callable[[str], ModelFiles], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_engine_whose_tokens_have_no_bytes_is_refused(tiny_files, monkeypatch):
     monkeypatch.setattr(Tokenizer, "is_byte_level", False)
     model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=16 << 20)
     try:
@@ -142,7 +140,7 @@ async def test_an_engine_whose_tokens_have_no_bytes_is_refused(
         await model.aclose()
 
 
-async def test_preempted_samples_resume(engine: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_preempted_samples_resume(engine, tiny_files):
     # 3 layers of keys and values, 2 heads of width 16 each, in fp32
     cramped = LocalModel.load(
         tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 160
@@ -192,7 +190,7 @@ def larger(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
 
 @given(schema=st.recursive(LEAVES, larger, max_leaves=5), seed=st.integers(0, 1000))
 @settings(max_examples=12, deadline=None)
-def test_small_schemas_of_all_kinds(engine: LocalModel, schema: dict[str, Any], seed: int) -> None:
+def test_small_schemas_of_all_kinds(engine, schema, seed):
     [made] = asyncio.run(engine.generate([requested(schema, temperature=1.0, n=2, seed=seed, max_tokens=600)]))
     for completion in made:
         assert completion.finish_reason == "stop"

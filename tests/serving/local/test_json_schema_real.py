@@ -60,7 +60,7 @@ def check(completion: Completion, schema: dict[str, Any]) -> None:
     jsonschema.validate(json.loads(completion.text), schema)
 
 
-async def test_each_token_is_the_most_likely_allowed_one(smollm2: LocalModel) -> None:
+async def test_each_token_is_the_most_likely_allowed_one(smollm2):
     schema = {"type": "object", "properties": {"animal": {"enum": ["fox", "owl"]}}, "required": ["animal"]}
     schema |= {"additionalProperties": False}
     prompt = Prompt.user("Which animal hunts mice at night?")
@@ -80,7 +80,7 @@ async def test_each_token_is_the_most_likely_allowed_one(smollm2: LocalModel) ->
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("schema", [ANIMAL, COLOURS, NESTED, UNICODE], ids=["object", "array", "nested", "unicode"])
-async def test_what_it_writes_satisfies_the_schema(smollm2: LocalModel, schema: dict[str, Any]) -> None:
+async def test_what_it_writes_satisfies_the_schema(smollm2, schema):
     prompt = Prompt.user(f"Tell me something about nature, as JSON of this form: {json.dumps(schema)[:80]}")
     requests = [
         Request(

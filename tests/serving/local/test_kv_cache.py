@@ -21,7 +21,7 @@ def read(cache: KVCache, slots: list[int]) -> list[int]:
     return [int(cache.kv[1][0, 0, c, 0]) - 1000 for c in slots]
 
 
-def test_allocate_requires_capacity() -> None:
+def test_allocate_requires_capacity():
     cache = make(64)
     cache.allocate(60)
     assert cache.required_capacity(4) == 0
@@ -30,7 +30,7 @@ def test_allocate_requires_capacity() -> None:
         cache.allocate(5)
 
 
-def test_free_is_idempotent_and_keeps_a_later_sequence_with_the_same_row() -> None:
+def test_free_is_idempotent_and_keeps_a_later_sequence_with_the_same_row():
     cache = make()
     one = cache.new_table()
     cache.free(one)
@@ -40,7 +40,7 @@ def test_free_is_idempotent_and_keeps_a_later_sequence_with_the_same_row() -> No
     assert cache.tables == (two,)
 
 
-def test_copy_from_another_cache() -> None:
+def test_copy_from_another_cache():
     one, two = make(), make()
     write(one, one.allocate(4), [1, 2, 3, 4])
     write(two, two.allocate(1), [9])
@@ -61,7 +61,7 @@ operations = st.lists(
 
 
 @given(operations)
-def test_every_sequence_always_sees_exactly_its_own_tokens(steps: list[tuple[str, int, int]]) -> None:
+def test_every_sequence_always_sees_exactly_its_own_tokens(steps):
     cache = make()
     tables = [cache.new_table()]
     tokens: list[list[int]] = [[]]

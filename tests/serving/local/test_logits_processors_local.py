@@ -17,7 +17,7 @@ async def sample(model: LocalModel, *hooks: LogitsProcessorSpec, **sampling: Any
     return made
 
 
-async def test_a_probe_reports_the_entropies_of_the_full_distribution_and_changes_nothing(tiny: LocalModel) -> None:
+async def test_a_probe_reports_the_entropies_of_the_full_distribution_and_changes_nothing(tiny):
     sampling = {"temperature": 1.0, "seed": 1, "max_tokens": 8}
     made = await sample(tiny, LogitsProcessorSpec(name="entropy_probe"), **sampling)
     before = [ASK.with_prefix(made.token_ids[:i]) for i in range(len(made.token_ids))]
@@ -27,7 +27,7 @@ async def test_a_probe_reports_the_entropies_of_the_full_distribution_and_change
     assert made.token_ids == (await sample(tiny, **sampling)).token_ids
 
 
-async def test_eos_waits_for_the_steps(tiny: LocalModel) -> None:
+async def test_eos_waits_for_the_steps(tiny):
     control = LogitsProcessorSpec(name="step_control", args={"max_tokens": 3, "end_ids": [70, 71], "min_steps": 4})
     push = LogitsProcessorSpec(name="steer", args={"ids": [2], "weight": 40.0})  # the model wants to end at once
     made = await sample(tiny, push, control, temperature=1.0, seed=2, max_tokens=60)

@@ -44,7 +44,7 @@ def run(prefix_cache: PrefixCache, ids: list[int], num_new: int = 1, call: objec
 PROMPT = list(range(100, 150))
 
 
-def test_the_same_prompt_again_reuses_all_but_its_last_token() -> None:
+def test_the_same_prompt_again_reuses_all_but_its_last_token():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     first.release()
@@ -54,7 +54,7 @@ def test_the_same_prompt_again_reuses_all_but_its_last_token() -> None:
     assert tokens_of(again) == PROMPT[:-1]
 
 
-def test_another_call_copies_in_the_order_of_a_new_prompt() -> None:
+def test_another_call_copies_in_the_order_of_a_new_prompt():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     for i in range(5):
@@ -66,7 +66,7 @@ def test_another_call_copies_in_the_order_of_a_new_prompt() -> None:
     assert tokens_of(other) == [*PROMPT, 902, 7]
 
 
-def test_a_call_adds_slots_to_its_own_tree() -> None:
+def test_a_call_adds_slots_to_its_own_tree():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     old = run(prefix_cache, PROMPT)
     for tail in ([1, 2, 3], [4, 5, 6]):
@@ -80,14 +80,14 @@ def test_a_call_adds_slots_to_its_own_tree() -> None:
     assert tokens_of(right) == [*PROMPT, 4, 5, 6, 9]
 
 
-def test_short_common_prefix_is_computed_again() -> None:
+def test_short_common_prefix_is_computed_again():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     run(prefix_cache, PROMPT)
     other = prefix_cache.start([*PROMPT[:10], *range(500, 540)], 1, ONE, "")
     assert other.num_cached == 0
 
 
-def test_a_sequence_with_a_long_private_part_moves_to_a_copy() -> None:
+def test_a_sequence_with_a_long_private_part_moves_to_a_copy():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     other = run(prefix_cache, [*PROMPT[:30], *range(500, 520)], num_new=200)
@@ -97,7 +97,7 @@ def test_a_sequence_with_a_long_private_part_moves_to_a_copy() -> None:
     assert tokens_of(first) == PROMPT
 
 
-def test_a_sequence_with_a_short_private_part_joins() -> None:
+def test_a_sequence_with_a_short_private_part_joins():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     used = first.tree.cache.used
@@ -107,7 +107,7 @@ def test_a_sequence_with_a_short_private_part_joins() -> None:
     assert tokens_of(other) == [*PROMPT, 7, 8]
 
 
-def test_tree_with_many_foreign_slots_is_not_joined() -> None:
+def test_tree_with_many_foreign_slots_is_not_joined():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     for i in range(40):
@@ -118,7 +118,7 @@ def test_tree_with_many_foreign_slots_is_not_joined() -> None:
     assert len(prefix_cache.trees) == 2
 
 
-def test_idle_trees_are_evicted_oldest_first() -> None:
+def test_idle_trees_are_evicted_oldest_first():
     prefix_cache = PrefixCache(Factory(), 3 * 64 * SLOT_BYTES)
     texts = [[n * 1000 + i for i in range(40)] for n in range(4)]
     for text in texts[:3]:
@@ -130,7 +130,7 @@ def test_idle_trees_are_evicted_oldest_first() -> None:
     assert prefix_cache.nbytes <= 3 * 64 * SLOT_BYTES
 
 
-def test_the_number_of_trees_is_bounded() -> None:
+def test_the_number_of_trees_is_bounded():
     prefix_cache = PrefixCache(Factory(), 1 << 30)
     for n in range(MAX_TREES + 20):
         run(prefix_cache, [n * 100 + i for i in range(20)]).release()
@@ -139,7 +139,7 @@ def test_the_number_of_trees_is_bounded() -> None:
     assert prefix_cache.match_length([20 * 100 + i for i in range(20)], "") == 20
 
 
-def test_an_evicted_tree_frees_its_cache_at_once() -> None:
+def test_an_evicted_tree_frees_its_cache_at_once():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     sequence = run(prefix_cache, PROMPT)  # still referenced here
     sequence.release()
@@ -160,7 +160,7 @@ class LossyCache(KVCache):
         return slots[: next((i for i, slot in enumerate(slots) if slot in self.lost), len(slots))]
 
 
-def test_lost_slots_are_computed_and_stored_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_slots_are_computed_and_stored_again(monkeypatch):
     monkeypatch.setattr(Factory, "new_kv_cache", lambda self, size: LossyCache(1, 1, 1, torch.float32, size))
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
@@ -173,7 +173,7 @@ def test_lost_slots_are_computed_and_stored_again(monkeypatch: pytest.MonkeyPatc
     assert prefix_cache.match_length(PROMPT, "") == len(PROMPT)
 
 
-def test_running_sequences_are_never_evicted() -> None:
+def test_running_sequences_are_never_evicted():
     prefix_cache = PrefixCache(Factory(), 2 * 64 * SLOT_BYTES)
     one = run(prefix_cache, [1000 + i for i in range(40)])
     two = run(prefix_cache, [2000 + i for i in range(40)])
@@ -185,7 +185,7 @@ def test_running_sequences_are_never_evicted() -> None:
     assert tokens_of(three) == [3000 + i for i in range(40)]
 
 
-def test_finished_sequences_of_a_busy_tree_are_evicted() -> None:
+def test_finished_sequences_of_a_busy_tree_are_evicted():
     prefix_cache = PrefixCache(Factory(), 200 * SLOT_BYTES)
     prompt = run(prefix_cache, PROMPT)
     for i in range(10):
@@ -195,7 +195,7 @@ def test_finished_sequences_of_a_busy_tree_are_evicted() -> None:
     assert prefix_cache.trees[0].match(PROMPT) == prompt.table.slots
 
 
-def test_compaction_keeps_the_index_right() -> None:
+def test_compaction_keeps_the_index_right():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     prompt = run(prefix_cache, PROMPT)
     run(prefix_cache, [*PROMPT, 1, 2, 3]).release()
@@ -211,7 +211,7 @@ def test_compaction_keeps_the_index_right() -> None:
     assert prefix_cache.match_length([*PROMPT, 1, 9, 9, 4], "") == 54
 
 
-def test_two_sequences_with_the_same_tokens() -> None:
+def test_two_sequences_with_the_same_tokens():
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     prompt = run(prefix_cache, PROMPT)
     one, two = prompt.fork(), prompt.fork()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,14 +19,13 @@ from reason.serving.model_files.find import ModelFiles
 from torch import Tensor
 from torch.nn import functional
 
-Files = Callable[[str], ModelFiles]
 PARTS = ["Bees live here.", "Boats float.", "What floats?"]
 PROMPT = Prompt.user("\n".join(PARTS), system="Be brief.")
 CLAIM = "Boats float."
 
 
 @pytest.mark.parametrize("family", ["llama3", "qwen2", "qwen3"])
-def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: str) -> None:
+def test_relevance_is_that_of_the_rules_written_out(tiny_files, family):
     config, weights, placed = opened(tiny_files(family))
     work = RelevancePass(config, weights)
     relevance, _ = work.relevance(placed.token_ids, placed.num_continuation)
@@ -35,7 +33,7 @@ def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: s
     assert relevance[:-1].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-async def test_any_number_format_uses_the_checkpoints_weights(tiny_files: Files) -> None:
+async def test_any_number_format_uses_the_checkpoints_weights(tiny_files):
     actual = []
     for weight_format in ("fp32", "int4"):
         model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
@@ -44,14 +42,14 @@ async def test_any_number_format_uses_the_checkpoints_weights(tiny_files: Files)
     assert actual[0] == actual[1]
 
 
-async def test_the_engine_goes_on_as_before(tiny: LocalModel) -> None:
+async def test_the_engine_goes_on_as_before(tiny):
     request = Request(prompt=Prompt(text="The quick"), sampling=SamplingParams(max_tokens=24, seed=3, ignore_eos=True))
     single = await tiny.generate([request])
     neighbour, _ = await asyncio.gather(tiny.generate([request]), tiny.relevance(PROMPT, PARTS, CLAIM))
     assert [c.token_ids for c in neighbour[0]] == [c.token_ids for c in single[0]]
 
 
-async def test_parts_are_found_in_their_order_and_the_log_probability_is_the_engines(tiny: LocalModel) -> None:
+async def test_parts_are_found_in_their_order_and_the_log_probability_is_the_engines(tiny):
     assert isinstance(tiny, ExplainsTokens)
     actual = await tiny.relevance(PROMPT, PARTS, CLAIM)
     (scored,) = await tiny.score(PROMPT, [CLAIM])
@@ -67,7 +65,7 @@ async def test_parts_are_found_in_their_order_and_the_log_probability_is_the_eng
             await tiny.relevance(repeated, parts, " three")
 
 
-async def test_what_cannot_be_explained_is_refused(tiny: LocalModel) -> None:
+async def test_what_cannot_be_explained_is_refused(tiny):
     with pytest.raises(UserError, match="no tokens of its own"):
         await tiny.relevance(PROMPT, PARTS, "")
     with pytest.raises(UserError, match="prefix is text"):
@@ -76,14 +74,14 @@ async def test_what_cannot_be_explained_is_refused(tiny: LocalModel) -> None:
         await tiny.relevance(Prompt(text="x" * 1020), [], CLAIM)
 
 
-async def test_a_family_of_transformers_own_is_refused(tiny_files: Files) -> None:
+async def test_a_family_of_transformers_own_is_refused(tiny_files):
     model = LocalModel.load(tiny_files("gpt_neox"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     with pytest.raises(CapabilityMissing, match="relevance"):
         await model.relevance(PROMPT, PARTS, CLAIM)
     await model.aclose()
 
 
-async def test_a_closed_engine_raises_and_a_cancelled_wait_is_harmless(tiny: LocalModel) -> None:
+async def test_a_closed_engine_raises_and_a_cancelled_wait_is_harmless(tiny):
     waiting = asyncio.ensure_future(tiny.relevance(PROMPT, PARTS, CLAIM))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -95,14 +93,14 @@ async def test_a_closed_engine_raises_and_a_cancelled_wait_is_harmless(tiny: Loc
         await tiny.relevance(PROMPT, PARTS, CLAIM)
 
 
-async def test_weights_that_are_gone_fail_this_call_only(tiny: LocalModel, tmp_path) -> None:
+async def test_weights_that_are_gone_fail_this_call_only(tiny, tmp_path):
     tiny._checkpoint = tmp_path
     with pytest.raises(DataError, match="holds no model"):
         await tiny.relevance(PROMPT, PARTS, CLAIM)
     assert (await tiny.score(PROMPT, [CLAIM]))[0].logprob < 0
 
 
-def test_a_pass_is_given_up_between_layers(tiny_files: Files) -> None:
+def test_a_pass_is_given_up_between_layers(tiny_files):
     config, weights, placed = opened(tiny_files("llama"))
     requested = iter([False] * 4 + [True])
     with pytest.raises(PassCancelled):
@@ -110,7 +108,7 @@ def test_a_pass_is_given_up_between_layers(tiny_files: Files) -> None:
 
 
 @pytest.mark.real
-def test_a_token_across_an_end_belongs_to_the_part_with_more_of_it(smollm2_files: ModelFiles) -> None:
+def test_a_token_across_an_end_belongs_to_the_part_with_more_of_it(smollm2_files):
     tokenizer = Tokenizer(smollm2_files.directory, "smollm2")
     text = "Bees hum. Boats float."
     ids, positions = tokenizer.encode_with_offsets(text)

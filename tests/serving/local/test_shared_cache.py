@@ -73,9 +73,7 @@ class Twins:
 @pytest.mark.parametrize(
     ("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)]
 )
-def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
-    variant: str, layout: str, workers: int, tiny_directory: Callable[[str], Path]
-) -> None:
+def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(variant, layout, workers, tiny_directory):
     draw = random.Random(workers)
     with torch.inference_mode():
         twins = Twins(tiny_directory(variant), workers)
@@ -94,7 +92,7 @@ def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
                 del inputs[0]  # a worker that is idle for a pass
 
 
-def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> None:
+def test_one_worker_is_ordinary_decoding_also_across_moves(decoder):
     from reason.serving.local.attention import TokenChunk
 
     draw = random.Random(3)
@@ -113,7 +111,7 @@ def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> 
             torch.testing.assert_close(mine, expected, **EXACT)
 
 
-def test_a_moved_text_reads_as_the_end_of_the_history_with_unchanged_values(decoder: Decoder) -> None:
+def test_a_moved_text_reads_as_the_end_of_the_history_with_unchanged_values(decoder):
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, step, probe, other = (
@@ -138,7 +136,7 @@ def test_a_moved_text_reads_as_the_end_of_the_history_with_unchanged_values(deco
             assert not torch.allclose(moved, keys[layer], atol=1e-3)
 
 
-def test_workers_that_see_the_same_compute_the_same(decoder: Decoder) -> None:
+def test_workers_that_see_the_same_compute_the_same(decoder):
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
@@ -149,7 +147,7 @@ def test_workers_that_see_the_same_compute_the_same(decoder: Decoder) -> None:
             torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
 
 
-def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(decoder: Decoder) -> None:
+def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(decoder):
     def passes(order: Sequence[int]) -> list[torch.Tensor]:
         workspace = SharedCache(decoder)
         history = workspace.add_block(PROMPT)
@@ -167,7 +165,7 @@ def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(de
             torch.testing.assert_close(mine, other, atol=1e-5 if "avx512f" in processor_flags() else 2e-5, rtol=0)
 
 
-def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None:
+def test_every_token_is_stored_once_and_no_block_twice(decoder):
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, header = workspace.add_block(PROMPT), workspace.add_block(HEADERS[0])
@@ -189,7 +187,7 @@ def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None
         assert workspace.num_tokens == len(PROMPT) + len(HEADERS[0]) + 40
 
 
-def test_an_idle_worker_writes_nothing_and_changes_no_other(decoder: Decoder) -> None:
+def test_an_idle_worker_writes_nothing_and_changes_no_other(decoder):
     def passes(left_out: Sequence[int]) -> list[torch.Tensor]:
         workspace = SharedCache(decoder)
         history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
@@ -208,7 +206,7 @@ def test_an_idle_worker_writes_nothing_and_changes_no_other(decoder: Decoder) ->
             assert torch.equal(a, c)
 
 
-def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_directory: Callable[[str], Path]) -> None:
+def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_directory):
     decoder = Decoder.load(tiny_directory("llama"), "fp32")
     decoder._layers = decoder._layers[:1]
 
@@ -222,7 +220,7 @@ def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_directory:
         assert not torch.allclose(seen(6), seen(7), atol=1e-3)
 
 
-def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: Decoder) -> None:
+def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder):
     """Tokens were computed under other views: recomputing the text gives another state."""
     with torch.inference_mode():
         workspace = SharedCache(decoder)
@@ -238,7 +236,7 @@ def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: D
         assert not torch.allclose(last[0], transcript[0], atol=1e-3)
 
 
-def test_blocks_grow_without_a_change(decoder: Decoder) -> None:
+def test_blocks_grow_without_a_change(decoder):
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, own = workspace.add_block(PROMPT), workspace.add_block()
@@ -250,7 +248,7 @@ def test_blocks_grow_without_a_change(decoder: Decoder) -> None:
         torch.testing.assert_close(steps[-1], expected, **EXACT)
 
 
-def test_what_does_not_go_together_is_refused(decoder: Decoder) -> None:
+def test_what_does_not_go_together_is_refused(decoder):
     workspace = SharedCache(decoder)
     history, own = workspace.add_block(PROMPT), workspace.add_block()
     for feeds, said in (

@@ -62,9 +62,7 @@ def by_hand(texts: Sequence[Sequence[int]], tail: Sequence[int], depth: int) -> 
 
 
 @given(texts=st.lists(FEW, min_size=1, max_size=2), tail=st.lists(st.integers(0, 3), min_size=2, max_size=8))
-def test_path_probabilities_are_products_and_the_most_probable_paths_are_drafted(
-    texts: list[list[int]], tail: list[int]
-) -> None:
+def test_path_probabilities_are_products_and_the_most_probable_paths_are_drafted(texts, tail):
     index = NgramIndex((END,))
     for text in texts:
         index.add(text)
@@ -81,7 +79,7 @@ def test_path_probabilities_are_products_and_the_most_probable_paths_are_drafted
     assert some.cut(2).tokens == some.tokens[:2]
 
 
-def test_tokens_after_eos_are_never_drafted() -> None:
+def test_tokens_after_eos_are_never_drafted():
     index = NgramIndex((END,))
     index.add([10, 11, 12, 13, 14, END, 77])
     assert index.draft([11, 12], 8, 8, 0.01).tokens == (13, 14)
@@ -89,7 +87,7 @@ def test_tokens_after_eos_are_never_drafted() -> None:
     assert not len(index.draft([55, 56], 8, 8, 0.01))
 
 
-def test_a_growing_text_is_a_source_of_drafts_except_its_own_end() -> None:
+def test_a_growing_text_is_a_source_of_drafts_except_its_own_end():
     index = NgramIndex()
     text = index.add([5, 6])
     assert not len(index.draft([5, 6], 8, 8, 0.01))
@@ -97,7 +95,7 @@ def test_a_growing_text_is_a_source_of_drafts_except_its_own_end() -> None:
     assert index.draft([5, 6], 2, 8, 0.01).tokens == (7, 8)
 
 
-def test_the_oldest_texts_go_first_and_a_text_that_went_stays_away() -> None:
+def test_the_oldest_texts_go_first_and_a_text_that_went_stays_away():
     index = NgramIndex(max_tokens=6)
     old = index.add([1, 2, 3])
     index.add([1, 2, 4])
@@ -114,7 +112,7 @@ def test_the_oldest_texts_go_first_and_a_text_that_went_stays_away() -> None:
 
 
 @given(texts=st.lists(FEW, max_size=8), most=st.integers(1, 40))
-def test_a_dropped_text_leaves_no_trace_in_the_index(texts: list[list[int]], most: int) -> None:
+def test_a_dropped_text_leaves_no_trace_in_the_index(texts, most):
     index = NgramIndex(max_tokens=most)
     for text in texts:
         index.add(text)
@@ -129,7 +127,7 @@ def test_a_dropped_text_leaves_no_trace_in_the_index(texts: list[list[int]], mos
         assert [(text.tokens, at) for text, at in positions] == was[-len(positions) :]
 
 
-def test_the_number_of_draft_tokens_maximises_tokens_per_second() -> None:
+def test_the_number_of_draft_tokens_maximises_tokens_per_second():
     budget = DraftBudget()
     assert budget.num_draft_tokens(1, [1.0] * 9) == 0  # nothing was timed yet
     budget.observe_time(1, 1.0)
@@ -142,7 +140,7 @@ def test_the_number_of_draft_tokens_maximises_tokens_per_second() -> None:
     assert budget.num_draft_tokens(1, [0.1, 0.1]) == 0
 
 
-def test_delayed_steps_count_little_and_acceptance_follows_results() -> None:
+def test_delayed_steps_count_little_and_acceptance_follows_results():
     budget = DraftBudget()
     budget.observe_time(1, 1.0)
     budget.observe_time(1, 1000.0)
@@ -170,7 +168,7 @@ class Waiting:
         return self.tokens[-count:]
 
 
-def test_texts_of_one_tenant_are_never_drafted_for_another() -> None:
+def test_texts_of_one_tenant_are_never_drafted_for_another():
     look = NgramSpeculator((END,), "on")
     look.add_prompt("a", [1, 2, 3], 0)
     mine, others = look.draft([Waiting("a", [1, 2]), Waiting("b", [1, 2])], [9, 9])
@@ -178,7 +176,7 @@ def test_texts_of_one_tenant_are_never_drafted_for_another() -> None:
     assert not len(others)
 
 
-def test_nothing_is_drafted_where_slot_order_matters_unless_requested() -> None:
+def test_nothing_is_drafted_where_slot_order_matters_unless_requested():
     for mode, expected in (("auto", 0), ("on", 1), ("off", 0)):
         look = NgramSpeculator((END,), mode)  # type: ignore[arg-type]
         look.add_prompt("", [1, 2, 3], 0)
@@ -186,7 +184,7 @@ def test_nothing_is_drafted_where_slot_order_matters_unless_requested() -> None:
         assert len(look.draft([Waiting("", [1, 2])], [0])[0]) == expected
 
 
-def test_drafts_are_one_path_unless_a_tree_is_requested() -> None:
+def test_drafts_are_one_path_unless_a_tree_is_requested():
     for mode, tokens, parents in (("auto", (3, 4), (-1, 0)), ("on", (3, 4, 5), (-1, 0, -1))):
         look = NgramSpeculator((END,), mode)  # type: ignore[arg-type]
         for text in ([1, 2, 3, 4], [1, 2, 5, 6], [0, 1, 2, 3, 4]):
@@ -198,7 +196,7 @@ def test_drafts_are_one_path_unless_a_tree_is_requested() -> None:
 
 
 @given(texts=st.lists(FEW, min_size=1, max_size=3), tail=st.lists(st.integers(0, 3), min_size=2, max_size=4))
-def test_a_chain_has_the_most_probable_draft_token_after_each_token(texts: list[list[int]], tail: list[int]) -> None:
+def test_a_chain_has_the_most_probable_draft_token_after_each_token(texts, tail):
     index = NgramIndex((END,))
     for text in texts:
         index.add(text)
@@ -213,7 +211,7 @@ def test_a_chain_has_the_most_probable_draft_token_after_each_token(texts: list[
     assert not [p for p in known if p[:-1] == path and p != path]
 
 
-def test_a_partly_indexed_prompt_adds_its_new_part() -> None:
+def test_a_partly_indexed_prompt_adds_its_new_part():
     look = NgramSpeculator((END,), "on")
     look.add_prompt("", [1, 2, 3, 4, 5, 6], 0)
     look.add_prompt("", [1, 2, 3, 4, 5, 6, 7, 8], 6)

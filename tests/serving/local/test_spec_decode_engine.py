@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -70,7 +70,7 @@ def requests() -> list[Request]:
 
 
 @pytest.mark.parametrize("variant", ["llama", "gemma3"])
-async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
+async def test_texts_are_the_same_with_and_without(tiny_files, variant):
     plain, ahead = load(tiny_files(variant), "off"), load(tiny_files(variant))
     for some in ([requests()[0]], requests()):
         expected, got = await plain.generate(some), await ahead.generate(some)
@@ -87,7 +87,7 @@ async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], M
     await ahead.aclose()
 
 
-async def test_random_drafts_leave_texts_and_cache_unchanged(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_random_drafts_leave_texts_and_cache_unchanged(tiny_files):
     plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"))
     ahead._scheduler.speculator = RandomDrafts()
     requested = requests()[:3]
@@ -103,7 +103,7 @@ async def test_random_drafts_leave_texts_and_cache_unchanged(tiny_files: Callabl
     await ahead.aclose()
 
 
-async def test_repeated_text_takes_few_steps(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_repeated_text_takes_few_steps(tiny_files):
     model = load(tiny_files("llama"))
     requested = Request(
         prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
@@ -120,7 +120,7 @@ async def test_repeated_text_takes_few_steps(tiny_files: Callable[[str], ModelFi
     await model.aclose()
 
 
-async def test_drafts_are_dropped_before_samples_are_preempted(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_drafts_are_dropped_before_samples_are_preempted(tiny_files):
     tight = 150 * load(tiny_files("llama"))._scheduler._model.slot_bytes
     plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"), kv_cache_bytes=tight)
     requested = requests()[1]
@@ -130,7 +130,7 @@ async def test_drafts_are_dropped_before_samples_are_preempted(tiny_files: Calla
 
 
 @pytest.mark.parametrize("variant", ["llama", "gemma3"])
-def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
+def test_logits_at_every_guess_are_those_of_its_path(tiny_files, variant):
     from reason.serving.local.engine import _load_model
 
     forward = _load_model(tiny_files(variant), "fp32")
@@ -167,7 +167,7 @@ def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str],
 
 
 @pytest.mark.parametrize("number_format", ["fp32", "bf16", "int4"])
-def test_a_single_path_changes_no_bit(tiny_files: Callable[[str], ModelFiles], number_format: str) -> None:
+def test_a_single_path_changes_no_bit(tiny_files, number_format):
     decoder = Decoder.load(tiny_files("llama").directory, number_format)  # type: ignore[arg-type]
     assert decoder.max_invariant_rows
     ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
@@ -184,8 +184,8 @@ def test_a_single_path_changes_no_bit(tiny_files: Callable[[str], ModelFiles], n
 
 
 async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
-    tiny_files: Callable[[str], ModelFiles],
-) -> None:
+    tiny_files,
+):
     for variant, steady in (("llama", True), ("gpt_neox", False)):
         model = load(tiny_files(variant), "auto")
         budget = model._scheduler.speculator._budget
@@ -203,8 +203,8 @@ async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
 
 
 def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(
-    tiny_files: Callable[[str], ModelFiles],
-) -> None:
+    tiny_files,
+):
     decoder = Decoder.load(tiny_files("llama").directory, "fp32")
     with torch.inference_mode():
         log = decoder.new_kv_cache(64)
@@ -225,7 +225,7 @@ def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(
 
 @pytest.mark.nightly
 @pytest.mark.real
-async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(smollm2_files: ModelFiles) -> None:
+async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(smollm2_files):
     text = "The river Seine flows through Paris, and the tower of 1889 stands beside it, near the old school."
     requested = [
         Request(

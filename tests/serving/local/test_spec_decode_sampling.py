@@ -168,7 +168,7 @@ def fixed(row: RunningSequence) -> DraftTree:
 
 
 @pytest.mark.nightly
-def test_tokens_per_pass_equal_the_sum_of_path_probabilities(tokenizer: Tokenizer) -> None:
+def test_tokens_per_pass_equal_the_sum_of_path_probabilities(tokenizer):
     harness = SchedulerRun(tokenizer, None)
     expected: list[float] = []
 
@@ -200,7 +200,7 @@ def test_tokens_per_pass_equal_the_sum_of_path_probabilities(tokenizer: Tokenize
 
 @pytest.mark.parametrize("guess", ["fixed", "knowing", "beside wrong ones"])
 @pytest.mark.parametrize("ends", [0.0, 0.1])
-def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer: Tokenizer, guess: str, ends: float) -> None:
+def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer, guess, ends):
     requested: list[dict[str, Any]] = [
         {"n": 2, "temperature": 1.0},
         {"temperature": 0.0, "top_logprobs": 3},
@@ -233,7 +233,7 @@ def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer: Tokenizer
         assert END not in completion.token_ids[:-1] or requested[key[0]].get("ignore_eos")
 
 
-def test_a_logits_processor_that_fails_during_verification_ends_only_its_sample(tokenizer: Tokenizer) -> None:
+def test_a_logits_processor_that_fails_during_verification_ends_only_its_sample(tokenizer):
     def broken(row: Any, state: Any) -> Any:
         if len(state.generated_ids) == 4:
             raise ValueError("no more")
@@ -257,7 +257,7 @@ def test_a_logits_processor_that_fails_during_verification_ends_only_its_sample(
     assert harness.table.passes <= 3
 
 
-def test_a_sample_cancelled_during_verification_leaves_nothing(tokenizer: Tokenizer) -> None:
+def test_a_sample_cancelled_during_verification_leaves_nothing(tokenizer):
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0), plain.task(1, temperature=1.0, seed=4))
     harness = SchedulerRun(tokenizer, lambda row: knowing(expected)(row).cut(4))
@@ -277,7 +277,7 @@ def test_a_sample_cancelled_during_verification_leaves_nothing(tokenizer: Tokeni
             assert int(tree.cache.kv[0][0, 0, node.slot, 0]) == node.token
 
 
-def test_rejected_draft_tokens_are_not_stored(tokenizer: Tokenizer) -> None:
+def test_rejected_draft_tokens_are_not_stored(tokenizer):
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0, n=3))
     harness = SchedulerRun(tokenizer, lambda row: knowing(expected, wrong=1)(row).cut(7))
@@ -290,7 +290,7 @@ def test_rejected_draft_tokens_are_not_stored(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(("wrong", "temperature"), [(0, 0.0), (2, 1.0)])
-def test_a_grammar_sees_one_token_at_a_time(tokenizer: Tokenizer, wrong: int, temperature: float) -> None:
+def test_a_grammar_sees_one_token_at_a_time(tokenizer, wrong, temperature):
     grammars = GrammarCompiler(tokenizer, VOCAB, (END,), "table")
     grammar = grammars.of({"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +145,7 @@ async def sample(model: LocalModel, prompt: Prompt = ASK, **sampling: Any) -> Co
 # -- profiles
 
 
-async def test_profile_is_measured_from_the_template_unless_settings_override_it(
-    thinker: LocalModel, tiny: LocalModel, load: Load, thinking_files: Files
-) -> None:
+async def test_profile_is_measured_from_the_template_unless_settings_override_it(thinker, tiny, load, thinking_files):
     profile = thinker.capabilities.profile
     assert (profile.thinks, profile.prefix, profile.thought) == ("default", "thought", "tags")
     assert profile.sources["thinks"] == "chat template"
@@ -162,24 +159,20 @@ async def test_profile_is_measured_from_the_template_unless_settings_override_it
     assert model._tokenizer.render(ASK) == HEAD
 
 
-def test_a_shipped_profile_does_not_hold_for_a_template_without_its_switch(
-    tiny_files: Files, thinking_files: Files
-) -> None:
+def test_a_shipped_profile_does_not_hold_for_a_template_without_its_switch(tiny_files, thinking_files):
     plain = Tokenizer(tiny_files("llama").directory, "local/qwen3-0.6b")
     assert (plain.profile.thinks, plain.profile.digest) == ("never", "")
     assert Tokenizer(thinking_files(QWEN).directory, "local/qwen3-0.6b").profile.thinks == "default"
     assert Tokenizer(tiny_files("llama").directory, "local/deepseek-r1").profile.thinks == "always"
 
 
-def test_own_sampling_is_the_generation_settings(tmp_path: Path) -> None:
+def test_own_sampling_is_the_generation_settings(tmp_path):
     assert own_sampling(tmp_path) == OwnSampling()
     (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.6, "top_p": 0.95, "top_k": 20}))
     assert own_sampling(tmp_path) == OwnSampling(0.6, 0.95, 20)
 
 
-async def test_a_model_samples_as_its_makers_recommend_unless_it_is_told_otherwise(
-    tiny_files: Files, tmp_path: Path, load: Load
-) -> None:
+async def test_a_model_samples_as_its_makers_recommend_unless_it_is_told_otherwise(tiny_files, tmp_path, load):
     files = with_template(tiny_files("llama"), tmp_path / "own", QWEN, tag_tokens=True)
     settings = files.directory / "generation_config.json"
     settings.unlink(missing_ok=True)
@@ -223,9 +216,7 @@ async def test_a_model_samples_as_its_makers_recommend_unless_it_is_told_otherwi
         (R1, ASK.with_thought(Thought(text="So.")), None, f"{HEAD}<think>\nSo.\n</think>\n\n"),
     ],
 )
-def test_prompts_begin_the_response_as_requested(
-    thinking_files: Files, template: str, prompt: Prompt, effort: Any, rendered: str
-) -> None:
+def test_prompts_begin_the_response_as_requested(thinking_files, template, prompt, effort, rendered):
     tokenizer = Tokenizer(thinking_files(template).directory, "local/x")
     assert tokenizer.render(prompt, effort) == rendered
     prefix = prompt.prefix
@@ -233,7 +224,7 @@ def test_prompts_begin_the_response_as_requested(
     assert tokenizer.prompt_ids(prompt, effort) == tokenizer.encode(rendered + prefix)
 
 
-def test_the_tokens_of_a_thought_are_taken_as_they_are(thinking_files: Files) -> None:
+def test_the_tokens_of_a_thought_are_taken_as_they_are(thinking_files):
     tokenizer = Tokenizer(thinking_files(QWEN).directory, "local/x")
     head = tokenizer.encode(HEAD)
     ids = (7, 8, 9)
@@ -257,12 +248,12 @@ def test_the_tokens_of_a_thought_are_taken_as_they_are(thinking_files: Files) ->
         tokenizer.prompt_ids(ASK.with_thought(Thought(token_ids=(999,))))
 
 
-async def test_a_model_that_never_thinks_refuses_a_thought(tiny: LocalModel) -> None:
+async def test_a_model_that_never_thinks_refuses_a_thought(tiny):
     with pytest.raises(UserError, match="does not think"):
         await tiny.generate([request(ASK.with_thought(Thought()))])
 
 
-def test_thoughts_of_turns_with_tools_are_returned(thinking_files: Files) -> None:
+def test_thoughts_of_turns_with_tools_are_returned(thinking_files):
     tokenizer = Tokenizer(thinking_files(QWEN).directory, "local/x")
     call = ToolCall(name="add", arguments='{"a": 1}', id="c1")
     turns = (
@@ -280,7 +271,7 @@ def test_thoughts_of_turns_with_tools_are_returned(thinking_files: Files) -> Non
 # -- samples
 
 
-async def test_a_sample_is_split_into_thought_and_answer(thinker: LocalModel) -> None:
+async def test_a_sample_is_split_into_thought_and_answer(thinker):
     chunks: list[Chunk] = []
     processors = (begins_thought(), forces(thinker, "</think>\n\n", 9))
     [[made]] = await thinker.generate([request(logits_processors=processors, max_tokens=6)], chunks.append)
@@ -301,7 +292,7 @@ async def test_a_sample_is_split_into_thought_and_answer(thinker: LocalModel) ->
     assert sum((c.token_ids for c in chunks), ()) == made.token_ids
 
 
-async def test_answer_logprobs_are_those_after_the_thought(thinker: LocalModel) -> None:
+async def test_answer_logprobs_are_those_after_the_thought(thinker):
     processors = (begins_thought(), forces(thinker, "</think>\n\n", 7))
     made = await sample(thinker, logits_processors=processors, max_tokens=5, top_logprobs=2)
     thought = Thought(token_ids=made.token_ids[: made.answer_from])
@@ -312,7 +303,7 @@ async def test_answer_logprobs_are_those_after_the_thought(thinker: LocalModel) 
     assert made.logprob == pytest.approx(scored.logprob, abs=1e-3)
 
 
-async def test_a_thought_is_continued_exactly_at_every_token(thinker: LocalModel, opened: LocalModel) -> None:
+async def test_a_thought_is_continued_exactly_at_every_token(thinker, opened):
     for model, begin in ((thinker, (begins_thought(),)), (opened, ())):
         complete = await sample(model, logits_processors=begin, thinking_tokens=14, ignore_eos=True)
         assert complete.finish_reason == "thinking"
@@ -328,7 +319,7 @@ async def test_a_thought_is_continued_exactly_at_every_token(thinker: LocalModel
             assert (one.thought.closed, one.thought.tokens) == (False, 14 - k)
 
 
-async def test_caps_of_thought_and_answer_are_separate(thinker: LocalModel) -> None:
+async def test_caps_of_thought_and_answer_are_separate(thinker):
     cut = await sample(thinker, logits_processors=(begins_thought(),), max_tokens=3, thinking_tokens=10)
     assert (cut.finish_reason, cut.text, cut.answer_tokens) == ("thinking", "", 0)
     assert (len(cut.token_ids), cut.answer_from, cut.usage.thinking_tokens) == (10, 10, 10)
@@ -344,14 +335,14 @@ async def test_caps_of_thought_and_answer_are_separate(thinker: LocalModel) -> N
     assert len(unlimited.token_ids) == room
 
 
-async def test_a_thought_needs_room_in_the_context(thinker: LocalModel) -> None:
+async def test_a_thought_needs_room_in_the_context(thinker):
     size = thinker.count_tokens(ASK)
     context = thinker.capabilities.context_tokens or 0
     with pytest.raises(ContextTooLong, match="a thought, prompt"):
         await thinker.generate([request(max_tokens=context - size)])
 
 
-async def test_a_text_that_ends_in_its_thought_has_no_answer(opened: LocalModel) -> None:
+async def test_a_text_that_ends_in_its_thought_has_no_answer(opened):
     end = opened._tokenizer.id_of("<|end|>")
     assert end is not None
     ends = LogitsProcessorSpec(name="force", args={"ids": [end], "after": 4})
@@ -363,7 +354,7 @@ async def test_a_text_that_ends_in_its_thought_has_no_answer(opened: LocalModel)
     assert not inside.thought.closed
 
 
-async def test_stops_apply_to_the_answer_and_to_a_thought_of_the_prompt(opened: LocalModel) -> None:
+async def test_stops_apply_to_the_answer_and_to_a_thought_of_the_prompt(opened):
     processors = (forces(opened, "a##b</think>\n\nc##d", 1),)
     made = await sample(opened, logits_processors=processors, max_tokens=40, stop=("##",))
     assert made.thought is not None
@@ -381,7 +372,7 @@ async def test_stops_apply_to_the_answer_and_to_a_thought_of_the_prompt(opened: 
     assert "".join(c.thought for c in chunks) == step.thought.text
 
 
-async def test_without_an_effort_or_with_a_prefix_it_answers_at_once(thinker: LocalModel) -> None:
+async def test_without_an_effort_or_with_a_prefix_it_answers_at_once(thinker):
     quick = await sample(thinker, effort="none", max_tokens=5)
     assert (quick.thought, quick.answer_from, len(quick.token_ids)) == (None, 0, 5)
     raw = Prompt(text=f"{HEAD}<think>\n\n</think>\n\n")
@@ -397,12 +388,12 @@ async def test_without_an_effort_or_with_a_prefix_it_answers_at_once(thinker: Lo
     assert inside.token_ids == there.token_ids
 
 
-async def test_a_thought_that_was_not_expected_is_no_answer(thinker: LocalModel) -> None:
+async def test_a_thought_that_was_not_expected_is_no_answer(thinker):
     made = await sample(thinker, effort="none", logits_processors=(begins_thought(),), max_tokens=6)
     assert (made.finish_reason, made.text, made.usage.thinking_tokens) == ("thinking", "", 6)
 
 
-async def test_special_tokens_are_tags_and_no_text(thinking_files: Files, load: Load) -> None:
+async def test_special_tokens_are_tags_and_no_text(thinking_files, load):
     model = load(thinking_files(MAGISTRAL, tags=SPECIAL_TAGS, special=True))
     assert model._tokenizer.decode((THINK, 65, CLOSE)) == model._tokenizer.decode((65,))
     made = await sample(model, logits_processors=(forces(model, "so<|pad|>[/THINK]\n\nFour<|pad|>.", 1),), max_tokens=6)
@@ -411,7 +402,7 @@ async def test_special_tokens_are_tags_and_no_text(thinking_files: Files, load: 
     assert model._tokenizer.token(made.token_ids[made.answer_from]) == "F"
 
 
-async def test_harmonys_channels_are_thought_and_answer(thinking_files: Files, load: Load) -> None:
+async def test_harmonys_channels_are_thought_and_answer(thinking_files, load):
     model = load(thinking_files(HARMONY, tags=CHANNEL_TAGS, special=True))
     profile, head = model.capabilities.profile, model._tokenizer.render(ASK)
     assert (profile.thinks, profile.thought, head[-18:]) == ("always", "channel", "<|start|>assistant")
@@ -428,18 +419,18 @@ async def test_harmonys_channels_are_thought_and_answer(thinking_files: Files, l
     assert (quick.thought, len(quick.token_ids)) == (None, 3)
 
 
-async def test_raw_text_that_opens_a_thought_is_continued_inside_it(thinker: LocalModel) -> None:
+async def test_raw_text_that_opens_a_thought_is_continued_inside_it(thinker):
     made = await sample(thinker, Prompt(text="Q: 2 + 2? <think>\n"), max_tokens=6)
     assert (made.finish_reason, made.text) == ("thinking", "")
 
 
-async def test_tags_are_text_of_a_model_that_never_thinks(tiny: LocalModel) -> None:
+async def test_tags_are_text_of_a_model_that_never_thinks(tiny):
     made = await sample(tiny, logits_processors=(forces(tiny, "<think>a</think>b", 1),), max_tokens=18)
     assert "<think>a</think>b" in made.text
     assert (made.thought, made.answer_from, made.usage.thinking_tokens) == (None, 0, 0)
 
 
-async def test_a_short_answer_does_not_end_a_sample_before_its_thought(thinking_files: Files, load: Load) -> None:
+async def test_a_short_answer_does_not_end_a_sample_before_its_thought(thinking_files, load):
     model = load(thinking_files(QWEN, tag_tokens=False))
     blank = LogitsProcessorSpec(name="steer", args={"ids": model._tokenizer.encode("\n"), "weight": 1e6, "first": 1})
     processors = (blank, forces(model, "<think>so</think>\n\nYes", 1))
@@ -454,9 +445,7 @@ async def test_a_short_answer_does_not_end_a_sample_before_its_thought(thinking_
 
 
 @pytest.mark.parametrize(("template", "tag_tokens"), [(QWEN, False), (R1, True)])
-async def test_a_schema_constrains_the_answer_only(
-    thinking_files: Files, load: Load, template: str, tag_tokens: bool
-) -> None:
+async def test_a_schema_constrains_the_answer_only(thinking_files, load, template, tag_tokens):
     model = load(thinking_files(template, tag_tokens=tag_tokens))
     closes = (forces(model, "!</think>", 6),)
     for heat in (0.0, 1.0):
@@ -473,7 +462,7 @@ async def test_a_schema_constrains_the_answer_only(
     assert (cut.finish_reason, cut.text) == ("thinking", "")
 
 
-async def test_calls_are_read_from_the_answer_alone(opened: LocalModel) -> None:
+async def test_calls_are_read_from_the_answer_alone(opened):
     tools = (Tool(name="add"),)
     call = '<tool_call>{"name": "add", "arguments": {"a": %d}}</tool_call>'
     text = f"{call % 1}</think>\n\n{call % 2}<|end|>"
@@ -485,7 +474,7 @@ async def test_calls_are_read_from_the_answer_alone(opened: LocalModel) -> None:
     assert call % 1 in made.thought.text
 
 
-async def test_workers_continue_inside_an_open_thought(opened: LocalModel) -> None:
+async def test_workers_continue_inside_an_open_thought(opened):
     prompt = ASK.with_thought(Thought(text="So", closed=False))
     expected = await sample(opened, prompt, max_tokens=8, thinking_tokens=8, ignore_eos=True)
     config = WorkerGroupConfig(prompt=Prompt(text=f"{HEAD}<think>\nS"), num_workers=1, temperature=0.0)
@@ -508,7 +497,7 @@ async def _written(model: LocalModel, config: WorkerGroupConfig, text: str, coun
     return ids
 
 
-async def test_samples_are_independent_of_drafting(thinking_files: Files, load: Load) -> None:
+async def test_samples_are_independent_of_drafting(thinking_files, load):
     drafting = load(thinking_files(R1, tag_tokens=False), speculative_decoding="on")
     plain = load(thinking_files(R1, tag_tokens=False), speculative_decoding="off")
     closes = (forces(plain, " so so so so so so so so so so so</think>\n\nso so so so so so", 4),)

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, Thought
-from reason.core.store.sqlite import SqliteStore
+from reason.core.messages import Completion, LogitsProcessorSpec, Request, Thought
 from reason.core.types import Question
 from reason.reasoning.hogwild.hogwild import Hogwild
 from reason.reasoning.hogwild.prompts import PAST
@@ -21,7 +20,6 @@ from support.thinking_templates import QWEN, with_template
 from support.two_models import TwoModels, booked
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
-PROMPT = Prompt.user("What is 2 + 2?")
 
 
 class Constrained:
@@ -59,9 +57,7 @@ async def thinker(
     await model.aclose()
 
 
-async def test_entropies_are_those_of_the_next_token_in_the_open_thought(
-    store: SqliteStore, thinker: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_entropies_are_those_of_the_next_token_in_the_open_thought(store, thinker, monkeypatch):
     monkeypatch.setattr("reason.routers.glimprouter.ANSWER_TOKENS", 8)
     model = Constrained(thinker, WRITES_ON)
     harness = TwoModels(store, model, model)
@@ -80,9 +76,7 @@ async def test_entropies_are_those_of_the_next_token_in_the_open_thought(
     assert booked(made) == harness.generated()
 
 
-async def test_workers_on_one_cache_write_one_thought_without_its_closing_tag(
-    store: SqliteStore, thinker: LocalModel
-) -> None:
+async def test_workers_on_one_cache_write_one_thought_without_its_closing_tag(store, thinker):
     harness = RunHarness(store, thinker)
     model = await harness.begin("r", strategy="hogwild", question=QUESTION, seed=3)
     strategy = Hogwild(Hogwild.Config(any_model=True, workers=1, max_passes=40, temperature=2.0))

@@ -32,7 +32,7 @@ def tokenizer(directory: Path, tmp_path: Path, template: str | None, **config: o
     return Tokenizer(tmp_path, "local/tiny")
 
 
-def test_a_template_is_probed(tiny_directory, tmp_path: Path) -> None:
+def test_a_template_is_probed(tiny_directory, tmp_path):
     directory = tiny_directory("llama")
     assert Tokenizer(directory, "local/tiny").tool_support == ToolSupport()
     made = tokenizer(directory, tmp_path, TOOL_TEMPLATE)
@@ -52,11 +52,11 @@ def test_a_template_is_probed(tiny_directory, tmp_path: Path) -> None:
         None,
     ],
 )
-def test_a_template_that_fails_on_tools_shows_none(tiny_directory, tmp_path: Path, template: str | None) -> None:
+def test_a_template_that_fails_on_tools_shows_none(tiny_directory, tmp_path, template):
     assert not tokenizer(tiny_directory("llama"), tmp_path, template).tool_support.renders_tools
 
 
-def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_directory, tmp_path: Path) -> None:
+def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_directory, tmp_path):
     named = [
         {"name": "default", "template": "plain: {{ messages[-1].content }}"},
         {"name": "tool_use", "template": "{{ tools[0].function.name }}: {{ messages[-1].content }}"},
@@ -68,7 +68,7 @@ def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_directory, tmp_pa
     assert made.render(prompt.model_copy(update={"tools": (WEATHER,)})) == "weather: hi"
 
 
-def test_calls_that_a_template_would_drop_are_written_into_the_text(tiny_directory) -> None:
+def test_calls_that_a_template_would_drop_are_written_into_the_text(tiny_directory):
     made = Tokenizer(tiny_directory("llama"), "local/tiny")
     assert made.render(Prompt(messages=TURNS)) == (
         "<|start|>user\nIs it warm?<|end|>\n"
@@ -81,7 +81,7 @@ def test_calls_that_a_template_would_drop_are_written_into_the_text(tiny_directo
         made.render(Prompt(messages=TURNS, tools=(WEATHER,)))
 
 
-async def test_a_model_whose_template_shows_no_tools_gets_none(tiny: LocalModel) -> None:
+async def test_a_model_whose_template_shows_no_tools_gets_none(tiny):
     assert not tiny.capabilities.tools
     prompt = Prompt.user("hi").model_copy(update={"tools": (WEATHER,)})
     with pytest.raises(CapabilityMissing, match="tools"):
@@ -113,7 +113,7 @@ def asking(choice: str, **sampling: object) -> Request:
     return Request(prompt=prompt, sampling=SamplingParams(**({"max_tokens": 120, "seed": 2, "n": 4} | sampling)))
 
 
-async def test_a_required_tool_is_called(shown: LocalModel) -> None:
+async def test_a_required_tool_is_called(shown):
     assert shown.capabilities.tools
     heard: list[Chunk] = []
     [made] = await shown.generate([asking("pick", n=12)], heard.append)
@@ -131,7 +131,7 @@ async def test_a_required_tool_is_called(shown: LocalModel) -> None:
     assert len({m.tool_calls[0].id for m in made}) == 12
 
 
-async def test_any_tool_may_satisfy_required(shown: LocalModel) -> None:
+async def test_any_tool_may_satisfy_required(shown):
     [made] = await shown.generate([asking("required", n=12)])
     called = {c.name for m in made for c in m.tool_calls}
     assert called <= {"pick", "weather"}
@@ -139,7 +139,7 @@ async def test_any_tool_may_satisfy_required(shown: LocalModel) -> None:
     assert all(bool(m.tool_calls) == (m.finish_reason == "stop") for m in made)
 
 
-async def test_a_truncated_call_stays_text(shown: LocalModel) -> None:
+async def test_a_truncated_call_stays_text(shown):
     heard: list[Chunk] = []
     [[cut]] = await shown.generate([asking("pick", n=1, max_tokens=9)], heard.append)
     assert (cut.finish_reason, cut.tool_calls) == ("length", ())
@@ -147,7 +147,7 @@ async def test_a_truncated_call_stays_text(shown: LocalModel) -> None:
     assert "".join(c.text for c in heard) == cut.text
 
 
-async def test_what_a_free_model_writes_stays_text_unless_it_is_a_call(shown: LocalModel) -> None:
+async def test_what_a_free_model_writes_stays_text_unless_it_is_a_call(shown):
     heard: list[Chunk] = []
     request = asking("auto", max_tokens=30)
     [made] = await shown.generate([request], heard.append)
@@ -159,6 +159,6 @@ async def test_what_a_free_model_writes_stays_text_unless_it_is_a_call(shown: Lo
         assert "".join(c.text for c in heard if c.sample_index == completion.sample_index) == completion.text
 
 
-async def test_without_grammars_no_call_can_be_forced(shown: LocalModel) -> None:
+async def test_without_grammars_no_call_can_be_forced(shown):
     with pytest.raises(CapabilityMissing, match="tool_choice=pick"):
         ToolCallAdapter([asking("pick")], shown._tokenizer, shown.name, holds=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from reason.core.messages import Message, Prompt, Request, SamplingParams, ToolCall
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.tokenizer import Tokenizer
-from reason.serving.model_files.find import ModelFiles
 from support.scripted_tools import WEATHER
 from support.tool_template import with_tool_template
 
@@ -24,7 +22,7 @@ TURNS = (
 )
 
 
-def test_its_own_template_shows_no_tools(smollm2_files: ModelFiles) -> None:
+def test_its_own_template_shows_no_tools(smollm2_files):
     support = Tokenizer(smollm2_files.directory, "smollm2").tool_support
     assert (support.renders_tools, support.renders_calls) == (False, False)
 
@@ -34,7 +32,7 @@ def as_transformers(call: ToolCall) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("turns", "tools"), [(TURNS[:2], ()), (TURNS, (WEATHER,))])
-def test_prompts_with_tools_are_those_of_transformers(smollm2_files: ModelFiles, tmp_path: Path, turns, tools) -> None:
+def test_prompts_with_tools_are_those_of_transformers(smollm2_files, tmp_path, turns, tools):
     from transformers import AutoTokenizer
 
     files = with_tool_template(smollm2_files, tmp_path / "tools")
@@ -57,7 +55,7 @@ def test_prompts_with_tools_are_those_of_transformers(smollm2_files: ModelFiles,
 
 
 @pytest.mark.nightly
-async def test_a_required_tool_is_called(smollm2_files: ModelFiles, tmp_path: Path) -> None:
+async def test_a_required_tool_is_called(smollm2_files, tmp_path):
     files = with_tool_template(smollm2_files, tmp_path / "tools")
     model = LocalModel.load(files, weight_format="fp32", threads=1)
     prompt = Prompt(messages=TURNS[1:2], tools=(WEATHER,), tool_choice="weather")

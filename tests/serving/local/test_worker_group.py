@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from reason.core.errors import BackendError, BackendUnavailable, CapabilityMissi
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.prefix_cache import OutOfCache
-from reason.serving.model_files.find import ModelFiles
 from reason.serving.worker_group import (
     GroupStep,
     WorkerGroup,
@@ -64,7 +62,7 @@ async def settled(model: LocalModel, cache_bytes: int) -> None:
     await wait_until(lambda: not model._scheduler.has_work and model.cache_bytes == cache_bytes)
 
 
-async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
+async def test_one_worker_writes_what_a_sample_is(tiny):
     prompt = Prompt(text=TEXT)
     sampled = SamplingParams(max_tokens=30, temperature=1.0, seed=5, ignore_eos=True, logprobs=True)
     ((expected,),) = await tiny.generate([Request(prompt=Prompt(text=TEXT + "a"), sampling=sampled)])
@@ -77,7 +75,7 @@ async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
     await group.aclose()
 
 
-async def test_a_seed_repeats_the_text_and_fewer_passes_give_its_beginning(tiny: LocalModel) -> None:
+async def test_a_seed_repeats_the_text_and_fewer_passes_give_its_beginning(tiny):
     reported = []
     for passes, seed in ((20, 5), (12, 5), (20, 6)):
         group = await tiny.start_workers(opening(num_workers=3, seed=seed))
@@ -89,7 +87,7 @@ async def test_a_seed_repeats_the_text_and_fewer_passes_give_its_beginning(tiny:
     assert len({tuple(w) for w in reported[0]}) == 3
 
 
-async def test_concurrent_requests_do_not_change_the_workers(tiny: LocalModel) -> None:
+async def test_concurrent_requests_do_not_change_the_workers(tiny):
     async def single() -> list[list[int]]:
         group = await tiny.start_workers(opening())
         written = await write(group, 25)
@@ -103,7 +101,7 @@ async def test_concurrent_requests_do_not_change_the_workers(tiny: LocalModel) -
     assert neighbour[1][0][0].token_ids == sample.token_ids
 
 
-async def test_layouts_see_different_things(tiny: LocalModel) -> None:
+async def test_layouts_see_different_things(tiny):
     by_layout = {}
     for layout in ("combined", "interleaved", "contiguous"):
         group = await tiny.start_workers(opening(layout=layout, temperature=0))
@@ -113,7 +111,7 @@ async def test_layouts_see_different_things(tiny: LocalModel) -> None:
     assert len({tuple(s) for s in shown}) == 3
 
 
-async def test_a_finished_text_becomes_visible_in_the_interleaved_layout_and_not_before(tiny: LocalModel) -> None:
+async def test_a_finished_text_becomes_visible_in_the_interleaved_layout_and_not_before(tiny):
     async def last(secret: str, moved: bool) -> WorkerToken | None:
         group = await tiny.start_workers(opening(layout="interleaved", temperature=0))
         await group.advance(GroupStep(inputs=texts("a", secret)))
@@ -126,7 +124,7 @@ async def test_a_finished_text_becomes_visible_in_the_interleaved_layout_and_not
     assert await last("xyz", True) != await last("uvw", True)
 
 
-async def test_banned_texts_are_never_sampled_and_log_probabilities_stay_raw(tiny: LocalModel) -> None:
+async def test_banned_texts_are_never_sampled_and_log_probabilities_stay_raw(tiny):
     plain = await tiny.start_workers(opening(num_workers=1, temperature=0))
     (usual,) = await write(plain, 40)
     at, text = next((i, t) for i, d in enumerate(usual) if (t := tiny._tokenizer.token(d.token)))
@@ -139,7 +137,7 @@ async def test_banned_texts_are_never_sampled_and_log_probabilities_stay_raw(tin
     await group.aclose()
 
 
-async def test_usage_counts_what_workers_read_of_one_another(tiny: LocalModel) -> None:
+async def test_usage_counts_what_workers_read_of_one_another(tiny):
     group = await tiny.start_workers(opening(num_workers=2))
     prompt = sum(map(len, (TEXT, "others: ", "mine: ")))  # a byte a token
     assert group.usage.prompt_tokens == prompt
@@ -153,7 +151,7 @@ async def test_usage_counts_what_workers_read_of_one_another(tiny: LocalModel) -
     await group.aclose()
 
 
-async def test_cache_is_reserved_and_released(tiny: LocalModel) -> None:
+async def test_cache_is_reserved_and_released(tiny):
     before = tiny.cache_bytes
     group = await tiny.start_workers(opening(num_workers=2))
     begun = tiny.cache_bytes
@@ -169,7 +167,7 @@ async def test_cache_is_reserved_and_released(tiny: LocalModel) -> None:
         await group.advance(GroupStep(inputs=BOTH))
 
 
-async def test_a_full_cache_is_reported_and_released(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_a_full_cache_is_reported_and_released(tiny_files):
     model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=400 * 768)
     try:
         group = await model.start_workers(opening(num_workers=2))
@@ -184,7 +182,7 @@ async def test_a_full_cache_is_reported_and_released(tiny_files: Callable[[str],
         await model.aclose()
 
 
-async def test_a_view_longer_than_the_context_is_refused(tiny: LocalModel) -> None:
+async def test_a_view_longer_than_the_context_is_refused(tiny):
     group = await tiny.start_workers(opening(num_workers=2))
     with pytest.raises(ContextTooLong, match="1024"):
         await group.advance(GroupStep(inputs=texts("a" * 500, "b" * 500)))
@@ -192,9 +190,7 @@ async def test_a_view_longer_than_the_context_is_refused(tiny: LocalModel) -> No
         await tiny.start_workers(opening(prompt=Prompt(text="a" * 1100)))
 
 
-async def test_cancelling_a_pass_or_a_start_releases_everything(
-    tiny: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancelling_a_pass_or_a_start_releases_everything(tiny, monkeypatch):
     before = tiny.cache_bytes
     reserve, begun = tiny._scheduler.prefix_cache.reserve_external, threading.Event()
     monkeypatch.setattr(tiny._scheduler.prefix_cache, "reserve_external", lambda slots: begun.set() or reserve(slots))
@@ -220,7 +216,7 @@ async def started(group: WorkerGroup) -> asyncio.Future[list[list[WorkerToken]]]
     return writing
 
 
-async def test_closing_the_engine_ends_a_pass(tiny: LocalModel) -> None:
+async def test_closing_the_engine_ends_a_pass(tiny):
     group = await tiny.start_workers(opening(num_workers=2))
     writing = await started(group)
     await tiny.aclose()
@@ -229,7 +225,7 @@ async def test_closing_the_engine_ends_a_pass(tiny: LocalModel) -> None:
     await group.aclose()
 
 
-async def test_a_model_whose_forward_is_not_ours_has_no_workers(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_a_model_whose_forward_is_not_ours_has_no_workers(tiny_files):
     model = LocalModel.load(tiny_files("gpt_neox"), weight_format="fp32", threads=1)
     try:
         assert not model.capabilities.kv_sharing
@@ -250,7 +246,7 @@ async def test_a_model_whose_forward_is_not_ours_has_no_workers(tiny_files: Call
         (GroupStep(inputs=BOTH, moves=(1, 1)), "each once"),
     ],
 )
-async def test_an_invalid_pass_is_refused_and_changes_nothing(tiny: LocalModel, step: GroupStep, said: str) -> None:
+async def test_an_invalid_pass_is_refused_and_changes_nothing(tiny, step, said):
     group = await tiny.start_workers(opening(num_workers=2))
     with pytest.raises(UserError, match=said):
         await group.advance(step)
@@ -258,7 +254,7 @@ async def test_an_invalid_pass_is_refused_and_changes_nothing(tiny: LocalModel, 
     await group.aclose()
 
 
-async def test_nothing_is_moved_in_a_contiguous_layout(tiny: LocalModel) -> None:
+async def test_nothing_is_moved_in_a_contiguous_layout(tiny):
     group = await tiny.start_workers(opening(layout="contiguous"))
     with pytest.raises(UserError, match="has no moves"):
         await group.advance(GroupStep(inputs=BOTH, moves=(0,)))

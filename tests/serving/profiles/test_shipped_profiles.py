@@ -13,7 +13,7 @@ FILES = sorted(Path(profile_module.__file__).parent.glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_shipped_files_have_valid_fields_only(path: Path) -> None:
+def test_shipped_files_have_valid_fields_only(path):
     entries = tomllib.loads(path.read_text(encoding="utf-8"))["profile"]
     for entry in entries:
         patterns = entry.pop("match")
@@ -44,13 +44,13 @@ def test_shipped_files_have_valid_fields_only(path: Path) -> None:
         ("meta-llama/Llama-3.3-70B-Instruct", "never", "<think>"),
     ],
 )
-def test_open_models_are_matched_by_their_names(name: str, thinks: str, tag: str) -> None:
+def test_open_models_are_matched_by_their_names(name, thinks, tag):
     profile = merge_profile(shipped_layers(name))
     assert (profile.thinks, profile.open_tag) == (thinks, tag)
     assert ("none" in profile.efforts) == (thinks in ("default", "opt-in"))
 
 
-def test_a_limit_of_the_thought_is_an_argument_of_seed_oss_template() -> None:
+def test_a_limit_of_the_thought_is_an_argument_of_seed_oss_template():
     profile = merge_profile(shipped_layers("ByteDance-Seed/Seed-OSS-36B-Instruct"))
     assert profile.effort_fields("high", 512) == {"chat_template_kwargs": {"thinking_budget": 512}}
     assert profile.effort_fields("none") == {"chat_template_kwargs": {"thinking_budget": 0}}

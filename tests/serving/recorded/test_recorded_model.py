@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,6 @@ from reason.reasoning.prompts import question_prompt, step_by_step_instruction
 from reason.serving.factory import load_model
 from reason.serving.recorded.model import RecordedModel, RecordedQuestion, load_recorded
 from reason.serving.recorded.pool import NotInPool, PoolSample
-from support.fake_clock import FakeClock
 from support.recorded_pools import model_of, sample, samples, write
 
 ASK = Prompt.user("sums:q1")
@@ -47,7 +45,7 @@ async def serve(model: RecordedModel, n: int = 1, **more: Any) -> list[Completio
 # -- names
 
 
-async def test_a_model_string_names_pool_and_model(tmp_path: Path) -> None:
+async def test_a_model_string_names_pool_and_model(tmp_path):
     rows = [*samples(["4"], model="org/small:8b"), *samples(["5"], model="large")]
     path = write(tmp_path, rows, "two.jsonl.gz")
     small = await load_model(f"recorded/{path}:org/small:8b", Settings())
@@ -65,7 +63,7 @@ async def test_a_model_string_names_pool_and_model(tmp_path: Path) -> None:
         load_recorded("recorded/absent.jsonl")
 
 
-def test_the_identity_follows_the_samples_not_the_path(tmp_path: Path) -> None:
+def test_the_identity_follows_the_samples_not_the_path(tmp_path):
     rows = samples(["4", "5"])
     assert model_of(tmp_path, rows, "a.jsonl").identity == model_of(tmp_path, rows, "b.jsonl.gz").identity
     assert model_of(tmp_path, rows, "a.jsonl").identity != model_of(tmp_path, rows[:1], "c.jsonl").identity
@@ -75,9 +73,7 @@ def test_the_identity_follows_the_samples_not_the_path(tmp_path: Path) -> None:
 
 
 @given(count=st.integers(1, 60), seed=st.integers(0, 2**64), more=st.integers(1, 5))
-def test_an_order_has_every_sample_once_and_depends_on_seed_and_question_alone(
-    count: int, seed: int, more: int
-) -> None:
+def test_an_order_has_every_sample_once_and_depends_on_seed_and_question_alone(count, seed, more):
     rows = tuple(samples([str(i) for i in range(count + more)]))
     question = RecordedQuestion("sums", "q1", "2 + 2?", rows[:count])
     order = [s.sample for s in question.order(seed)]
@@ -87,7 +83,7 @@ def test_an_order_has_every_sample_once_and_depends_on_seed_and_question_alone(
     assert [number for number in longer if number < count] == order, "more samples leave the order of the others"
 
 
-def test_orders_are_uniform_over_seeds() -> None:
+def test_orders_are_uniform_over_seeds():
     question = RecordedQuestion("sums", "q1", "", tuple(samples(["a", "b", "c"])))
     orders = [tuple(s.answer for s in question.order(seed)) for seed in range(6000)]
     counts = [orders.count(order) for order in set(orders)]
@@ -95,7 +91,7 @@ def test_orders_are_uniform_over_seeds() -> None:
     assert all(880 < count < 1120 for count in counts)  # 1000 ± 4 standard deviations
 
 
-async def test_indices_follow_the_seeds_order_however_they_are_requested(tmp_path: Path) -> None:
+async def test_indices_follow_the_seeds_order_however_they_are_requested(tmp_path):
     model = model_of(tmp_path, samples([str(i) for i in range(12)]))
     together = [c.text for c in await serve(model, 12, seed=3)]
     assert sorted(together) == sorted(f"The answer is: {i}" for i in range(12))
@@ -118,20 +114,20 @@ READ_BACK = {
 
 
 @pytest.mark.parametrize(("answer", "kind"), [(answer, kind) for kind, all_ in READ_BACK.items() for answer in all_])
-async def test_the_answer_is_read_back_where_no_text_was_recorded(tmp_path: Path, answer: str, kind: str) -> None:
+async def test_the_answer_is_read_back_where_no_text_was_recorded(tmp_path, answer, kind):
     (served,) = await serve(model_of(tmp_path, samples([answer])))
     read = extract_answer(served.text, Question(text="sums:q1", kind=kind))
     assert read is not None
     assert read.value == answer.replace(",", "")
 
 
-async def test_nothing_is_read_where_no_answer_was_recorded(tmp_path: Path) -> None:
+async def test_nothing_is_read_where_no_answer_was_recorded(tmp_path):
     (served,) = await serve(model_of(tmp_path, samples([None])))
     assert served.text == ""
     assert extract_answer(served.text, Question(text="sums:q1", kind="number")) is None
 
 
-async def test_everything_recorded_is_served(tmp_path: Path) -> None:
+async def test_everything_recorded_is_served(tmp_path):
     logprobs = (-0.5, -0.25, -0.125, -1.0)
     row = sample(
         text="2 + 2 = 4.",
@@ -155,12 +151,12 @@ async def test_everything_recorded_is_served(tmp_path: Path) -> None:
     assert (await serve(model))[0].logprobs is None, "only if requested"
 
 
-async def test_the_mean_stands_for_every_token_where_tokens_have_no_log_probability(tmp_path: Path) -> None:
+async def test_the_mean_stands_for_every_token_where_tokens_have_no_log_probability(tmp_path):
     model = model_of(tmp_path, [sample(completion_tokens=3, mean_logprob=-0.5)])
     assert (await serve(model, logprobs=True))[0].logprobs == (-0.5, -0.5, -0.5)
 
 
-async def test_what_is_not_recorded_is_not_invented(tmp_path: Path) -> None:
+async def test_what_is_not_recorded_is_not_invented(tmp_path):
     model = model_of(tmp_path, [sample(completion_tokens=None)])
     (served,) = await serve(model)
     assert served.usage.completion_tokens == 1, "a sample of unknown length counts as one token"
@@ -171,7 +167,7 @@ async def test_what_is_not_recorded_is_not_invented(tmp_path: Path) -> None:
         await serve(model, logprobs=True)
 
 
-def test_a_capability_is_one_of_every_sample(tmp_path: Path) -> None:
+def test_a_capability_is_one_of_every_sample(tmp_path):
     rows = [sample(number=0, mean_logprob=-1.0, usd=0.1), sample(number=1)]
     capabilities = model_of(tmp_path, rows).capabilities
     assert (capabilities.logprobs, capabilities.usd_per_completion_token) == (False, None)
@@ -180,7 +176,7 @@ def test_a_capability_is_one_of_every_sample(tmp_path: Path) -> None:
 # -- limits
 
 
-async def test_max_tokens_cuts_a_sample_where_the_model_would_have_been_cut(tmp_path: Path) -> None:
+async def test_max_tokens_cuts_a_sample_where_the_model_would_have_been_cut(tmp_path):
     row = sample(text="abcdefghij", completion_tokens=20, usd=0.2, token_logprobs=(-1.0,) * 20)
     model = model_of(tmp_path, [row])
     (cut,) = await serve(model, max_tokens=5, logprobs=True)
@@ -191,12 +187,12 @@ async def test_max_tokens_cuts_a_sample_where_the_model_would_have_been_cut(tmp_
     assert (whole.text, whole.finish_reason) == ("abcdefghij", "stop")
 
 
-async def test_a_cut_sample_without_text_has_no_answer(tmp_path: Path) -> None:
+async def test_a_cut_sample_without_text_has_no_answer(tmp_path):
     (cut,) = await serve(model_of(tmp_path, samples(["4"], [10])), max_tokens=9)
     assert (cut.text, cut.finish_reason, cut.usage.completion_tokens) == ("", "length", 9)
 
 
-async def test_a_stop_string_ends_a_recorded_text(tmp_path: Path) -> None:
+async def test_a_stop_string_ends_a_recorded_text(tmp_path):
     model = model_of(tmp_path, [sample(text="one. two. three.", completion_tokens=16)])
     (cut,) = await serve(model, stop=(" three", ". t"))
     assert (cut.text, cut.stop_reason, cut.usage.completion_tokens) == ("one", ". t", 6)
@@ -206,7 +202,7 @@ async def test_a_stop_string_ends_a_recorded_text(tmp_path: Path) -> None:
         await serve(unshown, stop=("\n",))
 
 
-async def test_recorded_thoughts_have_a_limit_of_their_own(tmp_path: Path) -> None:
+async def test_recorded_thoughts_have_a_limit_of_their_own(tmp_path):
     rows = samples(["4", "5"], [110, 40], thinking_tokens=30)
     rows[0] = rows[0].model_copy(update={"thinking_tokens": 100})
     model = model_of(tmp_path, rows)
@@ -229,7 +225,7 @@ def rows_with_texts(*texts: str) -> list[PoolSample]:
 
 
 @pytest.mark.parametrize("kind", ["auto", "number", "math", "text", "yes_no"])
-async def test_a_prompt_of_the_project_finds_its_question(tmp_path: Path, kind: str) -> None:
+async def test_a_prompt_of_the_project_finds_its_question(tmp_path, kind):
     texts = ("What is 2 + 2?", "What is 2 + 2?\n\nGive a reason.", "A robe takes 2 bolts.  How many?\n- one\n- two")
     model = model_of(tmp_path, rows_with_texts(*texts))
     for i, text in enumerate(texts):
@@ -242,7 +238,7 @@ async def test_a_prompt_of_the_project_finds_its_question(tmp_path: Path, kind: 
             assert model.question_of(prompt).question_id == f"q{i}"
 
 
-def test_the_options_are_part_of_a_question(tmp_path: Path) -> None:
+def test_the_options_are_part_of_a_question(tmp_path):
     question = Question(text="Which is a colour?", choices=("red", "seven"))
     model = model_of(tmp_path, rows_with_texts("Which is a colour?\n\nA) red\nB) seven", "Which is a city?"))
     asked = question_prompt(question, step_by_step_instruction(question))
@@ -253,7 +249,7 @@ def test_the_options_are_part_of_a_question(tmp_path: Path) -> None:
     assert "recorded order" in caught.value.hint
 
 
-def test_what_is_no_plain_question_is_refused_with_a_remedy(tmp_path: Path) -> None:
+def test_what_is_no_plain_question_is_refused_with_a_remedy(tmp_path):
     model = model_of(tmp_path, samples(["4"]))
     tool = Tool(name="look_up")
     conversation = Prompt(messages=(*ASK.messages, Message(role="assistant", content="4"), Message(role="user")))
@@ -274,13 +270,13 @@ def test_what_is_no_plain_question_is_refused_with_a_remedy(tmp_path: Path) -> N
             model.question_of(prompt)
 
 
-def test_two_questions_with_one_text_are_told_apart_by_no_prompt(tmp_path: Path) -> None:
+def test_two_questions_with_one_text_are_told_apart_by_no_prompt(tmp_path):
     model = model_of(tmp_path, rows_with_texts("2 + 2?", "2 +  2?"))
     with pytest.raises(NotInPool, match="sums:q0 and sums:q1 have the same text"):
         model.question_of(Prompt.user("2 + 2?"))
 
 
-async def test_an_exhausted_pool_names_question_model_and_remedy(tmp_path: Path) -> None:
+async def test_an_exhausted_pool_names_question_model_and_remedy(tmp_path):
     model = model_of(tmp_path, samples(["4", "5"]))
     with pytest.raises(NotInPool, match="2 samples of m for sums:q1, and sample 3 is requested") as caught:
         await serve(model, 3)
@@ -297,7 +293,7 @@ async def test_an_exhausted_pool_names_question_model_and_remedy(tmp_path: Path)
         ({"ignore_eos": True}, "ignore_eos"),
     ],
 )
-async def test_what_a_pool_cannot_do_is_refused(tmp_path: Path, needed: dict[str, object], feature: str) -> None:
+async def test_what_a_pool_cannot_do_is_refused(tmp_path, needed, feature):
     model = model_of(tmp_path, samples(["4"]))
     with pytest.raises(CapabilityMissing, match=feature) as caught:
         await serve(model, **needed)
@@ -311,14 +307,14 @@ async def test_what_a_pool_cannot_do_is_refused(tmp_path: Path, needed: dict[str
 # -- progress
 
 
-async def test_the_shortest_sample_finishes_first(tmp_path: Path) -> None:
+async def test_the_shortest_sample_finishes_first(tmp_path):
     model = model_of(tmp_path, samples(list("abcd"), [30, 10, 40, 10]))
     heard: list[Chunk] = []
     await model.generate([request(4)], heard.append)
     assert [c.sample_index for c in heard if c.completion] == [1, 3, 0, 2]
 
 
-async def test_calls_in_flight_together_advance_together(tmp_path: Path) -> None:
+async def test_calls_in_flight_together_advance_together(tmp_path):
     """Three lanes: as one finishes the next begins, at that step."""
     lengths = [30, 10, 25, 12, 9, 8]
     model = model_of(tmp_path, samples(list("abcdef"), lengths))
@@ -335,7 +331,7 @@ async def test_calls_in_flight_together_advance_together(tmp_path: Path) -> None
     assert finished == [1, 3, 2, 0, 4, 5]
 
 
-async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_path: Path) -> None:
+async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_path):
     model = model_of(tmp_path, samples(list("abc"), [30, 10, 40]))
     heard: list[Chunk] = []
 
@@ -354,7 +350,7 @@ async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_pat
     assert model.num_in_flight == 0
 
 
-async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_path: Path, clock: FakeClock) -> None:
+async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_path, clock):
     model = model_of(tmp_path, samples(list("ab"), [10, 20]))
     finished: list[str] = []
 
@@ -370,14 +366,14 @@ async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_p
     assert finished == ["finished 0", "stored 0", "finished 1", "stored 1"]
 
 
-async def test_questions_do_not_wait_for_each_other(tmp_path: Path) -> None:
+async def test_questions_do_not_wait_for_each_other(tmp_path):
     model = model_of(tmp_path, [*samples(["a"], [5]), *samples(["b"], [500], question_id="q2")])
     with model.hold_replay([request()]):
         other = Request(prompt=Prompt.user("sums:q2"), sampling=SamplingParams(max_tokens=1000))
         assert (await model.generate([other]))[0][0].text == "The answer is: b"
 
 
-async def test_an_error_of_the_listener_reaches_the_caller(tmp_path: Path) -> None:
+async def test_an_error_of_the_listener_reaches_the_caller(tmp_path):
     model = model_of(tmp_path, samples(list("ab"), [1, 2]))
 
     def fail(chunk: Chunk) -> None:
@@ -388,7 +384,7 @@ async def test_an_error_of_the_listener_reaches_the_caller(tmp_path: Path) -> No
     assert [c.text for c in await serve(model, 1)] == ["The answer is: a"]
 
 
-async def test_closing_cancels_what_is_in_flight(tmp_path: Path) -> None:
+async def test_closing_cancels_what_is_in_flight(tmp_path):
     model = model_of(tmp_path, samples(list("ab"), [1, 2]))
     with model.hold_replay([request()]):
         first = asyncio.ensure_future(model.generate([request(1)]))

@@ -24,14 +24,14 @@ def pool_of(directory: Path, *lines: dict[str, Any] | str, name: str = "pool.jso
     return path
 
 
-def test_unknown_fields_are_ignored_and_truncated_means_length(tmp_path: Path) -> None:
+def test_unknown_fields_are_ignored_and_truncated_means_length(tmp_path):
     path = pool_of(tmp_path, {**LINE, "pool": "x", "split": "all", "truncated": True}, {**LINE, "sample": 1})
     first, second = read_pool(path).samples
     assert (first.finish_reason, second.finish_reason) == ("length", None)
     assert first.question_text == "sums:q1"
 
 
-def test_a_written_pool_reads_back_sorted_and_without_empty_fields(tmp_path: Path) -> None:
+def test_a_written_pool_reads_back_sorted_and_without_empty_fields(tmp_path):
     rows = [sample("q2", 1, None, completion_tokens=None), sample("q2", 0, "5"), sample("q1", 0, "4")]
     for name in ("a.jsonl", "a.jsonl.gz"):
         assert read_pool(write(tmp_path, rows, name)).samples == (rows[2], rows[1], rows[0])
@@ -39,14 +39,14 @@ def test_a_written_pool_reads_back_sorted_and_without_empty_fields(tmp_path: Pat
     assert json.loads(last) == {**LINE, "question_id": "q2", "sample": 1, "answer": None, "gold": "4"}
 
 
-def test_the_fingerprint_is_that_of_the_lines_not_of_the_file(tmp_path: Path) -> None:
+def test_the_fingerprint_is_that_of_the_lines_not_of_the_file(tmp_path):
     plain, packed = (read_pool(pool_of(tmp_path, LINE, name=name)) for name in ("p.jsonl", "q.jsonl.gz"))
     assert (
         plain.fingerprint == packed.fingerprint == hashlib.sha256((json.dumps(LINE) + "\n").encode()).hexdigest()[:16]
     )
 
 
-def test_models_and_questions_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_models_and_questions_come_in_the_order_of_the_file(tmp_path):
     rows = [
         {**LINE, "model": m, "sample": n, "question_id": q} for m in ("b", "a") for q in ("q2", "q1") for n in (1, 0)
     ]
@@ -70,16 +70,14 @@ def test_models_and_questions_come_in_the_order_of_the_file(tmp_path: Path) -> N
         ({"thinking_tokens": 3}, "thinking_tokens=3 is no part of completion_tokens=None"),
     ],
 )
-def test_an_invalid_field_is_refused_with_its_line_and_value(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_an_invalid_field_is_refused_with_its_line_and_value(tmp_path, change, message):
     path = pool_of(tmp_path, LINE, {**LINE, "sample": 1, **change})
     with pytest.raises(DataError, match=r"pool\.jsonl line 2: ") as caught:
         read_pool(path)
     assert message in str(caught.value)
 
 
-def test_lines_that_are_no_sample_are_refused(tmp_path: Path) -> None:
+def test_lines_that_are_no_sample_are_refused(tmp_path):
     unanswered = {k: v for k, v in LINE.items() if k != "answer"}
     refused: list[tuple[list[Any], str]] = [
         ([unanswered], "line 1: the field 'answer' is missing"),
@@ -97,12 +95,12 @@ def test_lines_that_are_no_sample_are_refused(tmp_path: Path) -> None:
         read_pool(tmp_path / "torn.jsonl.gz")
 
 
-def test_a_pool_is_written_under_the_name_of_one(tmp_path: Path) -> None:
+def test_a_pool_is_written_under_the_name_of_one(tmp_path):
     with pytest.raises(UserError, match="is no name of a pool"):
         write_pool(tmp_path / "pool.json", samples(["4"]))
 
 
-def test_a_count_of_tokens_follows_from_the_log_probabilities() -> None:
+def test_a_count_of_tokens_follows_from_the_log_probabilities():
     assert sample(completion_tokens=None, token_logprobs=(-1.0, -2.0)).num_tokens == 2
     assert sample(completion_tokens=None).num_tokens is None
     with pytest.raises(ValidationError, match="less than or equal to"):

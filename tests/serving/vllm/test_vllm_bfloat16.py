@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +60,7 @@ def top(completion: Completion) -> dict[int, float]:
     return {t.token_id: t.logprob for t in completion.top_logprobs[0]}
 
 
-async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: Any, smollm2_files: ModelFiles) -> None:
+async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model, smollm2_files):
     from reason.serving.local.engine import LocalModel
 
     theirs = [response[0] for response in await model.generate([probed(p) for p in PROMPTS])]
@@ -81,7 +80,7 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: 
         assert entropy == pytest.approx(complete, abs=0.1)
 
 
-async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model: Any, tmp_path: Path) -> None:
+async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model, tmp_path):
     from vllm.v1.metrics.reader import get_metrics_snapshot
 
     def counter(name: str) -> int:

@@ -55,7 +55,7 @@ def processor(llm: Any) -> Any:
     return actual
 
 
-def test_the_probe_measures_the_full_vocabulary(llm: Any, prompts: list[list[int]]) -> None:
+def test_the_probe_measures_the_full_vocabulary(llm, prompts):
     # Different lengths: rows leave the batch and the others move.
     params = [
         {"temperature": 1.0, "seed": 5, "max_tokens": 3 + 3 * i, "ignore_eos": True, "logprobs": -1}
@@ -76,7 +76,7 @@ def test_the_probe_measures_the_full_vocabulary(llm: Any, prompts: list[list[int
     assert reports(llm, "probe0") == {}  # read once
 
 
-def test_steps_end_in_time_and_the_text_not_too_early(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
+def test_steps_end_in_time_and_the_text_not_too_early(llm, prompts, eos):
     end = [198, 198]
     control = LogitsProcessorSpec(name="step_control", args={"max_tokens": 4, "end_ids": end, "min_steps": 3})
     params = [
@@ -97,9 +97,7 @@ def test_steps_end_in_time_and_the_text_not_too_early(llm: Any, prompts: list[li
         assert steps >= 3
 
 
-def test_requests_without_logits_processors_are_untouched(
-    llm: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_without_logits_processors_are_untouched(llm, prompts, monkeypatch):
     plain = {"temperature": 1.0, "seed": 11, "max_tokens": 12, "logprobs": 2}
 
     def values() -> list[Any]:
@@ -114,7 +112,7 @@ def test_requests_without_logits_processors_are_untouched(
     assert with_processor == values()
 
 
-def test_bad_orders_are_refused_before_they_run(llm: Any, prompts: list[list[int]]) -> None:
+def test_bad_orders_are_refused_before_they_run(llm, prompts):
     from vllm.exceptions import VLLMValidationError
 
     with pytest.raises(VLLMValidationError, match=KEY):
@@ -123,7 +121,7 @@ def test_bad_orders_are_refused_before_they_run(llm: Any, prompts: list[list[int
 
 
 @pytest.mark.xfail(strict=True, reason="vLLM's runner V1 spoils the other rows' alternatives (to 0.33)")
-def test_label_ids_do_not_affect_other_rows(llm: Any, prompts: list[list[int]]) -> None:
+def test_label_ids_do_not_affect_other_rows(llm, prompts):
     plain = {"temperature": 0.0, "max_tokens": 1, "logprobs": 3}
     [single] = run(llm, prompts[:1], [plain])
     mixed, _ = run(llm, prompts[:2], [plain, {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": [1, 2]}])

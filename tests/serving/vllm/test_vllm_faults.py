@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from reason.serving.model_files.find import ModelFiles
 
 SCRIPT = """
 import os, sys
@@ -30,7 +28,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.usefixtures("_vllm")
 @pytest.mark.xfail(strict=True, reason="on a CPU a seed and a prompt in chunks end the engine (vLLM to 0.33)")
-def test_a_seed_and_a_prompt_in_chunks_go_together_on_a_cpu(smollm2_files: ModelFiles, tmp_path: Path) -> None:
+def test_a_seed_and_a_prompt_in_chunks_go_together_on_a_cpu(smollm2_files, tmp_path):
     script = tmp_path / "seeded.py"
     script.write_text(SCRIPT)
     done = subprocess.run(

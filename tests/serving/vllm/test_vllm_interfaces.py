@@ -61,7 +61,7 @@ def importing_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", importing_files(), ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_import_exists(tree: SourceTree, path: Path) -> None:
+def test_every_import_exists(tree, path):
     missing = [
         f"{module}:{name}"
         for module, name in sorted(imports_of(path, "vllm"))
@@ -70,7 +70,7 @@ def test_every_import_exists(tree: SourceTree, path: Path) -> None:
     assert missing == []
 
 
-def test_the_names_in_strings_exist(tree: SourceTree) -> None:
+def test_the_names_in_strings_exist(tree):
     """What is named on command lines, by entry points and in the environment."""
     assert tree.module("vllm.entrypoints.openai.api_server") is not None
     groups = [g for g in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"] if "vllm" in g]
@@ -110,15 +110,13 @@ CALLS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
 
 
 @pytest.mark.parametrize(("reference", "num_positional", "keywords"), CALLS, ids=[c[0] for c in CALLS])
-def test_every_call_is_accepted(
-    tree: SourceTree, reference: str, num_positional: int, keywords: tuple[str, ...]
-) -> None:
+def test_every_call_is_accepted(tree, reference, num_positional, keywords):
     signature = tree.signature(reference)
     assert signature is not None, "it does not exist"
     assert signature.refusal(num_positional, keywords) == ""
 
 
-def test_every_argument_of_the_engine_exists(tree: SourceTree) -> None:
+def test_every_argument_of_the_engine_exists(tree):
     directory = Path("/models/x")
     names: set[str] = {"kv_transfer_config", "pooler_config"}
     for cpu in (True, False):
@@ -129,14 +127,14 @@ def test_every_argument_of_the_engine_exists(tree: SourceTree) -> None:
     assert names - tree.attributes("vllm.engine.arg_utils:AsyncEngineArgs") == set()
 
 
-def test_every_sampling_parameter_exists(tree: SourceTree) -> None:
+def test_every_sampling_parameter_exists(tree):
     names = sampling_arguments(SamplingParams(), 0, ()).keys() | scoring_arguments(True).keys()
     names |= {"extra_args", "output_kind", "all_stop_token_ids"}
     assert names - tree.attributes("vllm.sampling_params:SamplingParams") == set()
     assert {"DELTA", "FINAL_ONLY"} <= tree.attributes("vllm.sampling_params:RequestOutputKind")
 
 
-def test_every_documented_flag_of_the_server_exists(tree: SourceTree) -> None:
+def test_every_documented_flag_of_the_server_exists(tree):
     pages = [ROOT / "docs" / name for name in ("vllm.md", "vllm-server.md")]
     commands = re.findall(r"```bash\n(.*?)```", "".join(p.read_text() for p in pages), re.DOTALL)
     server = [text for text in commands if "api_server" in text or "--enforce-eager" in text]
@@ -216,7 +214,7 @@ ATTRIBUTES: dict[str, str] = {
 
 
 @pytest.mark.parametrize("reference", ATTRIBUTES)
-def test_every_attribute_exists(tree: SourceTree, reference: str) -> None:
+def test_every_attribute_exists(tree, reference):
     assert tree.find(reference) is not None, "it does not exist"
     assert set(ATTRIBUTES[reference].split()) - tree.attributes(reference) == set()
 
@@ -284,7 +282,7 @@ def methods(definition: ast.ClassDef) -> dict[str, ast.FunctionDef | ast.AsyncFu
     return {n.name: n for n in definition.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def test_all_classes_for_vllm_are_known() -> None:
+def test_all_classes_for_vllm_are_known():
     assert set(derived_classes()) == {
         *("ReasonLogitsProcessor", "RowTracker", "SharedCacheScheduler"),
         *("SharedCpuBackend", "SharedCpuBuilder", "SharedCpuAttention"),
@@ -293,7 +291,7 @@ def test_all_classes_for_vllm_are_known() -> None:
 
 
 @pytest.mark.parametrize("name", derived_classes())
-def test_every_override_overrides(tree: SourceTree, name: str) -> None:
+def test_every_override_overrides(tree, name):
     """Each public method of ours is one of vLLM's, takes what vLLM's takes, and none that vLLM requires is missing."""
     theirs: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
     for reference in bases_in_vllm(name):

@@ -9,7 +9,6 @@ import jsonschema
 import pytest
 from reason.core.errors import UserError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
-from reason.serving.model_files.find import ModelFiles
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.real]
 ASK = Prompt.user("Tell me of an animal.")
@@ -30,9 +29,7 @@ def requested(schema: dict[str, Any] | None = ANIMAL, **sampling: Any) -> Reques
     return Request(prompt=ASK, sampling=SamplingParams(**{"logprobs": True} | given | sampling))
 
 
-async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
-    vllm_model: Any, smollm2_files: ModelFiles
-) -> None:
+async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(vllm_model, smollm2_files):
     from reason.serving.local.engine import LocalModel
 
     assert vllm_model.capabilities.json_schema
@@ -55,7 +52,7 @@ async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
         await local.aclose()
 
 
-async def test_logits_processors_act_within_the_schema_and_report(vllm_model: Any) -> None:
+async def test_logits_processors_act_within_the_schema_and_report(vllm_model):
     probe = LogitsProcessorSpec(name="entropy_probe")
     [[made]] = await vllm_model.generate([requested({"enum": ["fox", "owl"]}, logits_processors=(probe,))])
     assert made.text in ('"fox"', '"owl"')
@@ -63,9 +60,7 @@ async def test_logits_processors_act_within_the_schema_and_report(vllm_model: An
     assert set(made.extras) == {"entropy_probe"}
 
 
-async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(
-    vllm_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(vllm_model, monkeypatch):
     wrong = {"type": "array", "uniqueItems": True}
     with pytest.raises(UserError, match="uniqueItems"):
         await vllm_model.generate([requested(wrong)])

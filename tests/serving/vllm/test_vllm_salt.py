@@ -44,7 +44,7 @@ async def model(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any)
     await opened.aclose()
 
 
-async def test_a_tenant_shares_with_itself_only(model: Any) -> None:
+async def test_a_tenant_shares_with_itself_only(model):
     async def requested(salt: str) -> int:
         sampling = SamplingParams(temperature=0, max_tokens=4, seed=1, ignore_eos=True)
         [[made]] = await model.generate([Request(prompt=Prompt(text=TEXT).with_cache_salt(salt), sampling=sampling)])
@@ -60,7 +60,7 @@ async def test_a_tenant_shares_with_itself_only(model: Any) -> None:
     assert [t.usage.cached_tokens for t in reported] == [0, FULL]
 
 
-async def test_a_required_tool_is_called(model: Any) -> None:
+async def test_a_required_tool_is_called(model):
     assert model.capabilities.tools
     prompt = Prompt.user("pick").model_copy(update={"tools": (PICK,), "tool_choice": "pick"})
     sampling = SamplingParams(max_tokens=80, seed=2, n=3)

@@ -21,7 +21,7 @@ def backend(which: str) -> Any:
 
 
 @pytest.mark.parametrize("which", ["cpu", "flash"])
-def test_vllm_attends_for_all_rows_but_those_of_groups(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_attends_for_all_rows_but_those_of_groups(which, monkeypatch):
     attention = backend(which).get_impl_cls()
     called: list[str] = []
     own = attention.__mro__[2]
@@ -45,7 +45,7 @@ def test_vllm_attends_for_all_rows_but_those_of_groups(which: str, monkeypatch: 
 
 
 @pytest.mark.parametrize("which", ["cpu", "flash"])
-def test_a_step_is_planned_from_the_rows_of_the_batch(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_planned_from_the_rows_of_the_batch(which, monkeypatch):
     import torch
     from reason.serving.vllm import shared_attention as attention
     from reason.serving.vllm.shared_cache import WorkerRequest
@@ -68,7 +68,7 @@ def test_a_step_is_planned_from_the_rows_of_the_batch(which: str, monkeypatch: p
     assert not one.use_cascade_attention()
 
 
-def test_no_graph_is_recorded_of_flash_attention() -> None:
+def test_no_graph_is_recorded_of_flash_attention():
     from vllm.v1.attention.backend import AttentionCGSupport
 
     assert backend("flash").get_builder_cls().get_cudagraph_support(None, None) == AttentionCGSupport.NEVER

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +25,6 @@ from reason.serving.vllm.shared_cache import (
 )
 from reason.serving.vllm.worker_group import BatchSlots
 from reason.serving.worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerInput, header_ids, input_ids
-from support.fake_clock import FakeClock
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
@@ -52,7 +50,7 @@ def part(**settings: Any) -> WorkerRequest:
     return WorkerRequest(**(usual | {"active": (0, 1)} | settings))
 
 
-def test_a_part_is_read_as_it_was_written() -> None:
+def test_a_part_is_read_as_it_was_written():
     one = part(worker=1, moves=(1, 0))
     assert WorkerRequest.from_arguments(json.loads(json.dumps(one.arguments()))) == one
     assert WorkerRequest.from_arguments(None) is None
@@ -158,7 +156,7 @@ class Workers:
 
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
 @pytest.mark.parametrize("workers", [2, 3])
-def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: str, workers: int) -> None:
+def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout, workers):
     group = Workers(layout, workers)
     group.read("prompt", 9)
     if layout == "combined":
@@ -176,7 +174,7 @@ def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: st
     assert group.groups.close("g").shared == 0
 
 
-def test_a_stage_of_a_pipeline_moves_texts_of_its_own_layers() -> None:
+def test_a_stage_of_a_pipeline_moves_texts_of_its_own_layers():
     group = Workers("interleaved", 2, num_hidden_layers=5)
     group.read("prompt", 5)
     for turn, moves in ((1, ()), (2, (1, 0)), (3, ())):
@@ -184,7 +182,7 @@ def test_a_stage_of_a_pipeline_moves_texts_of_its_own_layers() -> None:
             torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
 
 
-def test_an_incomplete_or_misordered_pass_is_not_shared_and_counted() -> None:
+def test_an_incomplete_or_misordered_pass_is_not_shared_and_counted():
     group = Workers("contiguous", 3)
     group.read("prompt", 5)
     assert group.run({0: 1, 1: 1}, 1, missing=True) is None
@@ -196,12 +194,12 @@ def test_an_incomplete_or_misordered_pass_is_not_shared_and_counted() -> None:
     assert (counts.shared, counts.skipped) == (1, 3)
 
 
-def test_an_unknown_group_uses_ordinary_attention() -> None:
+def test_an_unknown_group_uses_ordinary_attention():
     group = Workers("contiguous", 2)
     assert group.run({0: 1, 1: 1}, 1) is None
 
 
-def test_a_prompt_in_chunks_by_several_workers_is_stored_once() -> None:
+def test_a_prompt_in_chunks_by_several_workers_is_stored_once():
     from reason.serving.vllm.shared_cache import WorkerRow
 
     group = Workers("contiguous", 2)
@@ -224,7 +222,7 @@ def request(name: str, tokens: int = 1) -> Any:
     return SimpleNamespace(request_id=name, prompt_token_ids=[0] * tokens)
 
 
-def test_a_pass_goes_on_when_all_are_there_in_the_order_of_the_workers() -> None:
+def test_a_pass_goes_on_when_all_are_there_in_the_order_of_the_workers():
     gate = PassGate()
     late, early = request("late"), request("early", 3)
     assert gate.add(part(worker=1), "late", late) == []
@@ -239,7 +237,7 @@ def test_a_pass_goes_on_when_all_are_there_in_the_order_of_the_workers() -> None
     ("scheduled", "idle", "lost"),
     [({"a": 1}, False, True), ({"a": 1, "b": 1}, False, True), ({"a": 1, "b": 2}, False, False), ({}, True, True)],
 )
-def test_a_pass_that_does_not_come_into_one_step_is_lost(scheduled: dict[str, int], idle: bool, lost: bool) -> None:
+def test_a_pass_that_does_not_come_into_one_step_is_lost(scheduled, idle, lost):
     gate = PassGate()
     gate.add(part(worker=0), "a", request("a"))
     gate.add(part(worker=1), "b", request("b", 2))
@@ -247,7 +245,7 @@ def test_a_pass_that_does_not_come_into_one_step_is_lost(scheduled: dict[str, in
     assert gate.check_step({}, is_idle=True) == []
 
 
-def test_a_finished_request_ends_its_pass() -> None:
+def test_a_finished_request_ends_its_pass():
     gate = PassGate()
     gate.add(part(worker=0), "a", request("a"))
     gate.discard(["a", "unknown"])
@@ -268,7 +266,7 @@ def unchecked(ids: Any) -> None:
     return None
 
 
-def test_headers_are_read_where_they_are_seen() -> None:
+def test_headers_are_read_where_they_are_seen():
     def headers(**settings: Any) -> tuple[list[int], list[int]]:
         return header_ids(
             WorkerGroupConfig(prompt=Prompt(text="p"), others_header="o", own_header="m", **settings), encoded
@@ -279,7 +277,7 @@ def test_headers_are_read_where_they_are_seen() -> None:
     assert headers(layout="interleaved") == headers(num_workers=1) == ([], [])
 
 
-def test_a_token_is_read_before_the_text_behind_it() -> None:
+def test_a_token_is_read_before_the_text_behind_it():
     opening = WorkerGroupConfig(prompt=Prompt(text="p"))
     step = GroupStep(inputs=(WorkerInput(token=5, text="a"), None))
     assert input_ids(step, opening, encoded, unchecked) == [[5, 97], []]
@@ -294,7 +292,7 @@ def test_a_token_is_read_before_the_text_behind_it() -> None:
 
 
 @given(st.sampled_from(["combined", "interleaved", "contiguous"]), st.data())
-def test_lengths_follow_the_blocks(layout: Any, data: st.DataObject) -> None:
+def test_lengths_follow_the_blocks(layout, data):
     lengths = ViewLengths(layout, 10, 4, (0, 0, 0))
     history, steps = 10, [0, 0, 0]
     for _ in range(5):
@@ -315,7 +313,7 @@ def test_lengths_follow_the_blocks(layout: Any, data: st.DataObject) -> None:
 # --- Batch slots
 
 
-async def test_groups_take_all_their_batch_slots_or_wait(clock: FakeClock) -> None:
+async def test_groups_take_all_their_batch_slots_or_wait(clock):
     slots = BatchSlots(9)
     with pytest.raises(UserError, match="max_num_seqs"):
         await slots.acquire(9)
@@ -338,7 +336,7 @@ async def test_groups_take_all_their_batch_slots_or_wait(clock: FakeClock) -> No
 # --- What is refused at the start
 
 
-def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path: Path) -> None:
+def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path):
     def arguments(version: str = "0.32.0", config: dict[str, Any] = CONFIG, **engine: Any) -> dict[str, Any]:
         (tmp_path / "config.json").write_text(json.dumps(config))
         settings, own = VllmSettings(engine=engine), {"logits_processors": ["ours"]}
@@ -364,7 +362,7 @@ def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path: Path) -> None
             arguments(**{name: "x"})
 
 
-def test_a_gpu_shares_with_model_runner_v1_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_shares_with_model_runner_v1_only(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     own: dict[str, Any] = {"logits_processors": []}
     for value in (None, "1"):

@@ -81,7 +81,7 @@ async def sample(model: Any, prompt: Prompt = ASK, **sampling: Any) -> Completio
     return completion
 
 
-async def test_thoughts_and_answers_are_the_embedded_engines(model: Any, local: Any) -> None:
+async def test_thoughts_and_answers_are_the_embedded_engines(model, local):
     profile = model.capabilities.profile
     assert (profile.thinks, profile.prefix, profile.opened_by_template) == ("always", "thought", True)
     assert model.identity.endswith(profile.digest)
@@ -103,7 +103,7 @@ async def test_thoughts_and_answers_are_the_embedded_engines(model: Any, local: 
         assert scored.logprobs == pytest.approx(mine.answer_logprobs, abs=1e-3)
 
 
-async def test_a_thought_is_continued_exactly_at_every_token(model: Any, local: Any) -> None:
+async def test_a_thought_is_continued_exactly_at_every_token(model, local):
     complete = await sample(model, thinking_tokens=16, ignore_eos=True)
     assert (complete.finish_reason, complete.text, len(complete.token_ids)) == ("thinking", "", 16)
     assert complete.token_ids == (await sample(local, thinking_tokens=16, ignore_eos=True)).token_ids
@@ -117,7 +117,7 @@ async def test_a_thought_is_continued_exactly_at_every_token(model: Any, local: 
     assert {one.finish_reason for [one] in rest} == {"thinking"}
 
 
-async def test_caps_and_stops(model: Any) -> None:
+async def test_caps_and_stops(model):
     closes = forces(model, " a## b</think>\n\nFour ## five", 2)
     answered = await sample(model, logits_processors=closes, max_tokens=1)
     assert (answered.text, answered.finish_reason, answered.answer_tokens) == ("Four", "length", 1)
@@ -132,7 +132,7 @@ async def test_caps_and_stops(model: Any) -> None:
     assert (quick.thought, quick.answer_from, len(quick.token_ids)) == (None, 0, 4)
 
 
-async def test_a_schema_constrains_the_answer_only(model: Any, local: Any) -> None:
+async def test_a_schema_constrains_the_answer_only(model, local):
     closes = forces(model, " done</think>", 6)
     mine, theirs = [await sample(m, logits_processors=closes, json_schema=WORD, max_tokens=30) for m in (model, local)]
     assert json.loads(mine.text) in ({"w": "yes"}, {"w": "no"})

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from reason.serving.model_files.find import ModelFiles
 from reason.serving.vllm.engine import OWNER_PID, start_watchdog
 from support.waiting import wait_blocking
 
@@ -37,7 +36,7 @@ def lives(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_path: Path) -> None:
+def test_an_engine_ends_with_a_killed_program(tiny_vllm_files, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     program = subprocess.Popen([sys.executable, script, tiny_vllm_files.directory], stdout=subprocess.PIPE, text=True)
@@ -59,7 +58,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
 
 
 @pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])
-def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_and_the_program_itself_watch_nobody(owner, monkeypatch):
     started: list[object] = []
     monkeypatch.setattr("reason.serving.vllm.engine.threading.Thread", lambda **k: started.append(k))
     monkeypatch.setenv(OWNER_PID, owner)

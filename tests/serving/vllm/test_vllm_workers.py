@@ -15,7 +15,6 @@ from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
 from reason.serving.worker_group import (
     GroupStep,
-    Layout,
     SupportsWorkers,
     WorkerGroup,
     WorkerGroupConfig,
@@ -145,7 +144,7 @@ def compare(sampled: Sequence[WorkerToken | None], expected: Sequence[Any]) -> N
 @pytest.mark.parametrize(
     ("layout", "workers"), [("contiguous", 2), ("contiguous", 8), ("interleaved", 2), ("combined", 3)]
 )
-async def test_thirty_passes_are_those_of_views_put_together_anew(model: Any, layout: Layout, workers: int) -> None:
+async def test_thirty_passes_are_those_of_views_put_together_anew(model, layout, workers):
     headers = {"combined": {"others_header": OTHERS, "own_header": OWN}, "interleaved": {"own_header": ""}}.get(
         layout, {"own_header": OWN}
     )
@@ -170,9 +169,7 @@ LLAMA3 = {
     ],
     ids=["qwen2", "qwen3-llama3"],
 )
-async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their_own(
-    make_tiny_vllm: Callable[..., ModelFiles], family: str, more: dict[str, Any]
-) -> None:
+async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their_own(make_tiny_vllm, family, more):
     files = make_tiny_vllm(family, **more)
     apart = {"distributed_executor_backend": "mp"} if family == "qwen2" else {}
     model = await started(files, **apart)
@@ -182,7 +179,7 @@ async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their
         await model.aclose()
 
 
-async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
+async def test_one_worker_alone_is_a_plain_sample(model):
     plain = Request(
         prompt=Prompt(text=PROMPT + "Well"),
         sampling=SamplingParams(max_tokens=20, temperature=0, ignore_eos=True, logprobs=True),
@@ -208,7 +205,7 @@ async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[li
     return [[d.token for d in w] for w in reported], [[d.logprob for d in w] for w in reported]
 
 
-async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> None:
+async def test_whoever_comes_first_in_the_batch_changes_nothing(model):
     """Workers that see the same sample the same; where texts are swapped, so are the samples."""
     said = []
     for texts in (["one two", "three"], ["three", "one two"]):
@@ -220,7 +217,7 @@ async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> N
         assert mine == pytest.approx(theirs, abs=1e-5)
 
 
-async def test_a_group_next_to_plain_requests_changes_neither(model: Any) -> None:
+async def test_a_group_next_to_plain_requests_changes_neither(model):
     requests = [
         Request(
             prompt=Prompt(text=f"{PROMPT} {i}"), sampling=SamplingParams(max_tokens=40, temperature=0, ignore_eos=True)
@@ -244,7 +241,7 @@ async def test_a_group_next_to_plain_requests_changes_neither(model: Any) -> Non
             assert mine == pytest.approx(theirs, abs=1e-4)
 
 
-async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> None:
+async def test_what_workers_wrote_is_not_in_the_cache_of_others(model):
     """Blocks are matched only by their tokens, but those of workers depend on what they saw of one another."""
     group = await model.start_workers(opening())
     ids, _ = await written(group, ["first", "second"], 48)
@@ -256,7 +253,7 @@ async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> N
     assert after.logprobs == pytest.approx(plain[0].logprobs[-1:], abs=1e-4)
 
 
-async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> None:
+async def test_a_worker_sees_what_another_reads_in_the_same_pass(model):
     reported = []
     for other in ("red", "blue", "red"):
         group = await model.start_workers(opening())
@@ -267,7 +264,7 @@ async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> 
     assert abs(reported[0] - reported[1]) > 1e-4
 
 
-async def test_seeds_determine_and_banned_texts_are_not_sampled(model: Any) -> None:
+async def test_seeds_determine_and_banned_texts_are_not_sampled(model):
     async def draws(seed: int, banned: tuple[str, ...] = ()) -> list[list[int]]:
         group = await model.start_workers(opening(temperature=1.0, seed=seed, banned_texts=banned))
         reported, _ = await written(group, ["a", "b"], 16)
@@ -285,7 +282,7 @@ async def test_seeds_determine_and_banned_texts_are_not_sampled(model: Any) -> N
 # --- The life of a group
 
 
-async def test_a_group_that_ends_leaves_nothing(model: Any) -> None:
+async def test_a_group_that_ends_leaves_nothing(model):
     group = await model.start_workers(opening())
     await written(group, ["a", "b"], 3)
     assert model.num_running == 2
@@ -299,7 +296,7 @@ async def test_a_group_that_ends_leaves_nothing(model: Any) -> None:
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
 
 
-async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(model: Any) -> None:
+async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(model):
     group = await model.start_workers(opening())
     task = asyncio.ensure_future(
         group.advance(GroupStep(inputs=(WorkerInput(text="a " * 60), WorkerInput(text="b " * 60))))
@@ -319,7 +316,7 @@ async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(mo
     await fresh.aclose()
 
 
-async def test_a_full_cache_ends_its_group_with_an_error(model: Any) -> None:
+async def test_a_full_cache_ends_its_group_with_an_error(model):
     group = await model.start_workers(opening(num_workers=8, layout="interleaved", own_header=""))
     with pytest.raises(BackendError, match="no room"):
         for _ in range(4):

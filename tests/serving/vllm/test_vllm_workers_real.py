@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.worker_group import Layout
 from support.split_facts import FACTS, quotes
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
@@ -31,7 +30,5 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize(("layout", "is_visible"), [("combined", True), ("contiguous", True), ("interleaved", False)])
-async def test_only_an_unfinished_page_of_the_interleaved_layout_is_hidden(
-    model: Any, layout: Layout, is_visible: bool
-) -> None:
+async def test_only_an_unfinished_page_of_the_interleaved_layout_is_hidden(model, layout, is_visible):
     assert await quotes(model, layout) == [(is_visible, False)] * len(FACTS)

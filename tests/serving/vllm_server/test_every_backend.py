@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -116,7 +115,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[ReasonError]]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: BackendUnderTest, what: str) -> None:
+async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend, what):
     call, error = REFUSED[what]
     context = backend.model.capabilities.context_tokens
     with pytest.raises(error) as caught:
@@ -131,7 +130,7 @@ async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: 
     assert made.ok
 
 
-async def test_a_request_that_does_not_fit_starts_nothing(backend: BackendUnderTest) -> None:
+async def test_a_request_that_does_not_fit_starts_nothing(backend):
     # our engines refuse the batch before any work; a server gets request by request
     try:
         [[failed], [fine]] = await backend.model.generate([ask(long(backend.model)), ask()])
@@ -142,15 +141,13 @@ async def test_a_request_that_does_not_fit_starts_nothing(backend: BackendUnderT
         assert fine.ok
 
 
-async def test_a_model_that_is_not_there_is_unknown(backend: BackendUnderTest) -> None:
+async def test_a_model_that_is_not_there_is_unknown(backend):
     with pytest.raises(UnknownName, match="no-such-model") as caught:
         await load_model(f"{backend.provider}/no-such-model", backend.settings)
     assert caught.value.hint
 
 
-async def test_what_cannot_be_reached_is_unavailable(
-    backend: BackendUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_cannot_be_reached_is_unavailable(backend, tmp_path, monkeypatch):
     if backend.provider == "hosted_vllm":
         nobody = ProviderSettings(api_base="http://127.0.0.1:9/v1", max_retries=0)
         name, settings = backend.name, Settings(providers={"hosted_vllm": nobody})
@@ -165,7 +162,7 @@ async def test_what_cannot_be_reached_is_unavailable(
     assert caught.value.hint
 
 
-async def test_a_wrong_key_names_its_variable(backend: BackendUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_key_names_its_variable(backend, monkeypatch):
     if backend.provider != "hosted_vllm":
         pytest.skip(f"{backend.name} needs no key")
     monkeypatch.setenv("HOSTED_VLLM_API_KEY", "wrong")
@@ -174,7 +171,7 @@ async def test_a_wrong_key_names_its_variable(backend: BackendUnderTest, monkeyp
     assert type(caught.value) is BackendMisconfigured
 
 
-async def test_fifty_cancellations_leave_no_unfinished_request(backend: BackendUnderTest) -> None:
+async def test_fifty_cancellations_leave_no_unfinished_request(backend):
     if backend.provider == "hosted_vllm":
         pytest.skip("on a server: test_vllm_server_cancel.py")
     draw = random.Random(6)

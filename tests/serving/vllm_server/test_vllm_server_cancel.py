@@ -51,7 +51,7 @@ async def cancelled(server: RealServer, hosted: Any, requests: list[Request], wh
 
 
 @pytest.mark.parametrize("kind", ["before the first token", "in the middle", "n > 1", "a batch", "under hooks"])
-async def test_cancelling_leaves_the_server_idle(server: RealServer, hosted: Any, kind: str) -> None:
+async def test_cancelling_leaves_the_server_idle(server, hosted, kind):
     draw = random.Random(kind)
     await idle(server)
     for i in range(TIMES):
@@ -72,7 +72,7 @@ async def test_cancelling_leaves_the_server_idle(server: RealServer, hosted: Any
     assert after.ok
 
 
-async def test_leaving_a_stream_early_does_too(server: RealServer, hosted: Any) -> None:
+async def test_leaving_a_stream_early_does_too(server, hosted):
     for i in range(5):
         async with aclosing(hosted.stream(endless(i))) as pieces:
             async for _ in pieces:
@@ -80,7 +80,7 @@ async def test_leaving_a_stream_early_does_too(server: RealServer, hosted: Any) 
         await idle(server)
 
 
-async def test_closing_the_model_does_too(server: RealServer, settings_for: Any, hosted: Any) -> None:
+async def test_closing_the_model_does_too(server, settings_for, hosted):
     from reason.serving.litellm.factory import load_litellm_model
 
     model = await load_litellm_model(hosted.name, settings_for())

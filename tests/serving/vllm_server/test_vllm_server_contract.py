@@ -30,7 +30,7 @@ def probe(server: RealServer) -> Probe:
     )
 
 
-async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> None:
+async def test_everything_is_declared_that_this_server_can_do(hosted):
     can = hosted.capabilities
     assert (can.logprobs, can.top_logprobs, can.full_vocabulary) == (True, 20, True)
     assert (can.scoring, can.prefix, can.seed, can.json_schema) == (True, True, True, True)
@@ -40,7 +40,7 @@ async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> No
     assert (hosted.traits.multi_sample, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
 
 
-async def test_a_schema_holds_behind_a_beginning_that_is_sent_as_tokens_too(hosted: Any, probe: Probe) -> None:
+async def test_a_schema_holds_behind_a_beginning_that_is_sent_as_tokens_too(hosted, probe):
     sampling = SamplingParams(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, json_schema=TRIAL_SCHEMA)
     for prefix in ("Here it is:", "Here it is: "):  # chat templates would strip the second one's blank
         [[made]] = await hosted.generate([Request(prompt=probe.prompt.with_prefix(prefix), sampling=sampling)])

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
-from reason.serving.model_files.find import ModelFiles
-from support.vllm_server import SERVED, RealServer
+from support.vllm_server import SERVED
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest.mark.slow]
 ASK = Prompt.user("What is the capital of France?")
@@ -24,7 +23,7 @@ def call(name: str, **args: Any) -> LogitsProcessorSpec:
     return LogitsProcessorSpec(name=name, args=args)
 
 
-async def test_the_probe_measures_what_the_local_engine_does(hosted: Any, smollm2_files: ModelFiles) -> None:
+async def test_the_probe_measures_what_the_local_engine_does(hosted, smollm2_files):
     from reason.serving.local.engine import LocalModel
 
     local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
@@ -42,7 +41,7 @@ async def test_the_probe_measures_what_the_local_engine_does(hosted: Any, smollm
         await local.aclose()
 
 
-async def test_each_sample_has_its_own_report(hosted: Any) -> None:
+async def test_each_sample_has_its_own_report(hosted):
     requested = hooked(call("entropy_probe"), n=4, temperature=1.0, seed=3, max_tokens=10)
     [made] = await hosted.generate([requested])
     [plain] = await hosted.generate(
@@ -56,7 +55,7 @@ async def test_each_sample_has_its_own_report(hosted: Any) -> None:
 
 
 @pytest.mark.parametrize("prompt", [ASK, ASK.with_prefix("The "), Prompt(text="One, two,")], ids=["chat", "ids", "raw"])
-async def test_logits_processors_act_in_every_kind_of_request(hosted: Any, prompt: Prompt) -> None:
+async def test_logits_processors_act_in_every_kind_of_request(hosted, prompt):
     [[plain]] = await hosted.generate([hooked(prompt=prompt, logprobs=True)])
     first = plain.token_ids[0]
     [[banned]] = await hosted.generate([hooked(call("forbid_tokens", ids=[first]), prompt=prompt)])
@@ -66,7 +65,7 @@ async def test_logits_processors_act_in_every_kind_of_request(hosted: Any, promp
     assert only.logprobs[0] == pytest.approx(plain.logprobs[0], abs=1e-3)  # of the raw distribution
 
 
-async def test_steps_are_controlled_and_reported(hosted: Any) -> None:
+async def test_steps_are_controlled_and_reported(hosted):
     end = list(await hosted.ids_of(Prompt(text="The answer is")))
     hook = call("step_control", max_tokens=4, end_ids=end)
     [[made]] = await hosted.generate([hooked(hook, max_tokens=4 + len(end))])
@@ -74,14 +73,14 @@ async def test_steps_are_controlled_and_reported(hosted: Any) -> None:
     assert made.extras["step_control"]["forced"] == list(range(4, 4 + len(end)))
 
 
-async def test_a_logits_processor_that_fails_leaves_its_siblings(hosted: Any) -> None:
+async def test_a_logits_processor_that_fails_leaves_its_siblings(hosted):
     [[failed], [fine]] = await hosted.generate([hooked(call("forbid_tokens", ids=[10_000_000])), hooked()])
     assert (failed.finish_reason, failed.failure.code) == ("error", "user_error")
     assert "10000000" in failed.failure.message
     assert fine.ok
 
 
-async def test_bad_calls_are_refused_here_and_there(hosted: Any, server: RealServer) -> None:
+async def test_bad_calls_are_refused_here_and_there(hosted, server):
     with pytest.raises(CapabilityMissing, match="no_such_hook"):
         await hosted.generate([hooked(call("no_such_hook"))])
     with pytest.raises(UserError, match="steer"):
@@ -96,7 +95,7 @@ async def test_bad_calls_are_refused_here_and_there(hosted: Any, server: RealSer
         assert response.status_code == 400, response.text
 
 
-async def test_the_page_is_guarded_and_gives_a_report_once(server: RealServer) -> None:
+async def test_the_page_is_guarded_and_gives_a_report_once(server):
     order = {"id": "mine", "logits_processors": [{"name": "entropy_probe", "args": {"first": 1}}]}
     body = {"model": SERVED, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
     server.post("/v1/chat/completions", {**body, "vllm_xargs": {"reason": json.dumps(order)}})

@@ -16,8 +16,6 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real, pytest
 QUESTION = "What is the capital of France?"
 MESSAGES = [{"role": "user", "content": QUESTION}]
 ASK = Prompt.user(QUESTION)
-END = 2
-"""SmolLM2's end of a turn, <|im_end|>."""
 
 
 def request(prompt: Prompt = ASK, **sampling: Any) -> Request:
@@ -45,7 +43,7 @@ def cached(response: dict[str, Any]) -> int:
     return int(response["usage"]["prompt_tokens_details"]["cached_tokens"])
 
 
-async def test_samples_of_one_request_are_those_of_the_seeds_that_follow(server: RealServer, hosted: Any) -> None:
+async def test_samples_of_one_request_are_those_of_the_seeds_that_follow(server, hosted):
     many = chat(server, n=3, seed=5, temperature=1)
     single = [chat(server, seed=5 + i, temperature=1) for i in range(3)]
     assert [c["message"]["content"] for c in many["choices"]] == [text(r) for r in single]
@@ -54,7 +52,7 @@ async def test_samples_of_one_request_are_those_of_the_seeds_that_follow(server:
     assert third[0].text == made[2].text
 
 
-async def test_a_response_prefix_is_continued_only_if_requested(server: RealServer, hosted: Any) -> None:
+async def test_a_response_prefix_is_continued_only_if_requested(server, hosted):
     begun = [*MESSAGES, {"role": "assistant", "content": "The capital of"}]
     more = {"continue_final_message": True, "add_generation_prompt": False}
     right, wrong = chat(server, messages=begun, **more), chat(server, messages=begun)
@@ -64,7 +62,7 @@ async def test_a_response_prefix_is_continued_only_if_requested(server: RealServ
     assert made.usage.prompt_tokens == right["usage"]["prompt_tokens"]
 
 
-async def test_token_ids_are_those_of_the_text(server: RealServer, hosted: Any) -> None:
+async def test_token_ids_are_those_of_the_text(server, hosted):
     response = chat(server, return_token_ids=True)
     [[made]] = await hosted.generate([request(top_logprobs=2)])
     assert made.token_ids == tuple(response["choices"][0]["token_ids"])
@@ -76,7 +74,7 @@ async def test_token_ids_are_those_of_the_text(server: RealServer, hosted: Any) 
     assert [e["token"] for e in named["content"]] == [f"token_id:{i}" for i in made.token_ids]
 
 
-async def test_scores_agree_by_every_way_and_never_use_the_cache(server: RealServer, hosted: Any) -> None:
+async def test_scores_agree_by_every_way_and_never_use_the_cache(server, hosted):
     ids = await hosted.ids_of(ASK.with_prefix("The capital of France is Paris and nothing else in the world, I say."))
     for more in ({}, {"skip_reading_prefix_cache": False, "detokenize": False}):  # fields that are ignored
         response = complete(server, prompt=ids, prompt_logprobs=0, max_tokens=1, **more)
@@ -89,7 +87,7 @@ async def test_scores_agree_by_every_way_and_never_use_the_cache(server: RealSer
     assert scored.logprobs == pytest.approx(shown[-len(scored.logprobs) :], abs=1e-3)
 
 
-async def test_tokenizing_agrees_with_what_is_charged(server: RealServer, hosted: Any) -> None:
+async def test_tokenizing_agrees_with_what_is_charged(server, hosted):
     reported = server.post("/tokenize", {"model": SERVED, "messages": MESSAGES}).json()
     assert reported["tokens"] == await hosted.ids_of(ASK)
     assert reported["count"] == chat(server)["usage"]["prompt_tokens"]
@@ -98,7 +96,7 @@ async def test_tokenizing_agrees_with_what_is_charged(server: RealServer, hosted
     assert await version(hosted.wire.client) in hosted.identity
 
 
-async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hosted: Any) -> None:
+async def test_cached_tokens_are_the_servers_own_count(server, hosted):
     long = Prompt.user("Remember these numbers: " + ", ".join(map(str, range(60))) + ". What is the first?")
     before = server.gauge("prefix_cache_hits_total")
     made = [(await hosted.generate([request(long, max_tokens=2)]))[0][0] for _ in range(3)]
@@ -108,7 +106,7 @@ async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hoste
     await wait_until(lambda: server.gauge("prefix_cache_hits_total") - before == reported)
 
 
-async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for: Any, hosted: Any) -> None:
+async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for, hosted):
     long = Prompt.user("Keep this in mind: " + " ".join(f"item {i}" for i in range(60)) + ". Say one.")
     salted = await load_litellm_model(hosted.name, settings_for(cache_salt="tenant"))
     try:
@@ -125,7 +123,7 @@ async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for
         await salted.aclose()
 
 
-async def test_litellm_refuses_prompts_of_tokens_for_this_provider(server: RealServer, hosted: Any) -> None:
+async def test_litellm_refuses_prompts_of_tokens_for_this_provider(server, hosted):
     import litellm
 
     # why such prompts do not go through LiteLLM; when this passes, they can
@@ -135,12 +133,12 @@ async def test_litellm_refuses_prompts_of_tokens_for_this_provider(server: RealS
         )
 
 
-async def test_what_the_server_refuses_is_no_success(hosted: Any, settings_for: Any) -> None:
+async def test_what_the_server_refuses_is_no_success(hosted, settings_for):
     with pytest.raises(BackendError, match="vocabulary"):
         await hosted.generate([request(ASK.with_prefix((10_000_000,)))])
 
 
-async def test_the_server_takes_the_priorities_of_a_run(hosted: Any) -> None:
+async def test_the_server_takes_the_priorities_of_a_run(hosted):
     assert hosted.traits.priorities
     asked = request(Prompt.user("Count to three."))
     [[plain]] = await hosted.generate([asked])

@@ -87,7 +87,7 @@ def closing_after(tokens: int) -> dict[str, Any]:
     }
 
 
-async def test_template_tags_and_prefixes_are_measured(model: Any) -> None:
+async def test_template_tags_and_prefixes_are_measured(model):
     profile = model.capabilities.profile
     assert (profile.thinks, profile.prefix) == ("default", "thought")
     assert (profile.open_tag, profile.close_tag) == ("<think>\n", "\n</think>\n\n")
@@ -96,7 +96,7 @@ async def test_template_tags_and_prefixes_are_measured(model: Any) -> None:
     assert (can.prefix, can.scoring, can.seed, can.json_schema, can.logprobs) == (True,) * 5
 
 
-async def test_the_parsers_field_is_the_thought_and_the_rest_the_answer(model: Any) -> None:
+async def test_the_parsers_field_is_the_thought_and_the_rest_the_answer(model):
     made = await one(model, max_tokens=6, thinking_tokens=40, logprobs=True, ignore_eos=True, **closing_after(5))
     assert made.thought is not None
     assert made.token_ids[5] == CLOSE_ID
@@ -110,7 +110,7 @@ async def test_the_parsers_field_is_the_thought_and_the_rest_the_answer(model: A
     assert "</think>" not in made.text
 
 
-async def test_a_thought_is_cut_at_its_cap(model: Any, thinking_server: RealServer) -> None:
+async def test_a_thought_is_cut_at_its_cap(model, thinking_server):
     opening = ASK.with_thought(Thought(text="The country is", closed=False))
     made = await one(model, opening, thinking_tokens=4, max_tokens=64)
     assert (made.finish_reason, made.text, len(made.token_ids)) == ("thinking", "", 4)
@@ -118,7 +118,7 @@ async def test_a_thought_is_cut_at_its_cap(model: Any, thinking_server: RealServ
     assert not made.thought.closed
 
 
-async def test_a_thought_is_continued_exactly(model: Any) -> None:
+async def test_a_thought_is_continued_exactly(model):
     opening = ASK.with_thought(Thought(text="The country is", closed=False))
     whole = await one(model, opening, thinking_tokens=12, max_tokens=16, logprobs=True)
     before = await model.ids_of(opening, SamplingParams())
@@ -139,7 +139,7 @@ async def test_a_thought_is_continued_exactly(model: Any) -> None:
     assert rest.logprobs == pytest.approx((whole.logprobs or ())[5:12], abs=1e-3)
 
 
-async def test_log_probabilities_of_the_answer_equal_its_score(model: Any) -> None:
+async def test_log_probabilities_of_the_answer_equal_its_score(model):
     prompt = ASK.with_thought(Thought(text="The country is France."), "The capital is")
     made = await one(model, prompt, max_tokens=6, logprobs=True)
     assert (made.answer_from, made.thought) == (0, None)
@@ -149,7 +149,7 @@ async def test_log_probabilities_of_the_answer_equal_its_score(model: Any) -> No
     assert plain[0].logprobs != pytest.approx(scored.logprobs, abs=1e-3)  # the thought counts
 
 
-async def test_without_a_thought_chat_and_tokens_are_the_same_prompt(model: Any) -> None:
+async def test_without_a_thought_chat_and_tokens_are_the_same_prompt(model):
     chat = await one(model, effort="none", max_tokens=6, logprobs=True)
     tokens = await one(model, ASK.with_thought(Thought()), max_tokens=6, logprobs=True)
     assert chat.thought is tokens.thought is None
@@ -159,7 +159,7 @@ async def test_without_a_thought_chat_and_tokens_are_the_same_prompt(model: Any)
     assert rendered.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
-async def test_schema_and_stop_strings_apply_to_the_answer(model: Any) -> None:
+async def test_schema_and_stop_strings_apply_to_the_answer(model):
     made = await one(model, effort="none", max_tokens=TRIAL_TOKENS, json_schema=TRIAL_SCHEMA)
     assert is_trial(made.text)
     free = await one(model, max_tokens=12, thinking_tokens=40, ignore_eos=True, **closing_after(5))

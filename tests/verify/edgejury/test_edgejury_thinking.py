@@ -57,7 +57,7 @@ def triggered(option: str):
     return lambda prompt: f"Therefore, the letter of the correct choice is ({letter_of(prompt, option)})."
 
 
-async def test_only_answers_are_read_shown_and_voted_on(store: SqliteStore) -> None:
+async def test_only_answers_are_read_shown_and_voted_on(store):
     runs = JuryRuns(store, jury(lambda kind: f"Zorvex thinks of {kind}: the answer is Perth."))
     solution = await runs.solve(early_exit=False)
     assert solution.best.answer == "B"
@@ -75,7 +75,7 @@ async def test_only_answers_are_read_shown_and_voted_on(store: SqliteStore) -> N
     assert again.candidates == solution.candidates
 
 
-async def test_calls_that_reason_think_and_have_no_prefix(store: SqliteStore) -> None:
+async def test_calls_that_reason_think_and_have_no_prefix(store):
     runs = JuryRuns(store, jury(lambda kind: "So."))
     await runs.solve(early_exit=False)
     (review,), (chair,) = (
@@ -88,7 +88,7 @@ async def test_calls_that_reason_think_and_have_no_prefix(store: SqliteStore) ->
         assert request.sampling.thinking_tokens == 8192
 
 
-async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(store: SqliteStore) -> None:
+async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(store):
     long = jury(lambda kind: "The seat is elsewhere. " * 10 if kind == "opinion" else "So.", opinion=triggered)
     runs = JuryRuns(store, long)
     solution = await runs.solve(early_exit=False, limit=40)
@@ -106,7 +106,7 @@ async def test_opinions_cut_in_a_thought_are_concluded_after_it_and_reported(sto
     assert again.candidates == solution.candidates
 
 
-async def test_a_juror_that_cannot_be_concluded_has_no_opinion_and_that_is_reported(store: SqliteStore) -> None:
+async def test_a_juror_that_cannot_be_concluded_has_no_opinion_and_that_is_reported(store):
     endless = "I wonder. " * 300
     made = jury(lambda kind: "So.")
     made["juror-1"] = model(ScriptedJuror(says("Sydney"), gold), "a/one", lambda prompt: endless, profile=ALWAYS_THINKS)
@@ -118,7 +118,7 @@ async def test_a_juror_that_cannot_be_concluded_has_no_opinion_and_that_is_repor
     assert any("1 of 3 jurors were cut while thinking and have no opinion" in note for note in runs.run.degraded)
 
 
-async def test_a_jury_that_only_thinks_has_no_answer_and_says_why(store: SqliteStore) -> None:
+async def test_a_jury_that_only_thinks_has_no_answer_and_says_why(store):
     runs = JuryRuns(store, jury(lambda kind: "I wonder. " * 300, ALWAYS_THINKS))
     solution = await runs.solve(limit=50)
     assert (solution.best, solution.candidates) == (None, ())
@@ -127,7 +127,7 @@ async def test_a_jury_that_only_thinks_has_no_answer_and_says_why(store: SqliteS
     assert again == solution
 
 
-async def test_a_review_cut_in_its_thought_is_requested_again_without_one(store: SqliteStore) -> None:
+async def test_a_review_cut_in_its_thought_is_requested_again_without_one(store):
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 10 if kind == "review" else "So."))
     await runs.solve(early_exit=False, limit=60)
     assert [review["ok"] for review in runs.reports("jury.review")] == [True] * 3
@@ -136,7 +136,7 @@ async def test_a_review_cut_in_its_thought_is_requested_again_without_one(store:
     assert any("3 of 3 reviewers were cut while thinking" in note for note in runs.run.degraded)
 
 
-async def test_a_chair_cut_in_its_thought_is_asked_again_without_one(store: SqliteStore) -> None:
+async def test_a_chair_cut_in_its_thought_is_asked_again_without_one(store):
     chair = ScriptedJuror(
         chair=lambda prompt: (
             f"Canberra it is.\nAnswer: {letter_of(prompt, 'Canberra')}"
@@ -154,7 +154,7 @@ async def test_a_chair_cut_in_its_thought_is_asked_again_without_one(store: Sqli
     assert any("the chair was cut while thinking" in note for note in runs.run.degraded)
 
 
-async def test_shares_of_a_budget_hold_for_thought_and_answer_together(store: SqliteStore) -> None:
+async def test_shares_of_a_budget_hold_for_thought_and_answer_together(store):
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 100))
     solution = await runs.solve(early_exit=False, budget=Budget(tokens=900))
     assert solution.stopped == "budget"
@@ -164,7 +164,7 @@ async def test_shares_of_a_budget_hold_for_thought_and_answer_together(store: Sq
         assert first.sampling.total_tokens <= 300
 
 
-async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store: SqliteStore) -> None:
+async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store):
     runs = JuryRuns(store, jury(lambda kind: "I doubt it all. " * 100, opinion=triggered))
     solution = await runs.solve(early_exit=True, budget=Budget(thinking_tokens=300))
     assert runs.spent.thinking_tokens <= 300
@@ -174,9 +174,7 @@ async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store: SqliteStore) -
 
 
 @pytest.mark.parametrize(("steps", "text"), [(10, ""), (120, "That is")])
-async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(
-    store: SqliteStore, steps: int, text: str
-) -> None:
+async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(store, steps, text):
     made: list[int] = []
     all_began = asyncio.Event()
 

@@ -50,7 +50,7 @@ SCRUB = Scrubber(ROSTER, WIND).scrub
         ("I am Qwen. 0 I am Qwen.", "0"),
     ],
 )
-def test_identifying_text_is_removed(text: str, left: str) -> None:
+def test_identifying_text_is_removed(text, left):
     assert SCRUB(text) == left
 
 
@@ -66,11 +66,11 @@ def test_identifying_text_is_removed(text: str, left: str) -> None:
         "Use it as a chatbot if you like; this is an AI system.",
     ],
 )
-def test_other_text_is_kept(text: str) -> None:
+def test_other_text_is_kept(text):
     assert SCRUB(text) == text
 
 
-def test_names_in_the_question_are_kept() -> None:
+def test_names_in_the_question_are_kept():
     asked = Question(
         text="How large is Llama 3.1 8B?", choices=("gpt-4o", "x"), documents=(Document(name="d", text="smollm2-135m"),)
     )
@@ -78,7 +78,7 @@ def test_names_in_the_question_are_kept() -> None:
     assert scrub("The models gpt-4o, smollm2-135m and phi-3.") == f"The models gpt-4o, smollm2-135m and {REMOVED}."
 
 
-def test_empty_roster_removes_only_invisible_text() -> None:
+def test_empty_roster_removes_only_invisible_text():
     assert Scrubber(Roster(), WIND).scrub("It is\u200b so, says GPT-4o.") == "It is so, says GPT-4o."
 
 
@@ -91,7 +91,7 @@ SELF_TALK = st.sampled_from([
 
 
 @given(st.data())
-def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
+def test_prompts_name_no_model_juror_or_role(data):
     count = data.draw(st.integers(2, 4))
     names = data.draw(st.lists(NAMES, min_size=3 * count, max_size=3 * count, unique_by=lambda n: n[:2]))
     models = [f"{a}/{b}{number}-{number}b" for a, b, number in names[:count]]
@@ -133,7 +133,7 @@ def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
 
 
 @given(st.lists(st.one_of(st.text(max_size=30), st.sampled_from(["GPT-4o", "As an AI, ", "\n"])), max_size=6))
-def test_scrubbing_is_idempotent(parts: list[str]) -> None:
+def test_scrubbing_is_idempotent(parts):
     once = SCRUB(" I am Qwen. ".join(parts))
     assert once
     assert "qwen" not in once.casefold()

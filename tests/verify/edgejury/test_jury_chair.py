@@ -51,7 +51,7 @@ def request(question: Question = OPEN, issues: tuple[PooledIssue, ...] = ISSUES,
     return message.content
 
 
-def test_chair_request_contents() -> None:
+def test_chair_request_contents():
     shown = request()
     assert shown.startswith("Why is the sky blue?\n\nSeveral people have answered")
     assert "rank them B (above 100% of the others, mark 8.2 of 10), A (above 0% of the others)." in shown
@@ -62,7 +62,7 @@ def test_chair_request_contents() -> None:
     assert '"choice"' not in shown
 
 
-def test_chair_request_asks_for_choice_of_closed_question() -> None:
+def test_chair_request_asks_for_choice_of_closed_question():
     assert '"choice" is the letter of the correct option.' in request(CHOICE)
     assert request(CHOICE, as_json=False).endswith(
         'End with a last line that has "Answer:" and the letter of the correct option.'
@@ -70,7 +70,7 @@ def test_chair_request_asks_for_choice_of_closed_question() -> None:
     assert '"choice" is only the number.' in request(Question(text="How many?", kind="number"))
 
 
-def test_chair_request_shows_all_required_issues() -> None:
+def test_chair_request_shows_all_required_issues():
     many = [PooledIssue(candidate=0, kind="unclear", detail=f"d{i}", reviewers=(1, 2)) for i in range(10)]
     more = [PooledIssue(candidate=0, kind="unclear", detail=f"e{i}", reviewers=(1,)) for i in range(10)]
     shown = request(issues=(*many, *more))
@@ -80,7 +80,7 @@ def test_chair_request_shows_all_required_issues() -> None:
     assert "e7" not in request(issues=tuple(more[:1] * 8 + more[7:]))
 
 
-def test_complete_json_is_parsed_with_jurors() -> None:
+def test_complete_json_is_parsed_with_jurors():
     read = read_chair(f"Sure:\n{json.dumps(WHOLE)}", OPEN, BLIND)
     assert read is not None
     assert read.answer == "Blue light is scattered most."
@@ -96,7 +96,7 @@ def test_complete_json_is_parsed_with_jurors() -> None:
 
 
 @given(st.integers(0, 400))
-def test_truncated_json_yields_the_answer(cut: int) -> None:
+def test_truncated_json_yields_the_answer(cut):
     whole = json.dumps(WHOLE)
     answer = "Blue light is scattered most."
     read = read_chair(whole[:cut], OPEN, BLIND)
@@ -111,7 +111,7 @@ def test_truncated_json_yields_the_answer(cut: int) -> None:
         assert read is None
 
 
-def test_truncated_answer_keeps_complete_sentences() -> None:
+def test_truncated_answer_keeps_complete_sentences():
     read = read_chair('{"answer": "It is scattered. Red is n', OPEN, BLIND)
     assert read is not None
     assert read.answer == "It is scattered."
@@ -121,7 +121,7 @@ def test_truncated_answer_keeps_complete_sentences() -> None:
     "reply",
     ["", '{"answer": ""}', '{"answer": "..."}', '{"answer": 4}', '{"rationale": ["x"]}'],
 )
-def test_completion_without_answer_is_unparsed(reply: str) -> None:
+def test_completion_without_answer_is_unparsed(reply):
     assert read_chair(reply, OPEN, BLIND) is None
 
 
@@ -136,13 +136,13 @@ def test_completion_without_answer_is_unparsed(reply: str) -> None:
         ('{"answer": "Nobody knows.", "choice": "E"}', None),
     ],
 )
-def test_choice_of_a_closed_question(reply: str, choice: str | None) -> None:
+def test_choice_of_a_closed_question(reply, choice):
     read = read_chair(reply, CHOICE, BLIND)
     assert read is not None
     assert read.choice == choice
 
 
-def test_numeric_choices_are_parsed() -> None:
+def test_numeric_choices_are_parsed():
     asked = Question(text="How many?", kind="number")
     for reply in ('{"answer": "About four.", "choice": 4}', '{"answer": "It is 3 + 1 = 4"}', "Four.\nAnswer: 4"):
         read = read_chair(reply, asked, BLIND)
@@ -150,14 +150,14 @@ def test_numeric_choices_are_parsed() -> None:
         assert read.choice == "4"
 
 
-def test_answer_letters_are_removed_from_the_answer() -> None:
+def test_answer_letters_are_removed_from_the_answer():
     reply = '{"answer": "As Answer P says, option A is right.", "choice": "A"}'
     read = read_chair(reply, CHOICE, Blinding(("P", "Q"), (0, 1)))
     assert read is not None
     assert read.answer == "As one answer says, option A is right."
 
 
-def test_lines_are_parsed() -> None:
+def test_lines_are_parsed():
     reply = "Blue light is scattered most.\n\nWhy: Answer B says so\nIssue 1: left out\n**Open:** how much\n"
     read = read_chair(reply, OPEN, BLIND)
     assert read is not None
@@ -178,12 +178,12 @@ def test_lines_are_parsed() -> None:
         st.text(max_size=60), st.lists(st.sampled_from([*'{}[]",: 1', '"answer"', '"addressed"', "Why:"])).map("".join)
     )
 )
-def test_parsing_never_raises(reply: str) -> None:
+def test_parsing_never_raises(reply):
     read = read_chair(reply, CHOICE, BLIND)
     assert read is None or read.answer.strip()
 
 
-def test_fallback_is_the_best_ranked_opinion() -> None:
+def test_fallback_is_the_best_ranked_opinion():
     opinions = [
         Opinion(juror=1, model="m", text="The sea.", choice="A", ok=True),
         Opinion(juror=0, model="m", text="Scattering.", choice="B", ok=True),

@@ -35,7 +35,7 @@ def vote(given: list[Opinion], weights: dict[int, float] | None = None, order: t
     return found
 
 
-def test_answer_is_mapped_from_shown_order() -> None:
+def test_answer_is_mapped_from_shown_order():
     order = OptionOrder((1, 2, 0))
     text = "Option C is in the south. It is Paris.\nAnswer: A"
     assert read_opinion(text, CHOICE, order) == ("Option A is in the south. It is Paris.\nAnswer: B", "B")
@@ -48,17 +48,17 @@ def test_answer_is_mapped_from_shown_order() -> None:
     assert read_opinion("Option A", CHOICE.model_copy(update={"kind": "text"}), order) == ("Option B", None)
 
 
-def test_truncated_sentence_is_not_parsed() -> None:
+def test_truncated_sentence_is_not_parsed():
     number = Question(text="How many?")
     assert read_opinion("It is 12. Or is it 1", number, OptionOrder(), finished=False)[1] == "12"
     assert read_opinion("It is 12. Or is it 1", number, OptionOrder())[1] == "1"
 
 
-def test_equal_answers_get_equal_form() -> None:
+def test_equal_answers_get_equal_form():
     assert canonical(["1/2", None, "0.5", "3"], [[0, 2], [3]]) == ["1/2", None, "1/2", "3"]
 
 
-def test_early_exit_needs_three_unanimous_opinions() -> None:
+def test_early_exit_needs_three_unanimous_opinions():
     assert unanimous_choice(opinions("B", "B", "B")) == "B"
     assert unanimous_choice([*opinions("B", "B", "B"), failed(3)]) == "B"
     assert unanimous_choice([*opinions("B", "B"), failed(2)]) is None
@@ -70,7 +70,7 @@ def test_early_exit_needs_three_unanimous_opinions() -> None:
 
 
 @given(st.lists(st.sampled_from(["A", "B", "C", None]), min_size=1, max_size=7))
-def test_unweighted_vote_is_majority_with_first_tie_break(choices: list[str | None]) -> None:
+def test_unweighted_vote_is_majority_with_first_tie_break(choices):
     found = weighted_vote(opinions(*choices), {})
     counts = Counter(c for c in choices if c is not None)
     if not counts:
@@ -82,7 +82,7 @@ def test_unweighted_vote_is_majority_with_first_tie_break(choices: list[str | No
     assert found.voters == {c: tuple(i for i, said in enumerate(choices) if said == c) for c in found.support}
 
 
-def test_votes_are_weighted() -> None:
+def test_votes_are_weighted():
     assert vote(opinions("A", "B", "B"), {0: 0.9, 1: 0.3, 2: 0.5}).choice == "A"
     assert vote(opinions("A", "B", "B"), {0: 0.5}).support == {"B": 0.8, "A": 0.2}
     assert (
@@ -96,7 +96,7 @@ def test_votes_are_weighted() -> None:
 CHAIR = Synthesis(answer="The chair's text.", choice="B", rationale=("because",), source="chair")
 
 
-def test_chair_choice_of_well_ranked_juror_is_accepted() -> None:
+def test_chair_choice_of_well_ranked_juror_is_accepted():
     synthesis, found, overruled = settle(CHAIR, opinions("A", "A", "B"), ranking(0.5, 0.4, 0.5), {})
     assert (synthesis, overruled) == (CHAIR, False)
     assert found is not None
@@ -110,22 +110,20 @@ def test_chair_choice_of_well_ranked_juror_is_accepted() -> None:
         (("A", "A", "B"), (0.2, 0.9, 0.4), "no well-ranked juror chose 'B', as the chair did"),
     ],
 )
-def test_other_chair_choices_are_overruled_with_rationale(
-    choices: tuple[str, ...], borda: tuple[float, ...], why: str
-) -> None:
+def test_other_chair_choices_are_overruled_with_rationale(choices, borda, why):
     synthesis, _, overruled = settle(CHAIR, opinions(*choices), ranking(*borda), {})
     assert overruled
     assert (synthesis.choice, synthesis.answer) == ("A", "text 1")  # the best of those that chose A
     assert synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, is used instead")
 
 
-def test_settlement_without_choices() -> None:
+def test_settlement_without_choices():
     silent = CHAIR.model_copy(update={"choice": None})
     assert settle(silent, opinions("A", "C", "C"), ranking(1.0, 0.4, 0.4), {})[0].choice == "A"
     assert settle(CHAIR, opinions(None, None), ranking(1.0, 0.0), {}) == (CHAIR, None, False)
 
 
-def test_weights_multiply_rank() -> None:
+def test_weights_multiply_rank():
     given, rank_opinions = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
     assert settle(CHAIR, given, rank_opinions, {})[0].choice == "A"
     assert settle(CHAIR, given, rank_opinions, {1: 2.0})[0].choice == "C"

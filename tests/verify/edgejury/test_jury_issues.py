@@ -21,14 +21,14 @@ def review(reviewer: int, *issues: tuple[int, IssueKind, str], keep: tuple[tuple
     )
 
 
-def test_overlap_is_word_f1() -> None:
+def test_overlap_is_word_f1():
     assert overlap(YEAR, "The year 1889 is WRONG!") == 1.0
     assert overlap("a b c d", "a b x y") == 0.5
     assert overlap("a a b", "a b b") == pytest.approx(2 / 3)
     assert overlap("", "a") == 0.0
 
 
-def test_equal_issues_are_merged_with_reviewers() -> None:
+def test_equal_issues_are_merged_with_reviewers():
     pooled = pool_issues(
         [
             review(1, (0, "factual_risk", YEAR)),
@@ -42,21 +42,21 @@ def test_equal_issues_are_merged_with_reviewers() -> None:
     assert [(i.candidate, i.kind, i.count) for i in pooled[1:]] == [(2, "factual_risk", 1), (0, "unclear", 1)]
 
 
-def test_issues_merge_at_half_overlap() -> None:
+def test_issues_merge_at_half_overlap():
     at, below = ("a b c d", "a b x y"), ("a b c d e", "a b x y z")
     for details, groups in ((at, 1), (below, 2)):
         found = pool_issues([review(r, (0, "unclear", detail)) for r, detail in enumerate(details, 1)])
         assert len(found) == groups
 
 
-def test_issues_merge_transitively() -> None:
+def test_issues_merge_transitively():
     chain = ["a b c d", "c d e f", "e f g h"]
     assert overlap(chain[0], chain[2]) == 0
     (found,) = pool_issues([review(r, (0, "unclear", detail)) for r, detail in enumerate(chain, 1)])
     assert (found.detail, found.reviewers) == ("c d e f", (1, 2, 3))
 
 
-def test_reviewer_counts_once() -> None:
+def test_reviewer_counts_once():
     pooled = pool_issues([review(1, (0, "unclear", "a b c d"), (0, "unclear", "a b c x"))])
     assert [(i.candidate, i.count) for i in pooled] == [(0, 1)]
 
@@ -70,7 +70,7 @@ def test_reviewer_counts_once() -> None:
     ),
     st.randoms(),
 )
-def test_order_of_reviews_does_not_matter(entries: list[tuple[int, int, IssueKind, str]], shuffler: object) -> None:
+def test_order_of_reviews_does_not_matter(entries, shuffler):
     reviews = [review(r, (c, kind, detail)) for r, c, kind, detail in entries]
     turned = list(reviews)
     shuffler.shuffle(turned)  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def test_order_of_reviews_does_not_matter(entries: list[tuple[int, int, IssueKin
     assert {(r, i.candidate, i.kind) for i in pool_issues(reviews) for r in i.reviewers} == named
 
 
-def test_quotes_must_appear_and_longest_overlap_wins() -> None:
+def test_quotes_must_appear_and_longest_overlap_wins():
     texts = {0: "The tower stands in Paris.\nIt is 300 m high and made of iron.", 1: "No idea."}
     reviews = [
         review(1, keep=((0, "stands in Paris. It is 300 m"), (0, "it is made of gold"))),

@@ -22,7 +22,7 @@ def question(count: int) -> Question:
 
 
 @given(st.integers(2, 13), st.integers(1, 8), st.integers(0, 2**31))
-def test_options_have_different_positions_over_a_jury(count: int, jurors: int, seed: int) -> None:
+def test_options_have_different_positions_over_a_jury(count, jurors, seed):
     orders = option_orders(question(count), jurors, seed)
     assert all(sorted(order.order) == list(range(count)) for order in orders)
     for option in range(count):
@@ -31,7 +31,7 @@ def test_options_have_different_positions_over_a_jury(count: int, jurors: int, s
     assert option_orders(question(count), jurors, seed) == orders
 
 
-def test_option_letters_are_inverse() -> None:
+def test_option_letters_are_inverse():
     assert ORDER.shown(QUESTION).choices == ("Rome", "Oslo", "Bern", "Paris")
     assert [ORDER.to_question(letter) for letter in "ABCDE"] == ["C", "A", "D", "B", None]
     assert [ORDER.to_shown(letter) for letter in "CADBE"] == ["A", "B", "C", "D", None]
@@ -60,11 +60,11 @@ def test_option_letters_are_inverse() -> None:
         ("E and F are none.", "E and F are none."),
     ],
 )
-def test_option_letters_are_rewritten_in_text(text: str, told: str) -> None:
+def test_option_letters_are_rewritten_in_text(text, told):
     assert ORDER.to_question_letters(text, QUESTION) == told
 
 
-def test_single_capitals_stay_if_the_question_uses_them() -> None:
+def test_single_capitals_stay_if_the_question_uses_them():
     blood = Question(text="Which blood group is rarest, A, B or O?", choices=("A only", "B only", "AB", "O"))
     text = "B is rarer than A, so B it is.\nAnswer: "
     assert ORDER.to_question_letters(f"{text}B", blood) == f"{text}A"
@@ -78,7 +78,7 @@ FORMS = st.sampled_from([
 
 @example(12, 4, 0, "**{}**")  # shown as I
 @given(st.integers(2, 13), st.integers(0, 12), st.integers(0, 2**31), FORMS)
-def test_rewriting_preserves_the_chosen_option(count: int, option: int, seed: int, form: str) -> None:
+def test_rewriting_preserves_the_chosen_option(count, option, seed, form):
     asked, option = question(count), option % count
     (order,) = option_orders(asked, 1, seed)
     place = order.order.index(option)

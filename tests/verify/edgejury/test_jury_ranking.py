@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run
-from reason.core.store.sql import RunStore
 from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement, rank_opinions
 from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
 from support.stored_runs import run_config
@@ -38,31 +37,31 @@ def borda(ranking: Ranking) -> list[float]:
     return [b for _, b in sorted(ranking.borda.items())]
 
 
-def test_borda_of_two_reviewers_and_three_candidates() -> None:
+def test_borda_of_two_reviewers_and_three_candidates():
     found = rank([in_order(3, (0, 1, 2)), in_order(4, (0, 2, 1))], [0, 1, 2])
     assert borda(found) == [1.0, 0.25, 0.25]
     assert (found.best, found.reviews, found.rule) == (0, 2, "borda")
 
 
-def test_ties_share_mean_rank() -> None:
+def test_ties_share_mean_rank():
     assert borda(rank([review(3, {0: 8, 1: 8, 2: 5})], [0, 1, 2])) == [0.75, 0.75, 0.0]
 
 
-def test_points_are_sums_of_marks() -> None:
+def test_points_are_sums_of_marks():
     found = rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1], aggregate="points")
     assert {s.juror: s.score for s in found.standings} == {0: 21.0, 1: 23.0}
     assert found.best == 1
     assert rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1]).best == 0  # accuracy has the largest weight here
 
 
-def test_marks_are_weighted_exactly() -> None:
+def test_marks_are_weighted_exactly():
     # 0.6 * 5 + 0.2 * 9 + 0.2 * 4 and 0.6 * 6 + 0.2 * 5 + 0.2 * 5 are both 5.6, but not in floating point
     found = rank([review(2, {0: (5, 9, 4), 1: (6, 5, 5)})], [0, 1])
     assert borda(found) == [0.5, 0.5]
     assert found.standings[0].mark == pytest.approx(5.6)
 
 
-def test_unranked_opinion_has_borda_one_half() -> None:
+def test_unranked_opinion_has_borda_one_half():
     found = rank([review(3, {0: 8, 1: 5})], [0, 1, 2])
     assert borda(found) == [1.0, 0.0, 0.5]
     assert found.order == (0, 2, 1)
@@ -70,7 +69,7 @@ def test_unranked_opinion_has_borda_one_half() -> None:
     assert borda(rank([review(3, {0: 2})], [0, 1])) == [0.5, 0.5]  # a single candidate has no rank
 
 
-def test_only_factual_risks_are_counted() -> None:
+def test_only_factual_risks_are_counted():
     kinds: tuple[IssueKind, ...] = ("factual_risk", "missing_edge_case", "unclear", "incomplete")
     issues = tuple(Issue(candidate=c, kind=kind, detail="it is so") for c in range(3) for kind in kinds)
     reviews = [Review(reviewer=r, ok=True, scores=(), issues=issues) for r in (1, 7)]
@@ -80,11 +79,11 @@ def test_only_factual_risks_are_counted() -> None:
     assert rank([Review(reviewer=7, ok=True, scores=(), issues=tuple(others))], [0]).standings[0].factual_risks == 0
 
 
-def test_ties_rank_unmarked_last() -> None:
+def test_ties_rank_unmarked_last():
     assert rank([review(7, {1: 1})], [0, 1]).order == (1, 0)  # both are 1/2; 1 has the lowest mark there is, 0 none
 
 
-def test_tie_break_order() -> None:
+def test_tie_break_order():
     by_mark = [review(3, {0: 5, 1: 8}), review(4, {0: 6, 1: 5})]
     assert rank(by_mark, [0, 1]).order == (1, 0)  # B is 1/2 each, the means are 5.5 and 6.5
     level = [review(3, {0: 5, 1: 5}, risks=[0, 0, 0])]
@@ -93,7 +92,7 @@ def test_tie_break_order() -> None:
     assert rank([review(3, {0: 5, 1: 5})], [1, 0]).order == (0, 1)
 
 
-def test_unparsed_review_changes_nothing() -> None:
+def test_unparsed_review_changes_nothing():
     reviews = [in_order(0, (1, 2)), in_order(1, (2, 0)), in_order(2, (1, 0))]
     for rule in RULES:
         before = rank(reviews, [0, 1, 2], aggregate=rule)
@@ -106,9 +105,7 @@ def test_unparsed_review_changes_nothing() -> None:
     st.permutations(range(5)),
     st.randoms(),
 )
-def test_ranking_is_independent_of_order(
-    marks: list[dict[int, int | tuple[int, int, int]]], rule: Aggregate, names: list[int], shuffler: object
-) -> None:
+def test_ranking_is_independent_of_order(marks, rule, names, shuffler):
     reviews = [review(reviewer, given) for reviewer, given in enumerate(marks)]
     found = rank(reviews, range(5), aggregate=rule)
     turned = list(reviews)
@@ -122,7 +119,7 @@ def test_ranking_is_independent_of_order(
 
 
 @given(st.lists(st.lists(st.integers(1, 4), min_size=4, max_size=4), min_size=2, max_size=4), st.integers(1, 2))
-def test_borda_is_invariant_to_affine_marks(marks: list[list[int]], b: int) -> None:
+def test_borda_is_invariant_to_affine_marks(marks, b):
     plain = [review(4 + r, dict(enumerate(given))) for r, given in enumerate(marks)]
     stretched = [review(4, {c: 2 * m + b for c, m in enumerate(marks[0])}), *plain[1:]]
     before, after = (rank(reviews, range(4)) for reviews in (plain, stretched))
@@ -132,7 +129,7 @@ def test_borda_is_invariant_to_affine_marks(marks: list[list[int]], b: int) -> N
         assert before.order == after.order
 
 
-def test_points_depend_on_scale_of_marks() -> None:
+def test_points_depend_on_scale_of_marks():
     mild, strict = review(2, {0: 4, 1: 3}), [review(3, {0: 5, 1: 7})]
     stretched = review(2, {0: 10, 1: 7})  # 3 m - 2
     assert rank([mild, *strict], [0, 1], aggregate="points").best == 1
@@ -140,7 +137,7 @@ def test_points_depend_on_scale_of_marks() -> None:
     assert borda(rank([mild, *strict], [0, 1])) == borda(rank([stretched, *strict], [0, 1]))
 
 
-def test_ranking_by_agreement_without_reviews() -> None:
+def test_ranking_by_agreement_without_reviews():
     def opinion(juror: int, text: str, choice: str | None = None) -> Opinion:
         return Opinion(juror=juror, model="m", text=text, choice=choice, ok=True)
 
@@ -167,9 +164,7 @@ def test_ranking_by_agreement_without_reviews() -> None:
         (0, 0, "agreement", []),
     ],
 )
-async def test_fewer_than_two_parsed_reviews_rank_by_agreement(
-    num_parsed: int, num_failed: int, rule: str, degraded: list[str], store: RunStore
-) -> None:
+async def test_fewer_than_two_parsed_reviews_rank_by_agreement(num_parsed, num_failed, rule, degraded, store):
     sink = MemorySink()
     run = Run("r", run_config(), store, sinks=[sink])
     reviews = [in_order(i, (0, 1)) for i in range(num_parsed)]
@@ -180,6 +175,6 @@ async def test_fewer_than_two_parsed_reviews_rank_by_agreement(
     assert [event.report["rule"] for event in sink.of_type("jury.ranked")] == [rule]
 
 
-def test_ranking_nothing_raises() -> None:
+def test_ranking_nothing_raises():
     with pytest.raises(UserError):
         rank([], [])

@@ -23,7 +23,7 @@ def marks(review: Review) -> dict[int, tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_review_request_contents(as_json: bool) -> None:
+def test_review_request_contents(as_json):
     answers = {0: "first", 1: "second", 2: "third"}
     (message,) = review_prompt(OPEN, answers, BLIND, as_json=as_json).messages
     assert message.content.startswith("Why is the sky blue?\n\nOthers have answered this question")
@@ -34,7 +34,7 @@ def test_review_request_contents(as_json: bool) -> None:
     assert "yours" not in without.content.partition("<answers>")[0]
 
 
-def test_copied_form_is_unparsed() -> None:
+def test_copied_form_is_unparsed():
     (message,) = review_prompt(OPEN, {0: "", 1: "", 2: ""}, BLIND).messages
     shape = message.content.partition("Reply with")[2]
     assert not re.search(r"\d", shape)  # no mark that could be copied
@@ -69,7 +69,7 @@ A keep: "blue light is scattered"
 
 
 @pytest.mark.parametrize("reply", [JSON_REPLY, LINES_REPLY])
-def test_both_forms_parse_equally(reply: str) -> None:
+def test_both_forms_parse_equally(reply):
     review = read_review(reply, BLIND, 3)
     assert review.ok
     assert marks(review) == {2: (10, 7, 1), 0: (6, 6, 6)}
@@ -94,11 +94,11 @@ def test_both_forms_parse_equally(reply: str) -> None:
         ("A: factual_risk: it was 1990\nB - keep: in 9 of 10\nC: 8 7 6", {1: (8, 7, 6)}),
     ],
 )
-def test_alternative_mark_formats(reply: str, read: dict[int, tuple[int, int, int]]) -> None:
+def test_alternative_mark_formats(reply, read):
     assert marks(read_review(reply, BLIND, 3)) == read
 
 
-def test_named_mark_is_not_an_issue() -> None:
+def test_named_mark_is_not_an_issue():
     review = read_review("A: clarity: 8\nB: unclear: of 1990", BLIND, 3)
     assert marks(review) == {2: (8, 8, 8)}
     assert [(i.candidate, i.kind, i.detail) for i in review.issues] == [(0, "unclear", "of 1990")]
@@ -118,7 +118,7 @@ def test_named_mark_is_not_an_issue() -> None:
         '{"scores": "A"}',
     ],
 )
-def test_completion_without_marks_is_unparsed(reply: str) -> None:
+def test_completion_without_marks_is_unparsed(reply):
     assert read_review(reply, BLIND, 3) == Review(
         reviewer=3, order=(2, 0, 1), ok=False, failure="no marks could be parsed"
     )
@@ -129,7 +129,7 @@ def test_completion_without_marks_is_unparsed(reply: str) -> None:
         st.text(max_size=80), st.lists(st.sampled_from([*'{}[]",: A8\n', '"scores"', '"candidate"'])).map("".join)
     )
 )
-def test_parsing_never_raises(reply: str) -> None:
+def test_parsing_never_raises(reply):
     review = read_review(reply, BLIND, 3)
     assert {m.candidate for m in review.scores} <= {0, 1, 2}
     assert all(1 <= mark <= 10 for three in marks(review).values() for mark in three)
@@ -147,11 +147,11 @@ def test_parsing_never_raises(reply: str) -> None:
         ("", None),
     ],
 )
-def test_objects_in_malformed_json(reply: str, found: dict[str, object] | None) -> None:
+def test_objects_in_malformed_json(reply, found):
     assert find_object(reply, lambda value: "k" in value) == found
 
 
-def test_field_is_found_in_any_text() -> None:
+def test_field_is_found_in_any_text():
     assert find_text('{"answer": "It is \\"so\\".\\nAnd', "answer") == ('It is "so".\nAnd', False)
     assert find_text('oh "Answer" : "a", }', "answer") == ("a", True)
     assert find_text('{"answer": "x \\q"', "answer") == ("x q", True)
@@ -159,7 +159,7 @@ def test_field_is_found_in_any_text() -> None:
     assert find_text('{"answers": "x"}', "answer") is None
 
 
-def test_lone_surrogates_are_replaced() -> None:
+def test_lone_surrogates_are_replaced():
     found = find_object('{"k": ["a \\ud800 b", {"\\uDFFF": "\\ud83d\\ude00"}]}', lambda value: "k" in value)
     assert found == {"k": ["a ? b", {"?": "\N{GRINNING FACE}"}]}
     assert find_text('{"answer": "a \\ud800 b"}', "answer") == ("a ? b", True)

@@ -12,13 +12,13 @@ CAPITAL = Question(text="What is the capital of France?", choices=("Lyon", "Pari
 OPEN = Question(text="Why is the sky blue?")
 
 
-def test_requested_headings_are_declared() -> None:
+def test_requested_headings_are_declared():
     for role in ROLES:
         asked_for = [word for word in ("Concerns", "Risks", "Steps", "Example") if f'"{word}:"' in role.system]
         assert list(role.headings) == asked_for
 
 
-def test_answer_prompt_has_role_and_form() -> None:
+def test_answer_prompt_has_role_and_form():
     role = ROLES[1]
     prompt = answer_prompt(role, CAPITAL)
     system, user = prompt.messages
@@ -39,7 +39,7 @@ def test_answer_prompt_has_role_and_form() -> None:
         (Question(text="x", kind="math"), "Answer: \\boxed{2x}", "2x"),
     ],
 )
-def test_requested_form_can_be_parsed(question: Question, line: str, answer: str) -> None:
+def test_requested_form_can_be_parsed(question, line, answer):
     assert line.split()[0] in answer_prompt(None, question).messages[0].content
     found = extract_answer(f"It could be otherwise, with 7 or A.\n{line}", question)
     assert found is not None

@@ -5,7 +5,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.anonymity import Blinding
 from reason.verify.edgejury.chair import chair_schema
@@ -38,7 +37,7 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
     ("kind", "good", "bad"),
     [("choice", ["A", "D"], ["E", "Canberra"]), ("yes_no", ["yes", "no"], ["maybe"]), ("number", ["3/4"], [3])],
 )
-def test_schema_of_closed_question_lists_its_choices(kind: Any, good: list[Any], bad: list[Any]) -> None:
+def test_schema_of_closed_question_lists_its_choices(kind, good, bad):
     choices = CAPITAL.choices if kind == "choice" else ()
     schema = chair_schema(Question(text="?", kind="auto" if choices else kind, choices=choices), BLIND.letters, 1)
     for choice in good:
@@ -48,7 +47,7 @@ def test_schema_of_closed_question_lists_its_choices(kind: Any, good: list[Any],
             jsonschema.validate({**CHAIR, "choice": choice}, schema)
 
 
-def test_chair_schema_omits_choice_and_issues_where_there_are_none() -> None:
+def test_chair_schema_omits_choice_and_issues_where_there_are_none():
     fields = chair_schema(OPEN, BLIND.letters, 0)["properties"]
     assert isinstance(fields, dict)
     assert list(fields) == ["answer", "rationale", "open_questions", "disagreements"]
@@ -67,7 +66,7 @@ def test_chair_schema_omits_choice_and_issues_where_there_are_none() -> None:
         chair_schema(OPEN, BLIND.letters, 0),
     ],
 )
-def test_schemas_use_features_of_all_providers(schema: Any) -> None:
+def test_schemas_use_features_of_all_providers(schema):
     for found in objects(schema):
         assert found["required"] == list(found["properties"])
         assert found["additionalProperties"] is False
@@ -100,7 +99,7 @@ def asked_of(scripted: Any, kind: str) -> list[Any]:
     return [request for request in calls if kind_of(scripted.render(request.prompt)) == kind]
 
 
-async def test_jury_with_schemas_reaches_same_result_and_replays(store: SqliteStore) -> None:
+async def test_jury_with_schemas_reaches_same_result_and_replays(store):
     plain, supports_schema = JuryRuns(store, jury(False)), JuryRuns(store, jury(True))
     before, after = await plain.solve("plain"), await supports_schema.solve("held")
     assert (after.best.answer, after.notes["ranking"]) == (before.best.answer, before.notes["ranking"])

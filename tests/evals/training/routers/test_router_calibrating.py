@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +38,7 @@ def noted(*entropies: float | None, kind: str = "top_k", k: int = 20, writers: l
     }
 
 
-def test_a_router_by_hand(tmp_path: Path) -> None:
+def test_a_router_by_hand(tmp_path):
     rows = [row(f"q{i}") for i in range(4)]
     notes = [noted(i / 10, 1 + i / 10) for i in range(4)]  # 0, 0.1, 0.2, 0.3 and 1, 1.1, 1.2, 1.3
     router, pooled = fit_router(plan(temperature=0.6), rows, notes, 0.25)
@@ -54,7 +53,7 @@ def test_a_router_by_hand(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.floats(0, 12), max_size=6), min_size=1, max_size=30), st.integers(1, 100))
-def test_the_measured_rate_is_not_below_the_requested_rate(steps: list[list[float]], hundredths: int) -> None:
+def test_the_measured_rate_is_not_below_the_requested_rate(steps, hundredths):
     rows = [row(f"q{i}") for i in range(len(steps))]
     notes = [noted(*own) for own in steps]
     if not any(steps):
@@ -77,12 +76,12 @@ def test_the_measured_rate_is_not_below_the_requested_rate(steps: list[list[floa
         ({"models": {"main": "large"}}, "no small model of its own"),
     ],
 )
-def test_runs_that_cannot_be_calibrated_on(changed: dict[str, Any], why: str) -> None:
+def test_runs_that_cannot_be_calibrated_on(changed, why):
     with pytest.raises(UserError, match=why):
         fit_router(plan(**changed), [row("a")], [noted(1.0)], 0.25)
 
 
-def test_notes_that_cannot_be_pooled() -> None:
+def test_notes_that_cannot_be_pooled():
     rows = [row("a"), row("b")]
     with pytest.raises(UserError, match=r"several kinds: full \(k=0\), top_k \(k=20\)"):
         pool_entropies(rows, [noted(1.0), noted(1.0, kind="full", k=0)])
@@ -92,13 +91,13 @@ def test_notes_that_cannot_be_pooled() -> None:
         pool_entropies(rows, [None, noted(None, None)])
 
 
-def test_rows_of_several_models_are_refused() -> None:
+def test_rows_of_several_models_are_refused():
     rows = [row("a"), row("b", engines={**ENGINES, "small": "small@2"})]
     with pytest.raises(UserError, match="several small models: small@1, small@2"):
         fit_router(plan(), rows, [noted(1.0)] * 2, 0.25)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, math.nan])
-def test_a_rate_is_a_share(rate: float) -> None:
+def test_a_rate_is_a_share(rate):
     with pytest.raises(UserError, match="no share of steps to send"):
         fit_router(plan(), [row("a")], [noted(1.0)], rate)
