@@ -12,8 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from non_inferiority import NonInferiority
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
-from reason.evals.statistics.paired import NonInferiority, PairedComparison, Status, holm
+from reason.evals.statistics.paired import PairedComparison, Status, holm
 
 
 def processor() -> str:

@@ -26,12 +26,13 @@ from data import Row, arguments, fingerprint, read
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from jury_weights import chance_of_errors, fit_weights
+from non_inferiority import NonInferiority, non_inferiority
 from reason.evals.calibration import assign_folds
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes, number_groups
-from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
+from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, StoppingRule, Tally
-from reason.verify.edgejury.jurors import chance_of_errors, fit_weights
 from reason.verify.edgejury.jury import weighted_vote
 from reason.verify.edgejury.ranking import borda_of, marks_of, pair_agreement, rank, rank_by_agreement
 from reason.verify.edgejury.types import Marks, Opinion, Review

@@ -25,13 +25,14 @@ from data import Row, arguments, fingerprint, read
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from non_inferiority import NonInferiority, non_inferiority
 from reason.core.blas_threads import one_blas_thread
 from reason.core.files import question_digest
 from reason.core.settings import load_settings
 from reason.core.types import Candidate, Question
 from reason.evals.calibration import assign_folds
 from reason.evals.statistics.outcomes import Outcomes, number_groups
-from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
+from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.evals.training.routers.arm_table import ArmSpec, ArmTable
 from reason.evals.training.routers.auto import fit_arms as fit_auto
 from reason.evals.training.routers.auto import predict_arms

@@ -21,8 +21,9 @@ from data import Row, arguments, fingerprint, grouped, read
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from non_inferiority import NonInferiority, non_inferiority
 from reason.evals.statistics.outcomes import Outcomes
-from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
+from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.reasoning.stopping import Agreement, Beta, Dirichlet, Lead, StoppingRule, Tally
 from reporting import compared, comparisons_table, table, write_results
 

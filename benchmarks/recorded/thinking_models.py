@@ -19,8 +19,9 @@ from data import arguments, fingerprint, grouped, read
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from non_inferiority import NonInferiority, non_inferiority
 from reason.evals.statistics.outcomes import Outcomes, number_groups
-from reason.evals.statistics.paired import NonInferiority, PairedComparison, compare_paired, non_inferiority
+from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.reasoning.stopping import Beta, FirstFinished, Lead, StoppingRule
 from reporting import compared, comparisons_table, table, write_results
 from stopping import Floats, Integers, Orders, Replay, credit_of, majority, orders_of, race, rounds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from itertools import product
-from math import factorial
 
 import numpy as np
 import pytest
@@ -22,17 +21,13 @@ from reason.evals.statistics.paired import (
     holm,
     items_needed,
     newcombe,
-    non_inferiority,
     sign_flip_test,
 )
 from reason.evals.summary import latency
 from scipy import stats
+from support.paired_outcomes import exact_probabilities, of, pairs
 
 EXACT = {"rel": 0, "abs": 1e-9}
-
-
-def of(values: list[float]) -> Outcomes:
-    return Outcomes.of({f"i{i}": {0: v} for i, v in enumerate(values)})
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (3, 9), (12, 12), (0, 20), (40, 17)])
@@ -43,12 +38,6 @@ def test_mcnemar_is_statsmodels(b, c):
         assert exact_sign_test(b, c) == pytest.approx(min(1.0, float(theirs)), **EXACT)
     else:
         assert exact_sign_test(b, c) == 1.0
-
-
-def pairs(both: int, wins: int, losses: int, neither: int) -> tuple[Outcomes, Outcomes]:
-    """Two runs with so many items of each kind."""
-    kinds = [(1, 1)] * both + [(1, 0)] * wins + [(0, 1)] * losses + [(0, 0)] * neither
-    return of([a for a, _ in kinds]), of([b for _, b in kinds])
 
 
 @pytest.mark.parametrize(
@@ -85,26 +74,6 @@ def test_shown_needs_the_adjusted_test_and_the_interval():
     assert compare_paired(*pairs(20, 0, 10, 10)).status() == "refuted"
     assert claim_status(0.1, Interval(-0.01, 0.2, "t"), 0.01) == "not shown"
     assert claim_status(0.1, None, 0.01) == "not shown"
-
-
-def exact_probabilities(n: int, wins: float, losses: float) -> list[tuple[int, int, float]]:
-    """Every (wins, losses) of n items with its probability."""
-    rest = 1 - wins - losses
-    return [
-        (
-            b,
-            c,
-            factorial(n)
-            / factorial(b)
-            / factorial(c)
-            / factorial(n - b - c)
-            * wins**b
-            * losses**c
-            * rest ** (n - b - c),
-        )
-        for b in range(n + 1)
-        for c in range(n + 1 - b)
-    ]
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.25])
@@ -172,50 +141,6 @@ def test_clusters_flip_together():
     result = compare_paired(a, b)
     assert (result.items, result.clusters, result.p, result.test) == (8, 2, 0.5, "sign-flip exact")
     assert compare_paired(*pairs(0, 8, 0, 0)).p == 2 / 2**8
-
-
-def test_non_inferiority_by_hand():
-    """Nothing differs: the most likely loss rate under the hypothesis is the margin, z = sqrt(n m / (1 - m))."""
-    result = non_inferiority(*pairs(400, 0, 0, 100), margin=0.01)
-    assert result.p == pytest.approx(float(stats.norm.sf(np.sqrt(500 * 0.01 / 0.99))), **EXACT)
-    assert (result.test, result.status(), result.status(0.06)) == ("non-inferiority, margin 0.01", "shown", "not shown")
-    with pytest.raises(UserError, match="not 1"):
-        non_inferiority(*pairs(1, 0, 0, 0), margin=1)
-
-
-def test_a_margin_of_nearly_nothing_is_the_score_form_of_mcnemar_s_test():
-    result = non_inferiority(*pairs(10, 12, 5, 10), margin=1e-9)
-    assert result.p == pytest.approx(float(stats.norm.sf((12 - 5) / np.sqrt(12 + 5))), abs=1e-6)
-
-
-def test_the_most_likely_loss_rate_maximises_the_likelihood():
-    """Tango's statistic from a search over the loss rate instead of his formula."""
-    wins, losses, n, margin = 6, 9, 80, 0.1
-    q = np.linspace(margin, 0.55, 900_001)[:-1]
-    log = wins * np.log(np.maximum(q - margin, 1e-300)) + losses * np.log(q) + (n - 15) * np.log(1 - 2 * q + margin)
-    best = float(q[np.argmax(log)])
-    z = (wins - losses + n * margin) / np.sqrt(n * (2 * best - margin - margin**2))
-    result = non_inferiority(*pairs(40, wins, losses, n - 55), margin=margin)
-    assert result.p == pytest.approx(float(stats.norm.sf(z)), abs=1e-5)
-
-
-@pytest.mark.parametrize("losses", [0.1, 0.12])
-def test_a_loss_of_the_margin_is_seldom_called_non_inferior(losses):
-    """All tables of 40 items in which a is worse by exactly the margin; the test is nominally of 5%."""
-    called = 0.0
-    for b, c, chance in exact_probabilities(40, losses - 0.1, losses):
-        if chance > 1e-12:
-            called += chance * (non_inferiority(*pairs(0, b, c, 40 - b - c), margin=0.1).p < 0.05)
-    assert called < 0.06
-
-
-def test_non_inferiority_of_several_seeds_is_a_clustered_t_test():
-    scores = np.random.default_rng(3).integers(0, 2, (2, 30, 4)).astype(float)
-    a, b = (Outcomes.of({f"i{i}": dict(enumerate(row)) for i, row in enumerate(s)}) for s in scores)
-    d = scores[0].mean(axis=1) - scores[1].mean(axis=1)
-    theirs = stats.ttest_1samp(d, -0.05, alternative="greater").pvalue
-    assert non_inferiority(a, b, 0.05).p == pytest.approx(float(theirs), **EXACT)
-    assert non_inferiority(a, a, 0.05).p == 1.0  # no spread: nothing to tell how another item would differ
 
 
 def test_compare_by_hand():

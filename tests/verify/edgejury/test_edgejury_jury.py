@@ -6,7 +6,6 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
 from reason.core.store.sqlite import SqliteStore
-from reason.verify.edgejury.jurors import fit_weights
 from support.scripted_jury import (
     CAPITAL,
     OPEN,
@@ -269,14 +268,12 @@ async def test_unaddressed_issues_degrade_the_run(store):
     assert not runs.run.degraded
 
 
-async def test_fitted_weights_decide_the_vote(store):
+async def test_weights_decide_the_vote(store):
     jury = split_jury()
-    records = [("c/three", i < 19) for i in range(20)]
-    records += [(name, i < 6) for name in ("a/one", "b/two") for i in range(20)]
     runs = JuryRuns(store, jury)
     given = {"review": False, "decision": "vote"}
     assert (await runs.solve("equal", **given)).best.answer == "A"
-    weighed = await runs.solve("weighed", weights=fit_weights(records, chance=0.25), **given)
+    weighed = await runs.solve("weighed", weights={"a/one": 0.4, "b/two": 0.4, "c/three": 3.0}, **given)
     assert weighed.best.answer == "B"
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jury_weights import MAX_WEIGHT, MIN_WEIGHT, chance_of_errors, fit_weights
 from reason.core.errors import UserError
-from reason.verify.edgejury.jurors import MAX_WEIGHT, MIN_WEIGHT, chance_of_errors, fit_weights
 
 RECORDS = [("good", True)] * 80 + [("good", False)] * 20 + [("poor", True)] * 30 + [("poor", False)] * 70
 
