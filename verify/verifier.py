@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
+from ..core.messages import Effect
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.types import Question, Solution, Verification
@@ -23,6 +24,33 @@ BUILT_IN_JUDGES: Final = (MODEL, LEXICAL)
 
 
 @dataclass(frozen=True)
+class ToolUse:
+    """An executed tool call, as evidence.
+
+    Attributes:
+        source: Its name in citations: the tool and the beginning of the call's ID.
+        description: The tool's.
+        arguments: Its JSON.
+        ok: Whether it succeeded.
+        result: The complete text of its result.
+    """
+
+    source: str
+    tool: str
+    description: str
+    arguments: str
+    effect: Effect
+    ok: bool
+    result: str
+
+    @property
+    def statement(self) -> str:
+        """It as a sentence that a judge can read."""
+        outcome = "succeeded" if self.ok else "failed"
+        return f"The call {self.tool}({self.arguments}) {outcome}: {self.result}"
+
+
+@dataclass(frozen=True)
 class VerifierContext:
     """What a verifier works with.
 
@@ -31,12 +59,15 @@ class VerifierContext:
         models: The run's language models by role.
         entailment: The metered entailment that the verifier's parameters name.
         retriever: Retrieves evidence; None if the run has no evidence.
+        tool_uses: The tool calls of the run and of its conversation, in order; None of a run without tools, whose
+            answers are not checked for claims of actions.
     """
 
     run: Run
     models: Models
     entailment: Entailment
     retriever: Retriever | None = None
+    tool_uses: tuple[ToolUse, ...] | None = None
 
 
 class Verifier(Protocol):

@@ -16,6 +16,7 @@ from ...core.events import ApprovalDecided, ApprovalRequested, ToolFinished, Too
 from ...core.messages import ApprovalMode, Message, ToolCall, parse_json
 from ...core.run import Run
 from ...core.types import PendingToolCall
+from ...verify.verifier import ToolUse
 from .records import ENDED, Decision, StoredToolCall, ToolCallStore, intent_ids
 from .tool import (
     MAX_STORED_CHARS,
@@ -354,6 +355,36 @@ class ToolExecutor:
             return error_result(f"invalid arguments: {e}")
         except Exception as e:  # noqa: BLE001 - a tool may raise anything, and the model is told
             return error_result(e)
+
+    async def uses(self, messages: Sequence[Message]) -> tuple[ToolUse, ...]:
+        """The ended calls of messages before the run, and of the run, as evidence."""
+        calls = {call.id: call for message in messages for call in message.tool_calls}
+        before = [
+            self._use(f"{call.name}:{call.id}", call.name, call.arguments, ToolResult(text=message.content))
+            for message in messages
+            if message.role == "tool" and (call := calls.get(message.tool_call_id)) is not None
+        ]
+        return (
+            *before,
+            *(
+                self._use(f"{row.tool}:{row.id[:8]}", row.tool, row.used_arguments, row.result)
+                for row in await self._store.list(self._run.id)
+                if row.result is not None
+            ),
+        )
+
+    def _use(self, source: str, name: str, arguments: str, result: ToolResult) -> ToolUse:
+        declared = {tool.name: tool.description for tool in self._run.question.tools}
+        tool = self.tools.get(name)
+        return ToolUse(
+            source=source,
+            tool=name,
+            description=declared.get(name, "") if tool is None else tool.declaration.description,
+            arguments=arguments,
+            effect="write" if tool is None else tool.effect,
+            ok=not (result.is_error or result.text.startswith("Error:")),
+            result=result.text,
+        )
 
     async def _stored_result(self, call: str) -> str | None:
         rows = [row for row in await self._store.list(self._run.id) if row.id.startswith(call)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Final, Literal, Self
 
@@ -109,12 +109,15 @@ class LoopContext:
     executor: ToolExecutor | None = None
     state: LoopState = field(default_factory=LoopState)
 
-    def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
+    async def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
+        question = self.run.question
+        messages = (*question.conversation, *question.continuation)
+        uses = None if self.executor is None else await self.executor.uses(messages)
         verifying = self.resources.verifying
         assert verifying is not None or not self.resources.verifiers
         return [
-            (one, verifying.context(self.run, self.models, one.entailment))
+            (one, replace(verifying.context(self.run, self.models, one.entailment), tool_uses=uses))
             for one in self.resources.verifiers
             if verifying is not None
         ]
@@ -413,7 +416,7 @@ async def verify(state: LoopState, context: LoopContext) -> StateUpdate:
     if is_concluded or (solution.best is not None and solution.best.tool_calls):
         verification = Verification(verdict="unchecked")
     else:
-        verifiers = context.verifiers()
+        verifiers = await context.verifiers()
         verification = combined([await verifier.verify(run.question, solution, own) for verifier, own in verifiers])
     run.emit(VerificationFinished(verification=verification))
     best = better_attempt(state.previous, solution, verification, run)

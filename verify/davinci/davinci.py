@@ -15,7 +15,7 @@ from typing import ClassVar
 from ...core.concurrency import LONG_CHARS, off_loop
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
-from ...core.types import CheckedClaim, Question, Solution, Verdict, Verification, least_support
+from ...core.types import CheckedClaim, Document, Question, Solution, Verdict, Verification, least_support
 from ...reasoning.answers.normalization import normalize_characters
 from ...reasoning.arithmetic import CheckedLine, check_arithmetic
 from ...reasoning.knowledge import Passage, Retriever, knowledge_of
@@ -25,6 +25,7 @@ from ...reasoning.strategy import Stability
 from ..attribution import attribute_claims, samples_of, segments_of
 from ..claims import question_text, split_claims, split_claims_by_model
 from ..entailment.windows import WindowedEntailment
+from ..receipts import Receipt, action_report, find_receipt, use_passage, with_receipt
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import (
     Claim,
@@ -38,7 +39,7 @@ from ..types import (
     Support,
     as_evidence,
 )
-from ..verifier import AUTO, MODEL, VerifierContext
+from ..verifier import AUTO, MODEL, ToolUse, VerifierContext
 from .decision import DavinciConfig, Decision, DecisionRule, decision_rule_for, evidence_weights
 from .features import compare, judged_pair, judged_passage
 
@@ -59,6 +60,7 @@ class Davinci:
     paper states the opposite order. A verdict is decided by a fitted model of the judge's probabilities and of what
     the passages contain of the claim, where the paper has a vote and a gate. Complete passages are judged and spans
     shown, as in its better ablation. Arithmetic is computed and needs no evidence.
+    Of a run with tools, results are evidence, and a claim of an action needs the receipt of its call (`receipts`).
     """
 
     name: ClassVar[str] = "davinci"
@@ -131,6 +133,8 @@ class Davinci:
         if not claims:
             return []
         drafts = [check_claim_arithmetic(claim) for claim in claims]
+        if context.tool_uses is not None:
+            await self._check_actions(claims, drafts, context.tool_uses, context)
         unchecked_indices = [i for i, draft in enumerate(drafts) if draft is None]
         unchecked_claims = [claims[i] for i in unchecked_indices]
         passages = await self._passages(unchecked_claims, question, context)
@@ -165,16 +169,41 @@ class Davinci:
             for evidence, decision, own in zip(examined, decisions, spans, strict=True)
         ]
 
+    async def _check_actions(
+        self,
+        claims: Sequence[Claim],
+        drafts: list[ClaimReport | None],
+        uses: Sequence[ToolUse],
+        context: VerifierContext,
+    ) -> None:
+        """Add the reports on claims of actions, of which the judge decides those that name their calls unclearly."""
+        unclear: dict[int, Receipt] = {}
+        for i, (claim, draft) in enumerate(zip(claims, drafts, strict=True)):
+            receipt = find_receipt(claim.text, uses) if draft is None else None
+            if receipt is None:
+                continue
+            if receipt.state != "unclear":
+                drafts[i] = action_report(claim, receipt)
+            else:
+                unclear[i] = receipt
+        passages = [[use_passage(use) for use in receipt.uses[-self.config.k :]] for receipt in unclear.values()]
+        reports = await self.check([claims[i] for i in unclear], passages, context) if unclear else []
+        for (i, receipt), report in zip(unclear.items(), reports, strict=True):
+            drafts[i] = with_receipt(report, receipt) if self.config.judge == MODEL else report
+
     # -- stage A: evidence and origin
 
     async def _passages(
         self, claims: Sequence[Claim], question: Question, context: VerifierContext
     ) -> list[list[Passage]]:
-        """Passages for each claim, best first: of the question's documents and of the run's evidence."""
+        """Passages for each claim, best first: of tool results, the question's documents and the run's evidence."""
         texts, k = [claim.text for claim in claims], self.config.k
         results: list[list[Passage]] = [[] for _ in claims]
-        is_long = _num_chars(question) > LONG_CHARS
-        documents = await off_loop(lambda: document_passages(question.documents), is_long=is_long)
+        uses = [use for use in context.tool_uses or () if use.ok and use.result.strip()]
+        shown = {use.source: use.result if use.effect == "read" else use.statement for use in uses}
+        given = (*(Document(name=source, text=text) for source, text in shown.items()), *question.documents)
+        is_long = sum(len(document.text) for document in given) > LONG_CHARS
+        documents = await off_loop(lambda: document_passages(given), is_long=is_long)
         retrievers: list[Retriever] = [] if context.retriever is None else [context.retriever]
         if documents:
             embedding = knowledge_of(context.models).embedding

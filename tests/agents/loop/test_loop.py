@@ -355,3 +355,22 @@ async def test_samples_that_disagree_about_a_change_ask_the_user(agent, strategy
     async with agent([agreed, "The answer is ok."], tools=[writer(made)]) as reasoner:
         answer = await reasoner.aask("Write.", **options)
     assert (answer.stopped, answer.answer, made) == ("done", "ok", [1])
+
+
+async def test_a_claim_of_an_action_needs_its_receipt(agent):
+    made = []
+    turns = [[call("write", x=1)], "I've written 1.\nI deleted your file report.txt."]
+    judged = {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}}
+    options = {"approve": "never", "verify": ["davinci"], "verify_parameters": judged, "repairs": 0}
+    async with agent(turns, tools=[writer(made)]) as reasoner:
+        answer = await reasoner.aask("Write.", **options)
+        replayed = await reasoner.areplay(answer.run_id)
+    written, deleted = answer.verification.claims
+    assert [claim.verdict for claim in (written, deleted)] == ["supported", "refuted"]
+    assert written.evidence[0].source.startswith("write:")
+    assert (written.evidence[0].text, written.evidence[0].start) == ("wrote 1", 0)
+    assert (answer.verification.verdict, replayed.verification) == ("refuted", answer.verification)
+    async with agent(["I deleted your file report.txt."], tools=[writer(made)]) as reasoner:
+        answer = await reasoner.aask("Delete it.", **options)
+    (claim,) = answer.verification.claims
+    assert (claim.verdict, claim.evidence[0].text) == ("refuted", "no tool call changed anything")
