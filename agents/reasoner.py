@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
-from ..core.concurrency import CrossLoopLock, shielded
+from ..core.concurrency import CrossLoopLock, gather, shielded
 from ..core.errors import UserError, names_run
 from ..core.events import Event, LiveSink, RunFinished, Sink
 from ..core.files import Progress
@@ -597,10 +597,21 @@ class Reasoner:
 
     # -- models and store
 
-    async def load(self) -> None:
-        """Load the models and open the store of the settings now instead of at the first question."""
+    async def load(self, tools: Sequence[str] = ()) -> None:
+        """Load the models of the settings, and open their store and tools, now instead of at the first question.
+
+        Args:
+            tools: Further tools to open, which questions may name.
+
+        Raises:
+            ReasonError: One of them cannot be opened.
+        """
         await self.open_store()
-        await self._models.load(self.plan("?"))
+        config = self.plan("?", approve="writes")
+        await self._models.load(config)
+        if config.tools:
+            await load_tools(config, self.settings, self._tools, self._providers, None)
+        await gather(self._providers.tools.open(spec, self.settings, config.context) for spec in tools)
 
     def loaded_models(self) -> frozenset[str]:
         """Strings of the loaded models."""

@@ -175,7 +175,7 @@ def prune(
     ],
     store: Store = None,
 ) -> None:
-    """Remove old runs that have ended, with their model calls and events.
+    """Remove old runs that have ended or wait for a decision, with their model calls and events.
 
     Runs in flight are kept. The file of a SQLite store keeps its size; freed space is used again.
     """

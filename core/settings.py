@@ -271,7 +271,7 @@ class ServeSettings(BaseModel):
         max_tokens: Maximum token limit of a run, and the limit of a run that names none.
         limits_url: `redis://HOST:PORT` of the Redis or Valkey that counts the requests per minute of keys
             over all replicas and workers (package extra `redis`); None counts them in each process.
-        retention_days: Age at which runs that have ended are deleted from the store; None keeps them.
+        retention_days: Age at which runs that have ended or wait are deleted from the store; None keeps them.
         cors_origins: Origins whose pages may call; empty is none.
         drain_delay_s: Time between a signal to stop and the refusal of new runs; `/readyz` fails during it, so that
             proxies send elsewhere.

@@ -153,7 +153,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
 
     Raises:
         UserError: A library is missing. Raised within the lifespan: the settings are invalid for `Reasoner` or
-            `validate_aliases`.
+            `validate_aliases`, or a tool cannot be opened.
     """
     serve = settings.serve
     gate = RequestGuard(serve)
@@ -177,7 +177,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
         ):
             load_registries(settings)
             validate_aliases(reasoner)
-            await reasoner.load()
+            await reasoner.load(serve.tools)
             store = await reasoner.open_store()
             gate.open(await KeyStore.open(store), counter)
             run_manager = RunManager(

@@ -409,7 +409,7 @@ class RunStore:
         await self.commits.write(delete)
 
     async def prune_runs(self, *, before: float) -> int:
-        """Delete some of the oldest runs that have ended; call it again until it deletes none.
+        """Delete some of the oldest runs that have ended or wait; call it again until it deletes none.
 
         Args:
             before: Runs that were last written before this time are deleted, in seconds since the epoch.

@@ -288,12 +288,14 @@ async def test_old_runs_are_pruned_and_running_ones_are_not(any_store):
     for name in ("old", "resumed", "older"):
         await any_store.create_run(name, {}, tenant="t")
         await any_store.end_run(name, "finished", ended)
+    await any_store.create_run("undecided", {})
+    await any_store.end_run("undecided", "waiting")
     await any_store.commits.write(lambda db: db.write("UPDATE runs SET created = 0, updated = 0", ()))
     await any_store.create_run("new", {}, tenant="t")
     await any_store.end_run("new", "finished", ended)
     await any_store.claim_run("resumed")
     await any_store.end_run("resumed", "finished", ended)
-    assert await any_store.prune_runs(before=1.0) == 2
+    assert await any_store.prune_runs(before=1.0) == 3
     assert {run.id for run in await any_store.list_runs()} == {"running", "waiting", "resumed", "new"}
     assert await any_store.prune_runs(before=1.0) == 0
     assert await spent(any_store) == (50, 0.0, 4)  # what a deleted run spent stays charged

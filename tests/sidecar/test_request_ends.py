@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from reason.core.errors import DataError, UserError
+from reason.core.errors import DataError, ReasonError, UserError
 from reason.core.settings import Settings
 from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar import server as server_module
@@ -12,7 +12,9 @@ from reason.sidecar.errors import INTERNAL
 from reason.sidecar.native.routes import EventStreamResponse
 from reason.sidecar.server import WorkerProcesses
 from reason.verify.verifier import VERIFIERS
+from support.agent_model import AgentModel
 from support.authenticated_app import guarded_app
+from support.injected_models import loaded_models
 from support.run_manager import Gate
 from support.scripted_model import ScriptedModel, replies
 
@@ -114,6 +116,23 @@ async def test_an_alias_that_stands_for_nothing_is_refused_at_the_start(tmp_path
         async with app.router.lifespan_context(app):
             pass
     assert refused.value.param == f"serve.aliases.{name}"
+
+
+@pytest.mark.parametrize(
+    ("offered", "use", "message"),
+    [
+        (("pyton",), (), "unknown tool 'pyton' .*did you mean 'python'"),
+        (("documents",), (), "documents has nothing to search"),
+        (("mcp:no-such-program",), (), "mcp:no-such-program cannot be used as an MCP server"),
+        ((), ("support.agent_runs:TOOLS", "support.agent_runs:read_page"), "two tools are called 'read_page'"),
+    ],
+)
+async def test_a_tool_that_cannot_be_opened_is_refused_at_the_start(tmp_path, offered, use, message):
+    serve, files = {"auth": False, "tools": offered}, {"store": tmp_path / "r.sqlite3", "cache_dir": tmp_path}
+    app = create_app(Settings(model="scripted", serve=serve, tools={"use": use}, **files))
+    with loaded_models({"scripted": AgentModel([])}), pytest.raises(ReasonError, match=message):
+        async with app.router.lifespan_context(app):
+            pass
 
 
 async def test_what_can_be_asked_for_is_loaded_before_anybody_asks(tmp_path, monkeypatch):
