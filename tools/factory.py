@@ -2,7 +2,7 @@
 
 | string | tools |
 | --- | --- |
-| `python`, `documents`, `shell` | see `builtin` and `shell` |
+| `python`, `documents`, `shell` | see `builtin` |
 | `MODULE:FUNCTION` | a function, an `ExecutableTool`, or a sequence of them, of a module |
 | `mcp:COMMAND`, `mcp:URL`, `mcp:NAME` | those of an MCP server; NAME is one of `[tools.mcp.NAME]` |
 | another name | an entry point of the group `reason.tools` |
@@ -25,9 +25,8 @@ from ..core.registry import Registry, nearest
 from ..core.settings import Settings, user_error_of
 from ..reasoning.knowledge import Retriever
 from ..reasoning.retrieval.sources.mcp import McpServer
-from .builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool
+from .builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool, shell_tool
 from .mcp import McpServerSettings, server_tools
-from .shell import shell_tool
 
 BUILTIN = ("documents", "python", "shell")
 MCP = "mcp:"

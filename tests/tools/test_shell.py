@@ -6,8 +6,8 @@ import os
 import pytest
 from reason.agents.loop.tool import ToolCallContext
 from reason.core.errors import SandboxUnavailable, UserError
-from reason.tools import shell
-from reason.tools.shell import shell_tool
+from reason.tools import builtin
+from reason.tools.builtin import shell_tool
 
 CONTEXT = ToolCallContext(run_id="run", intent="i")
 
@@ -46,7 +46,7 @@ async def test_the_exit_status_and_what_is_left_in_the_background(run):
 
 async def test_too_much_output_and_too_much_time_end_it(run, monkeypatch):
     assert (await run("cat /dev/zero")).text.endswith("[killed after it printed 16,777,216 bytes]")
-    monkeypatch.setattr(shell, "LIMITS", shell.LIMITS.model_copy(update={"wall_seconds": 0.1}))
+    monkeypatch.setattr(builtin, "SHELL_LIMITS", builtin.SHELL_LIMITS.model_copy(update={"wall_seconds": 0.1}))
     assert (await run("echo a; sleep 1000")).text == "a\n[killed after 0.1 seconds]"
 
 
