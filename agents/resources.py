@@ -18,7 +18,7 @@ from ..core.concurrency import CrossLoopLock
 from ..core.errors import DataError, UserError
 from ..core.files import Progress
 from ..core.messages import Effect, Frozen, Tool
-from ..core.run import Run, RunConfig
+from ..core.run import Run, RunConfig, ToolRule
 from ..core.settings import LocalSettings, Settings
 from ..core.store.records import RunRecord
 from ..reasoning.knowledge import Knowledge, SourceLike
@@ -187,13 +187,18 @@ async def load_tools(
                 if record is None:
                     raise
                 continue  # it stays declared
+        rule = config.tool_rules.get(spec, ToolRule())
         for tool in opened:
+            effect = settings.tools.effects.get(tool.name, tool.effect)
+            if not rule.allow.matches(tool.name, effect):
+                continue
             if tool.name in tools or any(tool.name == other.name for other in config.question.tools):
                 raise UserError(
                     f"two tools are called {tool.name!r}",
                     hint="leave one out, or set a prefix for its server (`[tools.mcp.NAME]`)",
                 )
-            tools[tool.name] = replace(tool, effect=settings.tools.effects.get(tool.name, tool.effect))
+            asks = tool.asks or rule.asks(tool.name, effect)
+            tools[tool.name] = replace(tool, effect=effect, asks=asks, source=spec)
     if record is not None and "tools" in record.identities:
         return recorded_tools(record, tools)
     changing = next((tool for tool in tools.values() if tool.effect != "read"), None)
@@ -207,7 +212,7 @@ async def load_tools(
 
 
 class RecordedTool(Frozen):
-    """What a stored run keeps of a tool."""
+    """What a stored run keeps of a tool; `source` is its description in the configuration."""
 
     declaration: Tool
     effect: Effect

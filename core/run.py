@@ -32,7 +32,7 @@ from .events import (
     TextDelta,
     ToolProgress,
 )
-from .messages import ApprovalMode, Completion, Effort, EncodedOnce, Failure, Prompt
+from .messages import ApprovalMode, Completion, Effect, Effort, EncodedOnce, Failure, Frozen, Prompt
 from .settings import LocalSettings
 from .store.records import NewCall, RunRecord, StoredCall
 from .store.run_writer import RunWriter
@@ -41,6 +41,37 @@ from .types import Question, Solution
 
 MAX_UNSAVED_EVENTS = 100_000
 """More events than a run emits between two saves."""
+
+
+class ToolFilter(Frozen):
+    """Matches tools by name, and by whether they only read; None matches all."""
+
+    tool_names: tuple[str, ...] | None = None
+    read_only: bool | None = None
+
+    def matches(self, name: str, effect: Effect) -> bool:
+        """Whether it matches a tool."""
+        has_name = self.tool_names is None or name in self.tool_names
+        return has_name and self.read_only in (None, effect == "read")
+
+
+class ToolRule(Frozen):
+    """What a request makes of the tools of one description.
+
+    Attributes:
+        allow: The tools that the run may call.
+        ask: Those whose calls need an approval, whatever the run's mode is; None is none.
+        skip: If set, calls of all that it does not match need one too.
+    """
+
+    allow: ToolFilter = ToolFilter()
+    ask: ToolFilter | None = None
+    skip: ToolFilter | None = None
+
+    def asks(self, name: str, effect: Effect) -> bool:
+        """Whether calls of a tool need an approval, whatever the run's mode is."""
+        is_skipped = self.skip is None or self.skip.matches(name, effect)
+        return not is_skipped or (self.ask is not None and self.ask.matches(name, effect))
 
 
 class RunConfig(EncodedOnce):
@@ -68,6 +99,7 @@ class RunConfig(EncodedOnce):
         sample_tokens: Maximum tokens of each attempt at the question, its thought included; None is no limit.
         tools: The tools that the run executes: the names of tools, and descriptions as of `--tool`.
         approve: Which of their calls need an approval; None refuses tools that change something.
+        tool_rules: By descriptions of `tools`, which of their tools may be called, and which need an approval besides.
         conversation: Name of the conversation that the question belongs to; empty is none.
         parent: The conversation's run before this one; empty for the first.
         client_loop: Digest of what the requests of a client that executes the question's tools itself have in common
@@ -100,6 +132,7 @@ class RunConfig(EncodedOnce):
     sample_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     tools: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     approve: ApprovalMode | None = Field(default=None, exclude_if=lambda value: value is None)
+    tool_rules: dict[str, ToolRule] = Field(default_factory=dict, exclude_if=lambda value: not value)
     conversation: str = Field(default="", exclude_if=lambda value: not value)
     parent: str = Field(default="", exclude_if=lambda value: not value)
     client_loop: str = Field(default="", exclude_if=lambda value: not value)

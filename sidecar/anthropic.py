@@ -50,7 +50,7 @@ from .openai.requests import (
     encrypted_thought,
 )
 from .openai.run_config import RunRequest, check_format, effort_of, plan_run, question_of, targets, tool_of
-from .openai.streaming import Kind, TextPiece, stop_at
+from .openai.streaming import Kind, Piece, stop_at
 from .run_start import ERROR_RESPONSES, IdempotencyKey
 from .sse import STREAMED, ServerSentEvents, encode_json, named_event, while_connected
 
@@ -576,7 +576,7 @@ class MessageEvents:
         used = {"input_tokens": 0, "output_tokens": 0}
         return [{"type": "message_start", "message": message(self._run_id, self._model, [], none_yet, used)}]
 
-    def piece(self, piece: TextPiece) -> list[Event]:
+    def piece(self, piece: Piece) -> list[Event]:
         """Events for a piece of thoughts or text."""
         if not piece.text or (piece.kind == "reasoning" and not self._shows):
             return []
@@ -597,7 +597,7 @@ class MessageEvents:
         later = self._later if self._shows else _returned_thought(outcome)
         if later or (outcome.blocks and self._open is None):
             events += self._begin("reasoning")
-            events += [self._delta(TextPiece("reasoning", later))] if later else []
+            events += [self._delta(Piece("reasoning", later))] if later else []
         events += self._close(signature_of(outcome.blocks))
         for call in outcome.calls:
             events += self._call(call)
@@ -619,7 +619,7 @@ class MessageEvents:
         self._index += 1
         return {"type": "content_block_start", "index": self._index, "content_block": block}
 
-    def _delta(self, piece: TextPiece) -> Event:
+    def _delta(self, piece: Piece) -> Event:
         name = "thinking" if piece.kind == "reasoning" else "text"
         return self._change({"type": f"{name}_delta", name: piece.text})
 

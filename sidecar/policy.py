@@ -49,13 +49,37 @@ def allowed_tools(settings: Settings, names: Sequence[str] | None, *, param: str
     Raises:
         UnknownName: The server does not offer a tool.
     """
-    offered = (*settings.tools.use, *settings.serve.tools)
+    offered = _offered_tools(settings)
     for name in names or ():
         if name not in offered:
             error = UnknownName("tool", name, nearest(name, offered), hint="the operator can add it to serve.tools")
             error.param = param
             raise error
     return None if names is None else tuple(dict.fromkeys(names))
+
+
+def allowed_server(settings: Settings, label: str, url: str | None, *, param: str) -> str:
+    """Return the tools that a request names by the label or address of a server, if the server offers them.
+
+    Args:
+        label: Its name in `tools.mcp`, or tools as `serve.tools` and `tools.use` name them; with a `url`, the caller's.
+        url: Its address.
+        param: Name of the request field, used in the error.
+
+    Raises:
+        UserError: The server does not offer it; lists what it offers.
+    """
+    offered = {name.removeprefix("mcp:"): name for name in _offered_tools(settings)}
+    for key, name in offered.items():
+        if (key == label) if url is None else (url in (key, settings.tools.mcp.get(key, {}).get("url"))):
+            return name
+    known = ", ".join(key for key in offered if " " not in key) or "none"  # a command may have secrets
+    what = f"server_label {label!r}" if url is None else f"server_url {url!r}"
+    raise UserError(f"{what} is no server that can be named here", hint=f"those are: {known}", param=param)
+
+
+def _offered_tools(settings: Settings) -> tuple[str, ...]:
+    return (*settings.tools.use, *settings.serve.tools)
 
 
 def allowed_approval(settings: Settings, approve: ApprovalMode | None, *, param: str = "approve") -> ApprovalMode:

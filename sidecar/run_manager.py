@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from ..agents.loop.records import Decision, ToolCallStore, client_results, decide
+from ..agents.loop.tool import ToolResult
 from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
 from ..core.clock import monotonic
@@ -51,7 +52,7 @@ from .errors import INTERNAL, error_from, public_error
 from .key_limits import KeyLimiter
 from .logs import log_event, log_fault
 from .native.schemas import is_active
-from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, client_turns, stored_answer
+from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, ClientTurn, LiveRun, StoredRun, client_turns, stored_answer
 
 ADOPT_INTERVAL_S = 2.0
 """Interval between searches for runs without a living owner, in seconds."""
@@ -82,6 +83,22 @@ ResumeReason = Literal["adopted", "repeated", "requested"]
 If another process claims the run first, "requested" raises `RunConflict`; the other reasons follow that process."""
 _ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 _RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "waiting", "interrupted", "failed")
+
+
+@dataclass(frozen=True)
+class CallAnswers:
+    """What a client answers to the calls that a run waits for.
+
+    Attributes:
+        decisions: By the calls' ids.
+        outputs: Results of calls that the client has executed, by the ids that the model gave the calls.
+        turn: Number of the turn that they begin; None is the last one that they fit.
+    """
+
+    run_id: str
+    decisions: Mapping[str, Decision]
+    outputs: Mapping[str, str]
+    turn: int | None = None
 
 
 @dataclass
@@ -594,17 +611,77 @@ class RunManager:
                 record = await self.store.get_run(run_id, exact=True)
                 if record.config.get("client_loop") != config.client_loop:
                     continue
-                turns, ends = client_turns(await self.store.list_events(run_id))
-                made = [{call.id for call in end.answer.pending} for end in ends]
-                if set(results) not in made or await calls.return_results(run_id, results) == "other":
+                turns, _ = client_turns(await self.store.list_events(run_id))
+                turn = next((turn for turn in turns if turn.asked == results.keys()), None)
+                if turn is None or await calls.return_results(run_id, results) == "other":
                     continue
-                turn = turns[made.index(set(results)) + 1]
-                record = await self.store.get_run(run_id, exact=True)
-                break
-        else:
-            return None
+                return await self._continued(run_id, turn, turns[-1], caller, is_detached=is_detached, text=text)
+        return None
+
+    async def answer_calls(
+        self,
+        answers: CallAnswers,
+        caller: Caller,
+        *,
+        background: bool = False,
+        is_detached: bool = False,
+        text: bool = False,
+    ) -> AnyRun:
+        """Continue a run with all decisions and results that it waits for.
+
+        A repeated request gets the turn that the first one led to, or is attached to it.
+
+        Args:
+            background: Whether it continues here or in another process, whatever becomes of the request.
+            is_detached: Whether it continues when the client disconnects.
+            text: As of `start`.
+
+        Raises:
+            UnknownName: There is no such run.
+            UserError: An answer is missing, or it is of no call that the run has waited for.
+            RunConflict: Another answer was faster.
+        """
+        if self.draining:
+            raise ShuttingDown
+        run_id, decisions = answers.run_id, answers.decisions
+        await self.record(run_id, caller)
+        turns, ends = client_turns(await self.store.list_events(run_id))
+        calls = ToolCallStore(self.store)
+        rows = {row.id: row for row in await calls.list(run_id)}
+        fitting = (one for one in turns[:0:-1] if answers.turn in (None, one.number) and decisions.keys() <= one.asked)
+        turn = next(fitting, None)
+        if turn is None:
+            raise UserError(f"run {run_id} has asked for no such answer", hint="read its last response", param="input")
+        pending = ends[turn.number - 2].answer.pending
+        results = {
+            call.id: ToolResult(text=answers.outputs[rows[call.id].call_id])
+            for call in pending
+            if call.question == "result" and rows[call.id].call_id in answers.outputs
+        }
+        if missing := [call for call in pending if call.id not in {*results, *decisions}]:
+            names = ", ".join(f"{call.question} of {call.tool}" for call in missing)
+            raise UserError(f"run {run_id} waits for more: {names}", hint="send all that it waits for", param="input")
+        for call, decision in decisions.items():
+            stored = rows[call].decision
+            if stored is not None and stored.kind != decision.kind:
+                raise RunConflict(f"another decision was made about {call}", hint="read the response again")
+        if results and await calls.return_results(run_id, results) == "other":
+            raise RunConflict(f"run {run_id} has other results of these calls", hint="read the response again")
+        if new := {call: decision for call, decision in decisions.items() if rows[call].decision is None}:
+            await decide(calls, run_id, new, owned=False)
+        if background:
+            run = self._stored(await self._continue_waiting(run_id, caller))
+            run.turn = turn
+            return run
+        return await self._continued(run_id, turn, turns[-1], caller, is_detached=is_detached, text=text)
+
+    async def _continued(
+        self, run_id: str, turn: ClientTurn, last: ClientTurn, caller: Caller, *, is_detached: bool, text: bool
+    ) -> AnyRun:
+        """A run from a turn on whose calls are answered: it continues, unless it has done so already."""
+        record = await self.store.get_run(run_id, exact=True)
         live = self._live.get(run_id)
-        is_last = turn == turns[-1] and (live is None or live.ended or live.turn == turn)
+        is_last = turn == last and (live is None or live.ended or live.turn == turn)
         if is_last and live is not None and not live.ended:
             return AttachedRun(live)
         if not is_last or not (record.status == "waiting" or _continues(record)):

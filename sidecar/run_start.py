@@ -15,7 +15,7 @@ from ..core.run import RunConfig
 from ..core.types import Answer
 from .auth import Caller, authorised
 from .native.schemas import ErrorBody
-from .run_manager import RunManager
+from .run_manager import CallAnswers, RunManager
 from .runs import AnyRun
 from .sse import while_connected
 
@@ -68,17 +68,28 @@ class RunStarter:
         self._run_manager: RunManager = request.app.state.run_manager
 
     async def start(
-        self, config: RunConfig, body: BaseModel, *, background: bool = False, text: bool = False
+        self,
+        config: RunConfig,
+        body: BaseModel,
+        *,
+        background: bool = False,
+        text: bool = False,
+        answers: CallAnswers | None = None,
     ) -> AnyRun:
-        """Start a run, or attach to the run of a repeated request."""
-        run = await self._run_manager.start(
-            config,
-            self._caller,
-            background=background,
-            idempotency=self._idempotency,
-            digest=_request_digest(self._request, body, self._idempotency),
-            text=text,
-        )
+        """Start a run, attach to the run of a repeated request, or continue a waiting run with answers."""
+        if answers is not None:
+            run = await self._run_manager.answer_calls(
+                answers, self._caller, background=background, is_detached=self._idempotency is not None, text=text
+            )
+        else:
+            run = await self._run_manager.start(
+                config,
+                self._caller,
+                background=background,
+                idempotency=self._idempotency,
+                digest=_request_digest(self._request, body, self._idempotency),
+                text=text,
+            )
         self._request.state.run_id = run.id  # for the log
         if run.replayed:
             self._request.state.is_replayed = True  # for the header `Idempotent-Replayed`

@@ -214,17 +214,19 @@ def _number_of(event: Event) -> int:
 
 @dataclass(frozen=True)
 class ClientTurn:
-    """A request's turn of a run whose client executes the tools; each ends with calls, the last one with the answer.
+    """A request's turn of a run that waits for its client; each ends with calls, the last one with the answer.
 
     Attributes:
         number: From 1.
         after: Number of the event that ended the turn before.
         spent: Usage of the turns before.
+        asked: IDs of the calls that the turn before ended with.
     """
 
     number: int = 1
     after: int = 0
     spent: RunUsage = field(default_factory=RunUsage)
+    asked: frozenset[str] = frozenset()
 
     def name(self, run_id: str) -> str:
         """Name of the turn: of the first that of the run."""
@@ -237,16 +239,17 @@ def client_turns(events: Sequence[Event]) -> tuple[list[ClientTurn], list[RunFin
         event.answer.pending: event
         for event in events
         if isinstance(event, RunFinished) and waits_for_client(event.answer)
-    }  # of a run that was resumed without the results, the last
+    }  # of a run that was resumed without what it waits for, the last
     turns = [ClientTurn()]
     for end in ends.values():
-        turns.append(ClientTurn(len(turns) + 1, end.number, end.answer.usage))
+        asked = frozenset(call.id for call in end.answer.pending)
+        turns.append(ClientTurn(len(turns) + 1, end.number, end.answer.usage, asked))
     return turns, list(ends.values())
 
 
 def waits_for_client(answer: Answer) -> bool:
-    """Whether a run waits for results of tools that its client executes."""
-    return any(call.question == "result" for call in answer.pending)
+    """Whether a run waits for its client: for approvals, or for results of tools that the client executes."""
+    return any(call.question != "outcome" for call in answer.pending)
 
 
 class FollowedRun(ABC):

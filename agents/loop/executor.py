@@ -157,7 +157,7 @@ class ToolExecutor:
             return _failed(row, f"invalid arguments: {fault}")
         if reason := self._run_end():
             return _failed(row, NOT_EXECUTED + reason)
-        needs = self._approve == "all" or (self._approve == "writes" and tool.effect != "read")
+        needs = tool.asks or self._approve == "all" or (self._approve == "writes" and tool.effect != "read")
         return row.model_copy(update={"status": "proposed" if needs else "approved"})
 
     def _run_end(self) -> str:

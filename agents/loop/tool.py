@@ -89,6 +89,7 @@ class ExecutableTool:
         concurrency: Maximum number of calls at once.
         status: Looks up the outcome of a call whose process was killed: its result, or None if it never took effect.
         is_thread: Whether a call runs in a thread, which goes on when the call is cancelled.
+        asks: Whether each call needs an approval, whatever the run's mode is.
         source: Origin, for lists and the run's configuration: `python:module:function`, `mcp:NAME`.
     """
 
@@ -100,6 +101,7 @@ class ExecutableTool:
     concurrency: int = 8
     status: Callable[[ToolCallContext], Awaitable[object | None]] | None = None
     is_thread: bool = False
+    asks: bool = False
     source: str = ""
 
     @property

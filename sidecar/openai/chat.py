@@ -17,7 +17,7 @@ from ..sse import DONE, STREAMED, ServerSentEvents, data_event, encode_json, whi
 from .outcome import LATE_NOTE, EndedRun, Outcome, RequestRunner, calls_json, chat_usage, reason_report
 from .requests import ChatRequest, StrictRoute
 from .run_config import chat_run_request, check_format
-from .streaming import TextPiece
+from .streaming import Piece
 
 FINGERPRINT = f"reason-{__version__}"
 
@@ -83,7 +83,7 @@ class ChunkWriter:
         """No chunk: the first one has the role."""
         return []
 
-    def piece(self, piece: TextPiece) -> list[dict[str, Any]]:
+    def piece(self, piece: Piece) -> list[dict[str, Any]]:
         """A chunk with thoughts or content."""
         return [self._chunk({"content": piece.text} if piece.kind == "content" else thought_fields(piece.text))]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
@@ -17,18 +17,20 @@ from fastapi import Request
 from pydantic import BaseModel, JsonValue
 
 from ...core.errors import UnknownName, UserError
-from ...core.events import RunFinished
+from ...core.events import RunFinished, RunStarted
 from ...core.messages import ToolCall
 from ...core.run import RunConfig
 from ...core.store.records import RunRecord
 from ...core.store.sql import RunStore
 from ...core.types import Answer, RoleUsage, RunUsage
 from ..auth import Caller
+from ..run_manager import RunManager
 from ..run_start import RunStarter
 from ..runs import AnyRun, ClientTurn, LiveRun, StoredRun, client_turns, waits_for_client
 from ..sse import Put
 from .run_config import RunRequest
-from .streaming import AnswerText, EventTranslator, TextPiece, in_pieces, join_thoughts, until_stop
+from .server_tools import ServerTools
+from .streaming import AnswerText, EventTranslator, Piece, in_pieces, join_text, until_stop
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -60,7 +62,8 @@ class Outcome:
 
 def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTranslator) -> Outcome:
     """Map an answer to an outcome. The translator must have processed the run's events."""
-    text = answer.text.strip()
+    waits = answer.stopped == "waiting" and answer.messages
+    text = (answer.messages[-1].content if waits else answer.text).strip()
     content = until_stop(text, run_request.stop)
     offered = {tool.name for tool in run_request.config.question.offered_tools}
     calls = tuple(call for call in answer.tool_calls if not run_request.config.tools or call.name in offered)
@@ -115,14 +118,26 @@ class EndedRun:
     Attributes:
         run_id: Run id, with the number of the turn of a client's loop that is not the first.
         outcome: Result.
-        thoughts: Thoughts of the run that were not streamed.
+        pieces: Thoughts of the run that were not streamed, and what is between them if its tools are shown.
         late: Whether thoughts were sent as content.
+        tools: The tools that the run executes, if they are shown.
     """
 
     run_id: str
     outcome: Outcome
-    thoughts: str = ""
+    pieces: tuple[Piece, ...] = ()
     late: bool = False
+    tools: ServerTools | None = None
+
+    @property
+    def thoughts(self) -> str:
+        """Thoughts of the run that were not streamed."""
+        return join_text(self.pieces)
+
+    @property
+    def approvals(self) -> list[dict[str, Any]]:
+        """Output items of the Responses API for the approvals that the run waits for."""
+        return [] if self.tools is None else self.tools.approvals(self.outcome.answer)
 
 
 class EventWriter(Protocol):
@@ -131,8 +146,8 @@ class EventWriter(Protocol):
     def begin(self) -> list[dict[str, Any]]:
         """The first events."""
 
-    def piece(self, piece: TextPiece) -> list[dict[str, Any]]:
-        """Events for a piece of thoughts or text."""
+    def piece(self, piece: Piece) -> list[dict[str, Any]]:
+        """Events for a piece of thoughts or text, or for tools if they are shown."""
 
     def end(self, ended: EndedRun) -> list[dict[str, Any]]:
         """The last events."""
@@ -147,15 +162,25 @@ class RequestRunner:
         caller: Authenticated caller.
         run_request: Request to execute.
         idempotency: Idempotency key of the request.
+        shows_tools: Whether the tools that the run executes are shown.
 
     Attributes:
         admitted: Set when the run is admitted.
     """
 
     def __init__(
-        self, request: Request, body: BaseModel, caller: Caller, run_request: RunRequest, idempotency: str | None
+        self,
+        request: Request,
+        body: BaseModel,
+        caller: Caller,
+        run_request: RunRequest,
+        idempotency: str | None,
+        *,
+        shows_tools: bool = False,
     ) -> None:
         self.run_request, self._body = run_request, body
+        self._run_manager: RunManager = request.app.state.run_manager
+        self._caller, self._shows_tools = caller, shows_tools
         self._starter = RunStarter(request, caller, idempotency)
         self.admitted = asyncio.Event()
 
@@ -181,7 +206,10 @@ class RequestRunner:
 
     async def _execute(self, stream: _Stream | None) -> EndedRun:
         try:
-            run = await self._starter.start(self.run_request.config, self._body, text=stream is not None)
+            request = self.run_request
+            run = await self._starter.start(
+                request.config, self._body, text=stream is not None, answers=request.answers
+            )
             self.admitted.set()
             async with run.held():
                 return await self._follow(run, stream)
@@ -194,7 +222,8 @@ class RequestRunner:
         # a run that another request started has emitted text before this subscription
         after = 0 if isinstance(run, LiveRun) else math.inf
         translator = EventTranslator(run.config, answer_text, after=after)
-        thoughts: list[TextPiece] = []
+        kept: list[Piece] = []
+        shows_tools = self._shows_tools and run.config.tools
         name, waiting = run.turn.name(run.id), None
         async with aclosing(run.batches(run.turn.after, text=stream is not None)) as batches:
             async for batch in batches:
@@ -204,8 +233,11 @@ class RequestRunner:
                     if isinstance(event, RunFinished) and waits_for_client(event.answer):
                         waiting = event.answer
                     pieces = translator.take(event)
+                    if shows_tools and isinstance(event, RunStarted) and translator.tools is None:
+                        record = await self._run_manager.record(run.id, self._caller)
+                        pieces = translator.show_tools(ServerTools(record, run.config, run.turn))
                     if stream is None:
-                        thoughts += pieces
+                        kept += pieces
                         continue
                     if pieces:
                         await stream.write(name, pieces)
@@ -213,10 +245,10 @@ class RequestRunner:
         answer = of_turn(answer, run.turn)
         last = translator.finish()
         outcome = outcome_of(answer, self.run_request, translator)
-        ended = EndedRun(name, outcome, join_thoughts([*thoughts, *last]), late=translator.late)
+        ended = EndedRun(name, outcome, (*kept, *last), late=translator.late, tools=translator.tools)
         if stream is not None:
             left = in_pieces(answer_text.finish(outcome.content, late=translator.late))
-            await stream.write(name, [*last, *(TextPiece("content", text) for text in left)], ended=ended)
+            await stream.write(name, [*last, *(Piece("content", text) for text in left)], ended=ended)
         return ended
 
 
@@ -227,7 +259,7 @@ class _Stream:
         self._create, self._put = create, put
         self._writer: EventWriter | None = None
 
-    async def write(self, run_id: str, pieces: list[TextPiece], ended: EndedRun | None = None) -> None:
+    async def write(self, run_id: str, pieces: Sequence[Piece], ended: EndedRun | None = None) -> None:
         events: list[dict[str, Any]] = []
         if self._writer is None:
             self._writer = self._create(run_id)
@@ -241,27 +273,29 @@ class _Stream:
 
 
 async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig, number: int) -> EndedRun | None:
-    """Rebuild the end of a turn, including its thoughts, from the run store; None if it has not finished.
+    """Rebuild the end of a turn, including its thoughts and tools, from the run store; None if it has not ended.
 
     Raises:
         UnknownName: There is no such turn.
     """
     events = await store.list_events(record.id)
     turns, ends = client_turns(events)
-    if not 1 <= number <= len(turns) - (record.status == "waiting" and bool(ends)):
+    waits = record.status == "waiting" and waits_for_client(Answer.model_validate(record.answer))
+    if not 1 <= number <= len(turns) - waits:  # the turn after the last calls has not begun
         raise UnknownName("response", turns[-1].name(record.id))
     turn, end = turns[number - 1], None if number > len(ends) else ends[number - 1]
-    if end is None and (record.status != "finished" or record.answer is None):
+    if end is None and (record.status not in ("finished", "waiting") or record.answer is None):
         return None
     answer = Answer.model_validate(record.answer) if end is None else end.answer
     translator = EventTranslator(config, AnswerText(), after=math.inf)
-    pieces: list[TextPiece] = []
+    tools = ServerTools(record, config, turn) if config.tools else None
+    pieces: list[Piece] = [] if tools is None else translator.show_tools(tools)
     for event in events:
         if turn.after < event.number and (end is None or event.number < end.number):
             pieces += translator.take(event)
     pieces += translator.finish()
     outcome = outcome_of(of_turn(answer, turn), RunRequest(model=config.strategy, config=config), translator)
-    return EndedRun(turn.name(record.id), outcome, thoughts=join_thoughts(pieces))
+    return EndedRun(turn.name(record.id), outcome, tuple(pieces), tools=tools)
 
 
 def of_turn(answer: Answer, turn: ClientTurn) -> Answer:
@@ -330,6 +364,7 @@ def reason_report(answer: Answer) -> dict[str, Any]:
         "verification": None if verification is None else verification.model_dump(mode="json"),
         "citations": [c.model_dump(mode="json") for c in answer.citations],
         "stopped": answer.stopped,
+        **({"pending": [call.model_dump(mode="json") for call in answer.pending]} if answer.pending else {}),
         **({} if answer.stopped_by is None else {"stopped_by": answer.stopped_by}),
         **({"based_on": answer.based_on} if answer.based_on else {}),
         "degraded": list(answer.degraded),

@@ -12,12 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
 from ...core.budget import Budget
 from ...core.errors import UserError
 from ...core.messages import Effort, Frozen, Thought
 from ...core.registry import nearest
+from ...core.run import ToolFilter, ToolRule
 from ..errors import fault_detail
 from ..native.schemas import FewFaults, Metadata
 
@@ -245,7 +246,6 @@ RESPONSES_REFUSED = {
     "background_options": Refusal("a background response has no options"),
     "conversation": Refusal("conversations are not stored", (), "send the conversation as input"),
     "context_management": Refusal("conversations are not stored"),
-    "max_tool_calls": Refusal("tools are called by the client"),
     "prompt": Refusal("prompts are not stored", (), "send the text as input"),
     "image": _TEXT_ONLY,
     "moderation": _NOT_MODERATED,
@@ -312,7 +312,7 @@ class SummaryPart(LenientModel):
 
 
 class InputItem(LenientModel):
-    """An input item: a message, a function call, a function call output, or the thoughts of a turn with tool calls."""
+    """An input item: a message, thoughts, a call of a function or of a tool of the server, an output, an approval."""
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
@@ -321,8 +321,44 @@ class InputItem(LenientModel):
     name: str | None = None
     arguments: str | None = None
     output: str | tuple[ContentPart, ...] | None = None
+    id: str | None = None
+    error: JsonValue = None
+    approval_request_id: str | None = None
+    approve: bool | None = None
+    reason: str | None = None
     summary: tuple[SummaryPart, ...] = ()
     encrypted_content: str | None = None
+
+
+class ApprovalFilter(Frozen):
+    """The tools whose calls need an approval: those of `always`, and with `never` all others than those."""
+
+    always: ToolFilter | None = None
+    never: ToolFilter | None = None
+
+
+class ServerTool(LenientModel):
+    """A tool of type `mcp`: the tools of a server that the operator has configured."""
+
+    type: Literal["mcp"]
+    server_label: Annotated[str, Field(min_length=1, max_length=200)]
+    server_url: Annotated[str, Field(max_length=2000)] | None = None
+    allowed_tools: ToolFilter | Annotated[tuple[str, ...], Field(max_length=MAX_TOOLS)] | None = None
+    require_approval: ApprovalFilter | Literal["always", "never"] | None = None
+    authorization: JsonValue = None
+    connector_id: JsonValue = None
+    headers: JsonValue = None
+    tunnel_id: JsonValue = None
+
+    @property
+    def rule(self) -> ToolRule:
+        """What the request makes of the server's tools. As in OpenAI's API, every call needs an approval by default."""
+        names = self.allowed_tools
+        allow = ToolFilter(tool_names=names) if isinstance(names, tuple) else names or ToolFilter()
+        asked = self.require_approval
+        if isinstance(asked, ApprovalFilter) and (asked.always or asked.never):
+            return ToolRule(allow=allow, ask=asked.always, skip=asked.never)
+        return ToolRule(allow=allow, ask=None if asked == "never" else ToolFilter())
 
 
 class FunctionTool(ToolFunction):
@@ -330,6 +366,16 @@ class FunctionTool(ToolFunction):
 
     type: str
     name: str = ""
+
+
+def _is_of_server(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "mcp" if kind == "mcp" else "function"
+
+
+AnyTool = Annotated[
+    Annotated[ServerTool, Tag("mcp")] | Annotated[FunctionTool, Tag("function")], Discriminator(_is_of_server)
+]
 
 
 class FunctionChoice(NamedFunction):
@@ -377,7 +423,8 @@ class ResponsesRequest(StrictModel):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     text: TextOptions | None = None
-    tools: Annotated[tuple[FunctionTool, ...], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[tuple[AnyTool, ...], Field(max_length=MAX_TOOLS)] | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     tool_choice: Literal["auto", "none", "required"] | FunctionChoice | None = None
     parallel_tool_calls: bool | None = None
     user: User | None = None
@@ -453,12 +500,18 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
         if item.role == "assistant" and isinstance(item.content, str) and (tagged := _TAGGED.fullmatch(item.content)):
             thought = ChatMessage(role="assistant", reasoning_content=tagged[1])
             continue
+        if item.type in ("mcp_list_tools", "mcp_approval_request", "mcp_approval_response"):
+            continue  # the calls that were made follow
         if item.type == "message" and item.role is not None:
             messages.append((_with_thought(ChatMessage(role=item.role, content=item.content), thought), []))
-        elif item.type == "function_call":
+        elif item.type in ("function_call", "mcp_call"):
             if thought is not None or not messages or messages[-1][0].role != "assistant":
                 messages.append((_with_thought(ChatMessage(role="assistant"), thought), []))
-            messages[-1][1].append(_call_of(item, location))
+            call = _call_of(item, location)
+            messages[-1][1].append(call)
+            if item.type == "mcp_call":
+                output = item.output if item.error is None else json.dumps(item.error)
+                messages.append((ChatMessage(role="tool", content=output, tool_call_id=call.id), []))
         elif item.type == "function_call_output":
             messages.append((ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id), []))
         else:
@@ -483,9 +536,10 @@ def input_format(text: TextOptions | None) -> ResponseFormat | None:
 
 
 def _call_of(item: InputItem, location: str) -> ChatToolCall:
-    if not item.call_id or not item.name:
-        raise UserError("a function call requires a call_id and a name", param=location)
-    return ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
+    call_id = item.call_id if item.type == "function_call" else item.id
+    if not call_id or not item.name:
+        raise UserError("a call requires an id and a name", param=location)
+    return ChatToolCall(id=call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
 
 
 class StrictRoute(APIRoute):

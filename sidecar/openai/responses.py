@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
 from fastapi.openapi.models import Example
@@ -19,10 +20,10 @@ from ...core.json_schema import OBJECT_SCHEMA
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
 from ...core.run import RunConfig, read_config
 from ...core.store.records import RunRecord
-from ...core.types import Question
+from ...core.types import Answer, Question
 from ..auth import Caller, authorised
 from ..errors import public_stored_error
-from ..run_manager import RunManager
+from ..run_manager import CallAnswers, RunManager
 from ..run_start import IdempotencyKey, RunStarter
 from ..runs import ClientTurn
 from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
@@ -32,13 +33,15 @@ from .requests import (
     RESPONSES_REFUSED,
     FunctionChoice,
     ResponsesRequest,
+    ServerTool,
     StrictRoute,
     encrypted_thought,
     input_format,
     input_messages,
 )
 from .run_config import RunRequest, check_format, choice_of, effort_of, field_names, plan_run, question_of, tool_of
-from .streaming import Kind, TextPiece
+from .server_tools import SERVERS, call_answers, outputs_of, servers_of
+from .streaming import Kind, Piece, join_text
 
 Event = dict[str, Any]
 OutputItem = dict[str, Any]
@@ -53,7 +56,7 @@ def _response_id(run_id: str) -> str:
 
 def echoed_fields(request: ResponsesRequest, config: RunConfig) -> dict[str, Any]:
     """The request fields that a response repeats."""
-    kept = ("model", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
+    kept = ("model", "previous_response_id", "max_output_tokens", "max_tool_calls", "temperature", "top_p", "user")
     return {
         **stored_fields(config),
         **{name: getattr(request, name) for name in kept},
@@ -85,12 +88,16 @@ def response(
         output: Output items so far.
         error: Error that ended the run.
     """
-    short = outcome is not None and outcome.finish_reason == "length"
+    short = False
+    if outcome is not None:  # one without further calls is complete
+        short = outcome.finish_reason == "length" and outcome.answer.stopped_by != "tool_calls"
+        error = error or _unknown_outcome(outcome.answer)
+    ended = "failed" if error else "incomplete" if short else "completed"
     body = {
         "id": _response_id(run_id),
         "object": "response",
         "created_at": int(created),
-        "status": status if outcome is None else "incomplete" if short else "completed",
+        "status": status if outcome is None else ended,
         "completed_at": None if outcome is None else int(time.time() if completed is None else completed),
         "error": error,
         "incomplete_details": {"reason": "max_output_tokens"} if short else None,
@@ -99,6 +106,18 @@ def response(
         "usage": None if outcome is None else response_usage(outcome),
     }
     return body if outcome is None else {**body, "reason": reason_report(outcome.answer)}
+
+
+def _unknown_outcome(answer: Answer) -> dict[str, Any] | None:
+    """The error of a response whose run waits for the outcome of a call, which the format cannot ask for."""
+    for call in answer.pending:
+        if call.question == "outcome":
+            message = (
+                f"whether {call.tool}({call.arguments}) took effect is not known: decide about call {call.id} with "
+                f"POST /v1/runs/{answer.run_id}/decisions"
+            )
+            return {"code": "server_error", "message": message}
+    return None
 
 
 def response_usage(outcome: Outcome) -> dict[str, Any]:
@@ -116,14 +135,50 @@ def response_usage(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
-    """The output items of a response that was not streamed: thoughts, text, tool calls."""
+def items_of(ended: EndedRun) -> list[OutputItem]:
+    """The output items of a response that was not streamed: of each turn thoughts, text and tool calls."""
+    run_id, outcome = ended.run_id, ended.outcome
     items: list[OutputItem] = []
-    if thoughts or outcome.blocks:
-        items.append(reasoning_item(f"rs_{run_id}", thoughts, outcome.blocks))
-    if outcome.content or not outcome.calls:
-        items.append(message_item(f"msg_{run_id}", outcome.content))
-    return [*items, *(call_item(run_id, i, call) for i, call in enumerate(outcome.calls))]
+    turn: list[Piece] = []
+
+    def add(text: str, blocks: Sequence[Mapping[str, JsonValue]] = ()) -> None:
+        thoughts = join_text(turn)
+        if thoughts or blocks:
+            items.append(reasoning_item(_item_id(run_id, "reasoning", items), thoughts, blocks))
+        if text:
+            items.append(message_item(_item_id(run_id, "message", items), text))
+
+    for piece in ended.pieces:
+        if piece.kind in ("reasoning", "content"):
+            turn.append(piece)
+        else:
+            add(join_text(turn, "content"))
+            place(piece, items)
+            turn.clear()
+    add(outcome.content, outcome.blocks)
+    calls = [*(call_item(run_id, i, call) for i, call in enumerate(outcome.calls)), *ended.approvals]
+    if not calls and not any(item["type"] == "message" for item in items):  # an empty answer also has a message item
+        items.append(message_item(f"msg_{run_id}", ""))
+    return [*items, *calls]
+
+
+def place(piece: Piece, output: list[OutputItem]) -> int | None:
+    """Add the item of a tool to the output, or to its item what a call led to; returns its index, None without one."""
+    at = next((i for i, item in enumerate(output) if item["id"] == piece.item["id"]), None)
+    if piece.kind == "result":
+        if at is not None:  # it was executed
+            output[at] = {**output[at], **piece.item}
+        return at
+    if at is not None:  # of a run that another process has resumed
+        return None
+    output.append(dict(piece.item))
+    return len(output) - 1
+
+
+def _item_id(run_id: str, kind: Literal["reasoning", "message"], output: Sequence[OutputItem]) -> str:
+    """The ID of the next item of a kind."""
+    before = sum(item["type"] == kind for item in output)
+    return f"{'rs' if kind == 'reasoning' else 'msg'}_{run_id}" + (f"_{before}" if before else "")
 
 
 def reasoning_item(name: str, text: str, blocks: Sequence[Mapping[str, JsonValue]] = ()) -> OutputItem:
@@ -183,8 +238,10 @@ class ResponseEvents:
             self._event("response.in_progress", response=under_way),
         ]
 
-    def piece(self, piece: TextPiece) -> list[Event]:
-        """Events for a piece of thoughts or text."""
+    def piece(self, piece: Piece) -> list[Event]:
+        """Events for a piece of thoughts or text, or for a tool."""
+        if piece.kind not in ("reasoning", "content"):
+            return [*self._end_text(), *self._tool(piece)]
         if not piece.text:
             return []
         if piece.kind == "reasoning" and self._open == "content":
@@ -199,17 +256,16 @@ class ResponseEvents:
         events: list[Event] = []
         outcome = ended.outcome
         written = self._open == "content" or any(item["type"] == "message" for item in self._output)
-        if not written and not outcome.calls:  # an empty answer also has a message item
+        if not (written or outcome.calls or ended.approvals):  # an empty answer also has a message item
             events += [*self._close(), *self._begin("content")]
-        events += self._close()
-        if self._later:
-            events += [*self._begin("reasoning")]
-            self._text = self._later
-            events += [self._delta(TextPiece("reasoning", self._later)), *self._close()]
+        events += self._end_text()
         if outcome.blocks:
-            events += self._signed(outcome.blocks)
+            item_id = _item_id(self._run_id, "reasoning", self._output)  # they come with the end of the run
+            events += self._whole(reasoning_item(item_id, "", outcome.blocks))
         for i, call in enumerate(outcome.calls):
             events += self._call(i, call)
+        for item in ended.approvals:
+            events += self._whole(item)
         completed_body = response(
             self._run_id, self._echoed, created=self._created, outcome=outcome, output=list(self._output)
         )
@@ -218,6 +274,15 @@ class ResponseEvents:
     def failure(self, error: Mapping[str, Any]) -> Event:
         """The event that ends a failed stream."""
         return self._event("error", code=error["code"], message=error["message"], param=error["param"])
+
+    def _end_text(self) -> list[Event]:
+        """Close the open item, and add the thoughts that came after its text."""
+        events, later, self._later = self._close(), self._later, ""
+        if later:
+            events += self._begin("reasoning")
+            self._text = later
+            events += [self._delta(Piece("reasoning", later)), *self._close()]
+        return events
 
     def _begin(self, kind: Kind) -> list[Event]:
         """Open an output item."""
@@ -235,7 +300,7 @@ class ResponseEvents:
             self._event(opened[0], **opened[1]),
         ]
 
-    def _delta(self, piece: TextPiece) -> Event:
+    def _delta(self, piece: Piece) -> Event:
         if piece.kind == "reasoning":
             return self._event(
                 "response.reasoning_summary_text.delta", **self._place(), summary_index=0, delta=piece.text
@@ -265,17 +330,38 @@ class ResponseEvents:
                 self._event("response.content_part.done", **at, part=text_part(text)),
             ]
         self._output.append(item)
-        return [*events, self._event("response.output_item.done", output_index=location["output_index"], item=item)]
+        return [*events, self._done(location["output_index"])]
 
-    def _signed(self, blocks: Sequence[Mapping[str, JsonValue]]) -> list[Event]:
-        """An item of its own, before the tool calls: a provider's signed blocks come with the end of the run."""
-        before = sum(item["type"] == "reasoning" for item in self._output)
-        item = reasoning_item(f"rs_{self._run_id}" + (f"_{before}" if before else ""), "", blocks)
+    def _whole(self, item: OutputItem) -> list[Event]:
+        """Add an item that is complete."""
         at = len(self._output)
         self._output.append(item)
+        return [self._event("response.output_item.added", output_index=at, item=item), self._done(at)]
+
+    def _done(self, at: int) -> Event:
+        return self._event("response.output_item.done", output_index=at, item=self._output[at])
+
+    def _tool(self, piece: Piece) -> list[Event]:
+        """Events for the tools of a server, or for a call of one."""
+        at = place(piece, self._output)
+        if at is None:
+            return []
+        item = self._output[at]
+        location = {"item_id": item["id"], "output_index": at}
+        if piece.kind == "result":
+            return [self._event(f"response.mcp_call.{item['status']}", **location), self._done(at)]
+        begun: OutputItem = {"tools": []} if piece.kind == "tools" else {"arguments": ""}
+        events = [
+            self._event("response.output_item.added", output_index=at, item={**item, **begun}),
+            self._event(f"response.{item['type']}.in_progress", **location),
+        ]
+        if piece.kind == "tools":
+            return [*events, self._event("response.mcp_list_tools.completed", **location), self._done(at)]
+        arguments = item["arguments"]
         return [
-            self._event("response.output_item.added", output_index=at, item=item),
-            self._event("response.output_item.done", output_index=at, item=item),
+            *events,
+            self._event("response.mcp_call_arguments.delta", **location, delta=arguments),
+            self._event("response.mcp_call_arguments.done", **location, arguments=arguments),
         ]
 
     def _call(self, index: int, call: ToolCall) -> list[Event]:
@@ -287,15 +373,13 @@ class ResponseEvents:
             self._event("response.output_item.added", output_index=at, item=begun),
             self._event("response.function_call_arguments.delta", **location, delta=call.arguments),
             self._event("response.function_call_arguments.done", **location, name=call.name, arguments=call.arguments),
-            self._event("response.output_item.done", output_index=at, item=item),
+            self._done(at),
         ]
 
     def _place(self) -> dict[str, Any]:
         """Id and output index of the open item."""
-        name, kind = ("rs", "reasoning") if self._open == "reasoning" else ("msg", "message")
-        before = sum(item["type"] == kind for item in self._output)
-        item = f"{name}_{self._run_id}" + (f"_{before}" if before else "")
-        return {"item_id": item, "output_index": len(self._output)}
+        item_id = _item_id(self._run_id, "reasoning" if self._open == "reasoning" else "message", self._output)
+        return {"item_id": item_id, "output_index": len(self._output)}
 
     def _event(self, kind: str, **fields: Any) -> Event:
         return {"type": kind, "sequence_number": next(self._numbers), **fields}
@@ -330,11 +414,11 @@ async def create_response(
     run_request = await _run_request(body, app, caller)
     if body.background:  # it is queued or in progress
         starter = RunStarter(request, caller, idempotency)
-        run = await starter.start(run_request.config, body, background=True)
+        run = await starter.start(run_request.config, body, background=True, answers=run_request.answers)
         run_manager: RunManager = app.state.run_manager
         record = await run_manager.record(run.id, caller)
         return JSONResponse(await _stored_response(run_manager, record, run.turn.number))
-    runner = RequestRunner(request, body, caller, run_request, idempotency)
+    runner = RequestRunner(request, body, caller, run_request, idempotency, shows_tools=True)
     echoed = echoed_fields(body, run_request.config)
     if not body.stream:
         return JSONResponse(_response_body(await while_connected(request.receive, runner.execute()), echoed))
@@ -422,6 +506,10 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         raise UserError(f"{LOGPROBS} is not supported: {refusal.why}", hint=refusal.instead, param="include")
     effort = None if body.reasoning is None else body.reasoning.effort
     run_manager: RunManager = app.state.run_manager
+    answers = await _call_answers(body, run_manager, caller)
+    if answers is not None:
+        config = read_config(await run_manager.record(answers.run_id, caller))
+        return RunRequest(model=body.model, config=config, answers=answers)
     before = (
         ()
         if body.previous_response_id is None
@@ -433,11 +521,15 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         "safety_identifier": body.safety_identifier,
         INSTRUCTIONS: body.instructions or None,
     }
+    settings = app.state.settings
+    tools = list(enumerate(body.tools or ()))
+    servers = [(f"tools.{i}", tool) for i, tool in tools if isinstance(tool, ServerTool)]
+    rules, kept[SERVERS] = servers_of(servers, settings) if servers else ({}, None)
     messages = input_messages(body.input)
     await asyncio.sleep(0)  # there may be 10,000: others have the event loop
     question = question_of(
         messages,
-        tools=[tool_of(tool.type, tool, f"tools.{i}") for i, tool in enumerate(body.tools or ())],
+        tools=[tool_of(tool.type, tool, f"tools.{i}") for i, tool in tools if not isinstance(tool, ServerTool)],
         tool_choice=body.tool_choice
         if not isinstance(body.tool_choice, FunctionChoice)
         else choice_of(body.tool_choice.type, body.tool_choice),
@@ -461,12 +553,31 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         reasoner=app.state.reasoner,
         tenant=caller.tenant,
         one_call=body.parallel_tool_calls is False,
+        tool_rules=rules,
+        tool_calls=body.max_tool_calls,
     )
     return RunRequest(
         model=body.model,
         config=config,
         field_names=field_names(effort, "reasoning.effort"),
     )
+
+
+async def _call_answers(body: ResponsesRequest, run_manager: RunManager, caller: Caller) -> CallAnswers | None:
+    """What a request answers to a waiting run that executes tools; None for a request that asks."""
+    items = () if isinstance(body.input, str) else body.input
+    answers = call_answers(items, caller)
+    if body.previous_response_id is None:
+        return answers
+    record, turn = await _record(run_manager, caller, body.previous_response_id, param="previous_response_id")
+    if answers is None:
+        if not (outputs := outputs_of(items)) or not record.config.get("tools"):
+            return None
+        answers = CallAnswers(record.id, {}, outputs)
+    elif answers.run_id != record.id:
+        hint = "leave previous_response_id out, or name the response with the approval request"
+        raise UserError("the approval is of another response", hint=hint, param="previous_response_id")
+    return replace(answers, turn=turn + 1)
 
 
 async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
@@ -477,6 +588,12 @@ async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) ->
     if ended is None:
         raise UnknownName("response", name, hint="it has no answer to continue from")
     outcome = ended.outcome
+    if needed := [f"{call.question} of {call.tool}" for call in outcome.answer.pending if call.question != "result"]:
+        raise UserError(
+            f"response {name} waits for the {', '.join(needed)}",
+            hint="send mcp_approval_response items first",
+            param="previous_response_id",
+        )
     *before, last = outcome.answer.messages or (outcome.answer.message,)
     return (*_turns(config.question), *before, last.model_copy(update={"content": outcome.content}))
 
@@ -516,17 +633,21 @@ def _response_body(
         created=time.time() - outcome.answer.usage.wall_seconds if created is None else created,
         completed=completed,
         outcome=outcome,
-        output=items_of(ended.run_id, ended.thoughts, outcome),
+        output=items_of(ended),
     )
 
 
 def stored_fields(config: RunConfig) -> dict[str, Any]:
     """The request fields that the run stores."""
     question, choice = config.question, config.question.tool_choice
+    servers = question.metadata.get(SERVERS)
     return {
         "instructions": question.metadata.get(INSTRUCTIONS),
         "metadata": question.metadata.get("metadata") or {},
-        "tools": [{"type": "function", **tool.model_dump(mode="json")} for tool in question.tools],
+        "tools": [
+            *({"type": "function", **tool.model_dump(mode="json")} for tool in question.tools),
+            *(servers.values() if isinstance(servers, dict) else ()),
+        ],
         "tool_choice": choice
         if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)
         else {"type": "function", "name": choice},

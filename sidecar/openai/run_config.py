@@ -26,10 +26,18 @@ from ...core.messages import (
     Tool,
     ToolCall,
 )
-from ...core.run import RunConfig
+from ...core.run import RunConfig, ToolRule
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
-from ..policy import apply_ceilings, check_code_execution, check_samples, reject_paths
+from ..policy import (
+    allowed_approval,
+    allowed_tools,
+    apply_ceilings,
+    check_code_execution,
+    check_samples,
+    reject_paths,
+)
+from ..run_manager import CallAnswers
 from .models import resolve_model, strategy_of
 from .requests import (
     ChatMessage,
@@ -329,12 +337,14 @@ class RunRequest:
         config: The run's configuration.
         stop: Stop strings; the answer text ends before the first one.
         field_names: Fields of the request by the names that errors of a run give them.
+        answers: What the request answers to a waiting run, which continues; None begins a run.
     """
 
     model: str
     config: RunConfig
     stop: tuple[str, ...] = ()
     field_names: Mapping[str, str] = field(default_factory=dict)
+    answers: CallAnswers | None = None
 
 
 def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> RunRequest:
@@ -419,6 +429,8 @@ def plan_run(
     adaptive_thinking: bool = False,
     response_tokens: int | None = None,
     one_call: bool = False,
+    tool_rules: Mapping[str, ToolRule] | None = None,
+    tool_calls: int | None = None,
 ) -> RunConfig:
     """Build the configuration of one run.
 
@@ -437,6 +449,8 @@ def plan_run(
         adaptive_thinking: Whether a model that thinks only if it is asked to is asked.
         response_tokens: Maximum tokens of a complete response, thought included; None is `max_tokens` of `given`.
         one_call: See `RunConfig.one_call`.
+        tool_rules: Tools that the run executes besides those of every question.
+        tool_calls: Maximum number of tool calls of the run.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.
@@ -460,11 +474,19 @@ def plan_run(
             parameters=own,
             verify=verify,
             verify_parameters=options.verify_parameters or None,
-            budget=apply_ceilings(options.budget, settings.serve, settings.budget, name.budget, Budget(tokens=tokens)),
+            budget=apply_ceilings(
+                options.budget,
+                settings.serve,
+                settings.budget,
+                name.budget,
+                Budget(tokens=tokens, tool_calls=tool_calls),
+            ),
             effort=effort,
             thinking_tokens=options.thinking_tokens,
             seed=seed,
             tenant=tenant,
+            tools=allowed_tools(settings, (*settings.tools.use, *tool_rules) if tool_rules else None),
+            approve=allowed_approval(settings, None),
         )
     except UserError as e:
         # an unknown name in the body is a bad request (400); 404 is for unknown paths and models
@@ -473,7 +495,7 @@ def plan_run(
     check_code_execution(config, settings.serve)
     limit = response_tokens or given.get("max_tokens")
     update = {"adaptive_thinking": adaptive_thinking, "sample_tokens": limit, "one_call": one_call}
-    config = config.model_copy(update=update)
+    config = config.model_copy(update={**update, "tool_rules": dict(tool_rules or {})})
     return config.model_copy(update={"client_loop": _client_loop(config)}) if question.offered_tools else config
 
 

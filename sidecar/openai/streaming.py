@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...core.errors import InvalidResponse
 from ...core.events import (
@@ -28,6 +29,8 @@ from ...core.events import (
     StageFinished,
     StageStarted,
     TextDelta,
+    ToolFinished,
+    ToolStarted,
     VerificationFinished,
     VoteUpdated,
 )
@@ -37,6 +40,9 @@ from ...core.verdicts import counts_text, verdict_name
 from ...reasoning.fusion import SYNTHESIS_STAGE
 from ...reasoning.sampling import SamplingConfig
 from ...reasoning.strategy import STRATEGIES
+
+if TYPE_CHECKING:
+    from .server_tools import ServerTools
 
 PIECE_CHARS = 48
 """Approximate number of characters of a piece when a complete text is streamed."""
@@ -94,6 +100,10 @@ class AnswerText:
             return self._release(full_text[overlap:])
         raise InvalidResponse("the answer does not go on as it was streamed", hint="ask again without stream")
 
+    def restart(self) -> None:
+        """Begin the text of another turn."""
+        self._held = self.answer_text = ""
+
     def _release(self, text: str) -> str:
         self.answer_text += text
         return text
@@ -137,14 +147,19 @@ def _partial_stop(text: str, stop: Sequence[str]) -> int:
     return 0
 
 
-Kind = Literal["reasoning", "content"]
+Kind = Literal["reasoning", "content", "tools", "call", "result"]
 
 
-class TextPiece(NamedTuple):
-    """A piece of streamed text: thoughts or answer text."""
+class Piece(NamedTuple):
+    """A piece of a stream: thoughts or answer text; if tools are shown, those of a server, or a call and its result.
+
+    Attributes:
+        item: Fields of a tool's output item; of a result, those that it sets.
+    """
 
     kind: Kind
-    text: str
+    text: str = ""
+    item: Mapping[str, Any] = MappingProxyType({})
 
 
 MAX_VOTES = 5
@@ -225,13 +240,17 @@ class EventTranslator:
     Attributes:
         solutions: Best candidates of the solutions so far, newest first.
         late: Whether thoughts were emitted as content: the model's chat template opens them, which was not known yet.
+        tools: The tools that the run executes, if their calls are shown; else None.
     """
 
     def __init__(self, config: RunConfig, answer_text: AnswerText, *, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
         self.late = False
+        self.tools: ServerTools | None = None
         self._answer_text = answer_text
-        self._until_direct = answer_call(config)
+        self._config = config
+        # a turn before calls is no answer
+        self._until_direct = 0 if config.tools else answer_call(config)
         self._streams_json = streams_json(config)
         self._after = after
         self._direct: int | None = None
@@ -253,7 +272,12 @@ class EventTranslator:
         self._released = 0
         """Number of characters that the strategy released and that were taken."""
 
-    def take(self, event: Event) -> list[TextPiece]:
+    def show_tools(self, tools: ServerTools) -> list[Piece]:
+        """Emit calls of tools from now on, with the text of each turn as content; returns the pieces before them."""
+        self.tools = tools
+        return tools.lists()
+
+    def take(self, event: Event) -> list[Piece]:
         """Process an event and return the pieces to emit."""
         if type(event) in _SHOWN_NOWHERE:
             return []
@@ -271,6 +295,14 @@ class EventTranslator:
             case SolutionFinished(solution=solution):
                 match = [] if solution.best is None else [solution.best]
                 self.solutions = [*match, *self.solutions]
+                if self.tools is not None and match and match[0].tool_calls:
+                    rest = self._answer_text.finish(match[0].text.strip(), late=self.late)
+                    return [Piece("content", rest)] if rest else []
+            case ToolStarted() | ToolFinished():
+                return [] if self.tools is None else self.tools.call(event)
+            case StageStarted(stage=stage) if self.tools is not None and stage.startswith("turn "):
+                self._answer_text.restart()
+                self._until_direct, self._direct = answer_call(self._config), None
             case StageStarted(stage="verify"):
                 self._verifying = True
             case StageFinished(stage="verify"):
@@ -284,7 +316,7 @@ class EventTranslator:
         line = line_of(event)
         return self._emit(f"{line}\n", only_text=True) if line else []
 
-    def finish(self) -> list[TextPiece]:
+    def finish(self) -> list[Piece]:
         """Return the pieces held back."""
         return [piece for call in list(self._calls) for piece in self._close(call)]
 
@@ -303,7 +335,7 @@ class EventTranslator:
         else:
             self._calls[event.number] = _CallSamples(event.requests, event.samples)
 
-    def _write(self, event: TextDelta) -> list[TextPiece]:
+    def _write(self, event: TextDelta) -> list[Piece]:
         call = event.parent
         if event.answer_start is not None:
             return self._take_released(event)
@@ -336,14 +368,14 @@ class EventTranslator:
         self._heard += len(new)
         return self._thought(new)
 
-    def _take_released(self, event: TextDelta) -> list[TextPiece]:
+    def _take_released(self, event: TextDelta) -> list[Piece]:
         """Emit released text, unless text before it was missed: then the rest follows at the end."""
         if event.answer_start != self._released:
             return []
         self._released += len(event.text)
         return self._content("", event.text)
 
-    def _end(self, event: SampleFinished) -> list[TextPiece]:
+    def _end(self, event: SampleFinished) -> list[Piece]:
         call, done = event.parent, event.completion
         if call is None or not done.ok:
             return []
@@ -366,11 +398,11 @@ class EventTranslator:
         self._writing.pop(key, None)
         return self._emit(f"{self._label(key)}{full_text}\n\n")
 
-    def _close(self, call: int | None) -> list[TextPiece]:
+    def _close(self, call: int | None) -> list[Piece]:
         """Emit the remaining samples of a call: truncated ones, and workers, which have no `SampleFinished`."""
         if call is None or (known := self._calls.pop(call, None)) is None:
             return []
-        pieces: list[TextPiece] = []
+        pieces: list[Piece] = []
         if self._open is not None and self._open[0] == call:
             pieces += self._shut()
         for key in [k for k in self._writing if k[0] == call]:
@@ -378,13 +410,13 @@ class EventTranslator:
             pieces += self._emit(f"{self._label(key, known)}{text}\n\n")
         return pieces
 
-    def _show(self, key: Key) -> list[TextPiece]:
+    def _show(self, key: Key) -> list[Piece]:
         """Start emitting a sample, beginning with its buffered text."""
         begun = "".join(self._writing[key])
         self._open, self._heard = key, len(begun)
         return self._thought(self._label(key) + begun)
 
-    def _shut(self) -> list[TextPiece]:
+    def _shut(self) -> list[Piece]:
         """End the current sample, emit the buffered text and continue with the next sample in flight."""
         if self._open is not None:
             self._writing.pop(self._open, None)
@@ -405,23 +437,23 @@ class EventTranslator:
 
     # -- output
 
-    def _emit(self, text: str, *, only_text: bool = False) -> list[TextPiece]:
+    def _emit(self, text: str, *, only_text: bool = False) -> list[Piece]:
         """Emit text that is not part of the current sample, after the sample if one is open."""
         if self._open is not None:
             self._later.append(text)
             return []
         return self._thought(f"\n{text}" if only_text and self._in_line else text)
 
-    def _thought(self, text: str) -> list[TextPiece]:
+    def _thought(self, text: str) -> list[Piece]:
         if not text:
             return []
         self._in_line = not text.endswith("\n")
-        return [TextPiece("reasoning", text)]
+        return [Piece("reasoning", text)]
 
-    def _content(self, thought: str, text: str) -> list[TextPiece]:
+    def _content(self, thought: str, text: str) -> list[Piece]:
         pieces = self._thought(thought)
         if (new := self._answer_text.add(text)) != "":
-            pieces.append(TextPiece("content", new))
+            pieces.append(Piece("content", new))
         return pieces
 
 
@@ -452,6 +484,6 @@ def _may_be_repaired(config: RunConfig) -> bool:
     return bool(config.verify and (config.repairs or config.require_verified))
 
 
-def join_thoughts(pieces: Sequence[TextPiece]) -> str:
-    """The thoughts among the pieces, as one text."""
-    return "".join(piece.text for piece in pieces if piece.kind == "reasoning").strip()
+def join_text(pieces: Iterable[Piece], kind: Kind = "reasoning") -> str:
+    """The thoughts or the content among the pieces, as one text."""
+    return "".join(piece.text for piece in pieces if piece.kind == kind).strip()

@@ -4,7 +4,7 @@ import openai
 import pytest
 from reason.sidecar.openai.outcome import EndedRun, Outcome
 from reason.sidecar.openai.responses import ResponseEvents
-from reason.sidecar.openai.streaming import TextPiece
+from reason.sidecar.openai.streaming import Piece
 from support.answers import plain_answer
 from support.chats import assistant, user
 
@@ -86,9 +86,7 @@ def test_events(client):
 
 def test_thoughts_that_follow_the_text_are_an_item_behind_it():
     events = ResponseEvents("r", {})
-    told = [
-        events.piece(TextPiece(kind, text)) for kind, text in (("content", "4"), ("reasoning", "hm"), ("content", "2"))
-    ]
+    told = [events.piece(Piece(kind, text)) for kind, text in (("content", "4"), ("reasoning", "hm"), ("content", "2"))]
     assert [[e["type"] for e in some][-1:] for some in told] == [
         ["response.output_text.delta"],
         [],

@@ -15,7 +15,7 @@ from reason.core.events import (
 from reason.core.messages import Completion, Thought
 from reason.core.run import RunConfig
 from reason.core.types import CheckedClaim, Evidence, Question, Verification
-from reason.sidecar.openai.streaming import AnswerText, EventTranslator, answer_call, join_thoughts
+from reason.sidecar.openai.streaming import AnswerText, EventTranslator, answer_call, join_text
 
 ASKED = Question(text="?")
 
@@ -79,7 +79,7 @@ def runs(draw):
 def test_every_sample_is_told_once_and_in_one_piece(run):
     events, texts = run
     telling = EventTranslator(config(), AnswerText())
-    told = join_thoughts(pieces(telling, events) + telling.finish())
+    told = join_text(pieces(telling, events) + telling.finish())
     for (_, sample), text in texts.items():
         assert told.count(f"[{sample + 1}] {text}\n\n") + told.endswith(f"[{sample + 1}] {text}") == 1
     lines = [f"Votes: vote{e.number} (1)." for e in events if isinstance(e, VoteUpdated)]
@@ -109,16 +109,16 @@ def test_thoughts_and_texts_of_samples_are_told_apart():
     thought = Thought(text="five and two", tokens=2)
     ends = [finished(20 + s, 1, s, "It is 7.", thought) for s in (0, 1)]
     telling = EventTranslator(config(), AnswerText())
-    told = join_thoughts(pieces(telling, [started(1, 2), *deltas, *ends, ended(30, 1)]))
+    told = join_text(pieces(telling, [started(1, 2), *deltas, *ends, ended(30, 1)]))
     assert told == "[1] five and two\n\nIt is 7.\n\n[2] five and two\n\nIt is 7."
     without_deltas = EventTranslator(config(), AnswerText())
-    assert join_thoughts(pieces(without_deltas, [started(1, 2), *ends, ended(30, 1)])) == told
+    assert join_text(pieces(without_deltas, [started(1, 2), *ends, ended(30, 1)])) == told
 
 
 def test_a_thought_before_the_answer_is_no_content():
     telling = EventTranslator(config("cot"), AnswerText())
     events = [started(1, 1), delta(2, "", thought="hm"), delta(3, "42")]
-    assert [tuple(p) for p in pieces(telling, events)] == [("reasoning", "hm"), ("content", "42")]
+    assert [(p.kind, p.text) for p in pieces(telling, events)] == [("reasoning", "hm"), ("content", "42")]
     assert not telling.late
 
 
