@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 import support
+from reason.core.errors import UserError
 from reason.core.messages import Message
 from reason.core.settings import Settings
 from reason.sidecar.policy import allowed_server
@@ -49,7 +50,7 @@ def server(tmp_path_factory, log):
     models = {name: AgentModel(turns) for name, turns in TURNS.items()}
     models["talking"] = ToolModel(talking, name="talking")
     tools = {"mcp": {"orders": {"command": [sys.executable, SERVER, str(log)]}}}
-    serve = {"tools": ("mcp:orders", "mcp:secret-command --token x")}
+    serve = {"tools": ("mcp:orders",)}
     with scripted_server(tmp_path_factory.mktemp("store"), models, serve=serve, tools=tools) as running:
         yield running
 
@@ -322,6 +323,12 @@ def test_a_server_is_named_by_its_label_or_its_address(label, url, name):
     tools = {"use": ("python",), "mcp": {"tickets": {"url": "https://a.example/mcp"}, "hidden": {"url": url}}}
     settings = Settings(tools=tools, serve={"tools": ("mcp:tickets", "mcp:https://b.example/mcp")})
     assert allowed_server(settings, label, url, param="tools.0") == name
+
+
+def test_the_error_lists_no_command():
+    settings = Settings(serve={"tools": ("mcp:tickets", "mcp:uvx server --token x")})
+    with pytest.raises(UserError, match=r"\(those are: tickets\)$"):
+        allowed_server(settings, "other", None, param="tools.0")
 
 
 def test_approvals_that_fit_nothing(respond):
