@@ -545,7 +545,6 @@ class Reasoner:
         Args:
             tools: Its tools. Here and below, None is the reasoner's.
             approve: Which of their calls need an approval.
-            system: System message.
             budget: Limits of all its questions together.
             conversation_id: ID of a stored conversation, which is continued; None begins a new one.
         """

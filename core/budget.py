@@ -208,7 +208,7 @@ class Ledger:
         lost_tokens: int = 0,
         working_s: float = 0.0,
     ) -> RoleUsage:
-        """Charge the actual cost of a step.
+        """Charge the actual cost of a step; returns the role's total so far.
 
         Args:
             role: Role of the model: "main", "small", "judge", …
@@ -216,9 +216,6 @@ class Ledger:
             replayed_tokens: Part of the completion tokens that the run store answered.
             lost_tokens: Tokens of samples that an interruption discards.
             working_s: Seconds the model worked, queues excluded.
-
-        Returns:
-            The role's total so far.
         """
         key = f"{role}:{model}"
         row = self._by_role.get(key, RoleUsage(model=model))

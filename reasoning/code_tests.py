@@ -62,10 +62,6 @@ def parse_tests(source: str, name: str) -> tuple[CodeTest, ...]:
 
     What else stands at the top level of the file comes before each test.
 
-    Args:
-        source: Python source, or text with examples (`>>> …`).
-        name: The file, for messages.
-
     Raises:
         UserError: There is no test, or the file is no Python.
     """

@@ -11,8 +11,8 @@ of the thought and "Final Answer:" are appended).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from ..core.budget import LimitKind
 from ..core.errors import BackendError, BudgetExceeded, StoreError, UserError
@@ -77,12 +77,6 @@ def as_cut_by_budget(completion: Completion, prompt: Prompt, run: Run, limit: Li
 
 def conclusion_request(model: MeteredModel, prompt: Prompt, partial: Completion, question: Question) -> Request:
     """The request for the answer after an unfinished sample.
-
-    Args:
-        model: The model of the sample.
-        prompt: Its prompt.
-        partial: The sample, cut in its thought or in its answer.
-        question: The question, whose kind of answer decides the form.
 
     Raises:
         UserError: The model cannot answer without thinking, and the budget has no room for that.
@@ -199,7 +193,6 @@ async def conclude_run(solution: Solution | None, question: Question, model: Met
     Args:
         solution: What the strategy had. An answer in it stays, unless the user wanted it before any sample was
             finished: then it was read from the middle of one.
-        model: The model that concludes.
     """
     solution = solution or run.best or Solution(chosen=None, stopped="budget")
     is_user = run.ledger.is_closed
@@ -279,3 +272,26 @@ def no_answer_reason(solution: Solution) -> str:
         empty = f"{samples} {'has' if total == 1 else 'have'} no text" if total else "no sample was finished"
         return f"no answer: {reason} before a sample was finished" if reason else f"no answer: {empty}"
     return f"no answer could be read from {samples}"
+
+
+def report_cut_candidates(solution: Solution, parameters: Mapping[str, Any], run: Run) -> None:
+    """Report the attempts that were cut, of which those without an answer did not count."""
+    total, limit = len(solution.candidates), parameters.get("max_tokens")
+    attempts = "1 attempt" if total == 1 else f"{total} attempts"
+    by_limit = [c for c in solution.candidates if c.finish_reason == "length"]
+    by_budget = [c for c in solution.candidates if c.finish_reason == "budget"]
+    if solution.stopped == "budget":  # samples and steps are shortened to what it leaves
+        by_budget += [c for c in by_limit if limit is None or c.tokens < limit]
+        by_limit = [c for c in by_limit if limit is not None and c.tokens >= limit]
+    at_limit = "at the maximum of tokens" if limit is None else f"at max_tokens={limit}"
+    causes = [(by_limit, at_limit, "raise it with --set max_tokens=N (parameters= in Python)")]
+    if not run.ledger.is_closed and solution.stopped != "user":  # else they were cut since the answer was requested
+        causes.append((by_budget, "by the budget", "raise the budget"))
+    for cut, cause, remedy in causes:
+        silent = sum(candidate.answer is None for candidate in cut)
+        if not silent and (not cut or cut is by_budget):
+            continue
+        outcome = f"; {silent} of them without an answer, which did not count"
+        if silent in (0, len(cut)):
+            outcome = " after an answer" if not silent else " before an answer, and did not count"
+        run.degrade(f"{len(cut)} of {attempts} {'was' if len(cut) == 1 else 'were'} cut {cause}{outcome}: {remedy}")

@@ -51,8 +51,6 @@ class KnowledgeSource(Protocol):
         """Up to `k` snippets for a text, best first.
 
         Args:
-            text: The query in natural language.
-            k: Maximum number of snippets, at least 1.
             context: Context of the query, for sources that can use it.
 
         Raises:

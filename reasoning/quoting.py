@@ -85,7 +85,6 @@ def find_quotation(text: str, quotation: str, after: int = 0) -> tuple[int, int]
     """Start and end of a quotation in a text: of complete words, with any whitespace, or a quoted line's mark, between.
 
     Args:
-        text: The quoted text.
         quotation: A quotation by a model; one longer than the text is not in it.
         after: Where to search first; the text before it is searched only if there is no match.
     """

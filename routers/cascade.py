@@ -52,7 +52,6 @@ def belief_in(solution: Solution, curve: CalibrationMap | None = None, *, likeli
     """Confidence in a solution.
 
     Args:
-        solution: The solution.
         curve: Calibration map of its strategy's confidence; with it, a solution without a confidence is unknown.
         likelihood: Whether to use the likelihood even if there is a confidence.
     """
@@ -284,13 +283,7 @@ class Cascade:
 
 
 def reason_for_large(small: Solution, belief: Belief, threshold: float) -> str:
-    """Why the large model is called; empty if it is not.
-
-    Args:
-        small: The small model's solution.
-        belief: The confidence in it (see `belief_in`).
-        threshold: The confidence from which its answer is returned.
-    """
+    """Why the large model is called; empty if it is not."""
     if small.best is None or small.best.answer is None:
         return "the small model gave no answer"
     if small.stopped == "abstained":

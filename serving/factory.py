@@ -41,7 +41,6 @@ async def load_model(
 
     Args:
         name: The model string, for example `local/smollm2-135m` or `qwen3@http://127.0.0.1:8000/v1`.
-        settings: Location of the files, and settings of the engine.
         progress: Called with the progress, from another thread.
         limiters: Limits of concurrent requests to providers, shared with other models of one owner.
 

@@ -229,7 +229,6 @@ class ExplainsTokens(Protocol):
         Args:
             prompt: The prompt; its prefix, if it has one, is text.
             parts: Exact substrings of the prompt, in their order, without overlap.
-            continuation: Text after the prompt.
 
         Raises:
             CapabilityMissing: The model does not support it.

@@ -238,13 +238,7 @@ class ClaimReport(Frozen):
 
     @classmethod
     def by_program(cls, claim: Claim, *, holds: bool, shown: str, result: str, backend: str) -> Self:
-        """The report of a claim that a program decides.
-
-        Args:
-            shown: What the program shows, as evidence.
-            result: Its result in one line.
-            backend: The program.
-        """
+        """The report of a claim that a program decides."""
         probs = Support(1.0, 0.0, 0.0) if holds else Support(0.0, 1.0, 0.0)
         return cls(
             claim=claim,

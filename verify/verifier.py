@@ -149,14 +149,7 @@ VERIFIERS: Registry[type[Verifier]] = Registry("reason.verifiers", "verifier")
 
 
 def make_verifier(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Verifier, dict[str, JsonValue]]:
-    """A verifier with its parameters.
-
-    Args:
-        name: Its name in the registry.
-        parameters: Those that differ from the defaults.
-
-    Returns:
-        The verifier, and its parameters complete.
+    """A verifier from the parameters that differ from the defaults, and its complete ones.
 
     Raises:
         UnknownName: There is no such verifier or parameter.
@@ -169,10 +162,6 @@ def make_verifier(name: str, parameters: Mapping[str, JsonValue]) -> tuple[Verif
 
 def make_verifiers(names: Sequence[str], parameters: Mapping[str, Mapping[str, JsonValue]]) -> list[Verifier]:
     """The verifiers of a run. One that includes another one of them takes its place, so that claims are split once.
-
-    Args:
-        names: Their names in the registry.
-        parameters: By name, those that differ from the defaults.
 
     Raises:
         UnknownName: There is no such verifier or parameter.

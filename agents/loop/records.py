@@ -316,7 +316,6 @@ async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Deci
 
     Args:
         decisions: By the calls' ids, or beginnings of them that no other pending call has.
-        owned: As of `ToolCallStore.decide`.
 
     Raises:
         UnknownName: A decision fits no pending call.
@@ -359,10 +358,11 @@ def _result_of(decision: Decision) -> ToolResult | None:
     return None
 
 
-_COLUMNS = "id, turn, position, tool, effect, executor, call_id, arguments, status, attempts, decision, result"
+_ADDED = "id, turn, position, tool, effect, executor, call_id, arguments, status"
+_COLUMNS = f"{_ADDED}, attempts, decision, result"
 _ADD = (
-    "INSERT INTO tool_calls (run_id, id, turn, position, tool, effect, executor, call_id, arguments, status, result, "
-    "created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    f"INSERT INTO tool_calls (run_id, {_ADDED}, result, created) "  # noqa: S608
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _END = "UPDATE tool_calls SET status = ?, result = ?, ended = ? WHERE run_id = ? AND id = ? AND status IN ({})"
 _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
@@ -376,20 +376,7 @@ _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
 
 
 def _row(run_id: str, call: StoredToolCall) -> tuple[object, ...]:
-    return (
-        run_id,
-        call.id,
-        call.turn,
-        call.position,
-        call.tool,
-        call.effect,
-        call.executor,
-        call.call_id,
-        call.arguments,
-        call.status,
-        to_json(call.result),
-        time.time(),
-    )
+    return run_id, *(getattr(call, name) for name in _ADDED.split(", ")), to_json(call.result), time.time()
 
 
 def _read(row: Sequence[Any]) -> StoredToolCall:

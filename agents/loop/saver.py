@@ -39,9 +39,7 @@ PAGE: Final = 50
 class RunStoreSaver(BaseCheckpointSaver[int]):
     """Keeps the checkpoints of graphs in the run store: those of our runs, and those of any other graph.
 
-    LangGraph's savers for SQLite and Postgres commit each write in a transaction of their own, and let a process write
-    to a run that another process has claimed. Here writes join the store's next transaction, and those to a thread that
-    is a run of another process are refused.
+    Writes join the store's next transaction, and those to a thread that is a run of another process are refused.
 
     The synchronous methods work in any thread, also in one with a running event loop.
 
@@ -79,9 +77,6 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
 
         Args:
             config: Their thread, and their namespace and ID if it names them; None is all threads.
-            filter: Values that their metadata must have.
-            before: Only checkpoints older than this one.
-            limit: Maximum number.
         """
         names = {} if config is None else config["configurable"]
         named = [column for column in _KEY if names.get(column) is not None]

@@ -12,7 +12,7 @@ durability is the run store's, call by call.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Final, Literal, Self
@@ -23,7 +23,7 @@ from ...core.events import SolutionFinished, StageFinished, StageStarted, Verifi
 from ...core.messages import TOOL_CHOICE_NONE, Frozen, Message, ToolCall, canonical_calls
 from ...core.run import Run
 from ...core.types import Candidate, Question, RunUsage, Solution, Verification
-from ...reasoning.conclude import conclude_run
+from ...reasoning.conclude import conclude_run, report_cut_candidates
 from ...reasoning.json_answers import max_json_tokens, with_json_answer
 from ...reasoning.strategy import Models, require_features
 from ...reasoning.thinking import fit_to_thinking
@@ -317,29 +317,6 @@ def _ended(state: LoopState, context: LoopContext) -> Solution | None:
             return Solution(chosen=None, stopped="budget")
     ledger.count("turns")
     return None
-
-
-def report_cut_candidates(solution: Solution, parameters: Mapping[str, Any], run: Run) -> None:
-    """Report the attempts that were cut, of which those without an answer did not count."""
-    total, limit = len(solution.candidates), parameters.get("max_tokens")
-    attempts = "1 attempt" if total == 1 else f"{total} attempts"
-    by_limit = [c for c in solution.candidates if c.finish_reason == "length"]
-    by_budget = [c for c in solution.candidates if c.finish_reason == "budget"]
-    if solution.stopped == "budget":  # samples and steps are shortened to what it leaves
-        by_budget += [c for c in by_limit if limit is None or c.tokens < limit]
-        by_limit = [c for c in by_limit if limit is not None and c.tokens >= limit]
-    at_limit = "at the maximum of tokens" if limit is None else f"at max_tokens={limit}"
-    causes = [(by_limit, at_limit, "raise it with --set max_tokens=N (parameters= in Python)")]
-    if not run.ledger.is_closed and solution.stopped != "user":  # else they were cut since the answer was requested
-        causes.append((by_budget, "by the budget", "raise the budget"))
-    for cut, cause, remedy in causes:
-        silent = sum(candidate.answer is None for candidate in cut)
-        if not silent and (not cut or cut is by_budget):
-            continue
-        outcome = f"; {silent} of them without an answer, which did not count"
-        if silent in (0, len(cut)):
-            outcome = " after an answer" if not silent else " before an answer, and did not count"
-        run.degrade(f"{len(cut)} of {attempts} {'was' if len(cut) == 1 else 'were'} cut {cause}{outcome}: {remedy}")
 
 
 # -- approve and tools

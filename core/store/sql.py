@@ -452,7 +452,6 @@ class RunStore:
 
         Args:
             tenant: The tenant that must own it; None is any.
-            exact: Whether `run_id` is the complete name.
 
         Raises:
             UnknownName: There is none, or another tenant owns it.

@@ -92,9 +92,6 @@ _MIN_DECIMALS = 4
 def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
     """Whether two answers are the same, as far as that can be decided without algebra.
 
-    Args:
-        kind: What the answers are; for "choice", "yes_no", "code" and "text" the answer is always decided here.
-
     Returns:
         Yes, no, or None if only algebra can decide.
     """

@@ -142,10 +142,6 @@ def find_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | Non
 
     If letter and text disagree, the letter wins. Several letters ("B and C") name none.
 
-    Args:
-        text: A short text: after "the answer is", or a box's content.
-        choices: The options in order.
-
     Returns:
         Letter, start and end of the match.
     """
@@ -361,9 +357,6 @@ class ExtractedAnswer:
 def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
     """Extract the answer from a model's text.
 
-    Args:
-        question: The question; its kind and options decide what counts as an answer.
-
     Returns:
         The answer; None if there is none of the question's kind. With kind "auto" and no options, a text answer is
         taken if there is none of the guessed kind.
@@ -431,10 +424,6 @@ def find_code(text: str, tests: Sequence[str] = ()) -> tuple[int, int] | None:
 
     A block that defines a name in the tests comes before others. A text without a block is code if Python can read it,
     and it defines something.
-
-    Args:
-        text: The answer.
-        tests: The code of its tests.
 
     Returns:
         First character and one past the last, without the fences; None if there is no code.
@@ -874,9 +863,6 @@ def read_candidate(completion: Completion, question: Question, score: float | No
 
     If a completion calls tools, its answer is the text of the calls (`normalized_calls`), which is appended as a last
     step.
-
-    Args:
-        score: The strategy's ranking score.
     """
     if completion.tool_calls:
         return _read_tool_calls(completion, question, score)

@@ -286,13 +286,7 @@ class Numeral:
 
 
 def find_numerals(text: str, start: int = 0, end: int | None = None) -> Iterator[Numeral]:
-    """All numbers of a text, in order. Linear in the text's length.
-
-    Args:
-        text: Any text, digits in ASCII (`normalize_characters`).
-        start: Start of the search.
-        end: End of the search; None is the end of the text.
-    """
+    """All numbers of a text, in order. Linear in the text's length."""
     for match in _NUMBER.finditer(text, start, len(text) if end is None else end):
         numeral = _numeral(match)
         if numeral is not None:

@@ -378,10 +378,8 @@ def narrowed(
     """The options that decide the samples of a round, reduced in turn, the largest first, until they are few enough.
 
     Args:
-        values: All options.
         round_size: The names of these, with their minima.
         samples: Maximum number of samples in a round; the minima may be more.
-        tokens: The budget, for the report.
     """
     own = {name: int(values[name]) for name in round_size}
     while math.prod(own.values()) > samples:
@@ -496,7 +494,6 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
 
         Args:
             weights: Weight of each candidate, at least 0; by default its score, or 0 without one.
-            **notes: For the solution's notes.
         """
         weights = [candidate.score or 0.0 for candidate in result.candidates] if weights is None else weights
         winner = await weighted_vote(result.candidates, weights, question, run)

@@ -125,7 +125,6 @@ def entropic_temperature(theta: Sequence[float], progress: float, form: Entropic
     Args:
         theta: Weights at temperature 1, summing to 1, `[particles]`.
         progress: Steps taken over the maximum steps, in [0, 1].
-        form: The rule.
     """
     ratio = effective_size(theta) / len(theta)
     if ratio >= 0.5 or progress >= 0.5:

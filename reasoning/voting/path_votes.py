@@ -480,11 +480,8 @@ def vote(
     log-probability, "rpc", "pc" and "ppl" count as "sc" and report it.
 
     Args:
-        paths: All samples of one question.
         classes: Positions of equal answers, as from `Equivalence.group`: each path with an answer in
             exactly one class, no path without one in any.
-        method: The method.
-        parity: Whether to count as the authors' program does.
 
     Raises:
         UnknownName: There is no such method.

@@ -206,9 +206,6 @@ async def mean_logprobs(
     in a second pass, each after its thought. None if neither can be had: for a chain whose thought is hidden or cannot
     be given to the model, for one with hidden log-probabilities that calls tools, since its exact text is unknown, and
     with scope "all" for one whose thought's are hidden.
-
-    Args:
-        scope: "answer" or "all".
     """
     means = [_mean(c, scope) for c in completions]
     unscored = [

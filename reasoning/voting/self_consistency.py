@@ -62,7 +62,6 @@ async def weighted_vote(
 
     Args:
         candidates: The candidates; those without an answer do not vote.
-        weights: Weight of each, at least 0.
 
     Returns:
         The result; None without any answer or any weight.
@@ -125,13 +124,7 @@ def sampling_notes(config: SamplingConfig, samples: SampleSet) -> dict[str, Json
 def majority_solution(
     samples: SampleSet, classes: Sequence[Sequence[int]], question: Question, run: Run, notes: dict[str, JsonValue]
 ) -> Solution:
-    """The largest class of equal answers by vote weight, of equals the one reached first; see `settle_calls` for calls.
-
-    Args:
-        samples: The samples, at least one.
-        classes: Positions of equal answers.
-        notes: For the solution's notes.
-    """
+    """The largest class of equal answers by vote weight, of equals the first; see `settle_calls` for calls."""
     candidates, weights = samples.candidates, samples.weights
     total = math.fsum(weights)
     shares = [math.fsum(weights[i] for i in members) / total if total else 0.0 for members in classes]

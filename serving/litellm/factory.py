@@ -37,7 +37,6 @@ async def load_litellm_model(name: str, settings: Settings, limiters: LimiterReg
     Args:
         name: The model string, for example `openai/gpt-4o-mini`, `qwen3@http://127.0.0.1:8000/v1`, or only the
             address of a server, whose first model is taken.
-        settings: Settings of the providers.
         limiters: Limiters to share with other models; None gives the model its own.
 
     Raises:

@@ -212,8 +212,6 @@ def messages_of(
     """A prompt's messages in OpenAI's form, without its prefix, with the thoughts that the model wants back.
 
     Args:
-        prompt: The prompt.
-        profile: The model's profile.
         thinking: Whether the model thinks in this request; signed thoughts are of no use to it otherwise.
         own_server: Whether a self-hosted server reads them, which also gets vLLM's name of the field.
     """

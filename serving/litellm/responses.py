@@ -622,9 +622,6 @@ def split_usage(
 
     Args:
         usage: What the provider sent as `usage`; None if it sent none.
-        samples: The response's samples.
-        prices: Prices of the tokens.
-        target: The target of the request.
         waited_s: Seconds that the request waited, reported on the first sample.
         prompt_tokens: Tokens of the prompt where the provider sent no usage; about as many, where one of fewer than a
             quarter of them is not believed.

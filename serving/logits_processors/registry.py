@@ -77,10 +77,6 @@ def logits_processor_names() -> frozenset[str]:
 def make_logits_processors(specs: Sequence[LogitsProcessorSpec], model: str) -> list[tuple[str, LogitsProcessor]]:
     """The processors of a request, in order, with their names.
 
-    Args:
-        specs: Names and arguments.
-        model: Name of the model, for messages.
-
     Raises:
         CapabilityMissing: No processor of that name is registered.
         UserError: A processor does not take these arguments.

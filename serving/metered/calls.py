@@ -97,7 +97,6 @@ class RecordedCalls:
         Equal requests are computed once, and their tokens and money charged once; passes of reward models count each.
 
         Args:
-            operation: Name of the call in the trace.
             requests: What decides each response, as JSON.
             compute: Computes the responses to the requests at the given positions, in order.
             codec: How responses are stored and charged.

@@ -204,10 +204,6 @@ class MeteredModel:
         The model does not think. If it cannot do otherwise, it thinks as little as it can, in
         `QUICK_THINKING_TOKENS` of additional room, and only the answer is read.
 
-        Args:
-            max_tokens: Maximum tokens of the answer.
-            params: Further fields of `SamplingParams`.
-
         Raises:
             UserError: It has to think, and the budget has no room for it.
         """

@@ -326,10 +326,7 @@ ProfileLayer = tuple[str, Mapping[str, JsonValue]]
 
 
 def merge_profile(layers: Sequence[ProfileLayer]) -> ModelProfile:
-    """The profile of a model.
-
-    Args:
-        layers: The stronger first.
+    """The profile of a model from layers, the stronger first.
 
     Raises:
         UnknownName: A layer has an unknown field.
