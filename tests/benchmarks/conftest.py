@@ -1,7 +1,5 @@
 """Benchmarks are scripts that import one another by their bare names; so do the tests of them."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The rules on claims of actions, on the labelled answers of the benchmark."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """The page of `benchmarks/auto_router.py`, from recorded samples whose best policy is known."""
 
-from __future__ import annotations
-
 import auto_router
 
 N = 60

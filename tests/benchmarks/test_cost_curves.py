@@ -1,7 +1,5 @@
 """Quality over cost on two actions whose best policy is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from cost_curves import cost_curves

@@ -1,7 +1,5 @@
 """What the cells of the table of juries say, on transcripts made by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from edgejury_table import (

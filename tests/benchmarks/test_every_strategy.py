@@ -1,7 +1,5 @@
 """The configuration of `benchmarks/every_strategy.toml`."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The implementations that `benchmarks/hogwild.py` compares compute the same thing."""
 
-from __future__ import annotations
-
 import pytest
 from support.tiny_llama import write_tiny_llama
 

@@ -1,7 +1,5 @@
 """The bench of Monte Carlo tree search: its trees have the values they claim, and its searches are read off rightly."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

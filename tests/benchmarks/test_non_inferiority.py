@@ -1,7 +1,5 @@
 """The test that one method is at most a margin worse than another."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from non_inferiority import non_inferiority

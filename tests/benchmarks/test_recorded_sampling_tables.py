@@ -1,7 +1,5 @@
 """The tables of votes, stopping rules and races on recorded samples: what they compute, on rows made for the tests."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import stopping

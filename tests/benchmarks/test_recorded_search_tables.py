@@ -1,7 +1,5 @@
 """The tables of recorded trees and step scores: what they count, on rows made for the tests."""
 
-from __future__ import annotations
-
 import game24
 import numpy as np
 import pytest

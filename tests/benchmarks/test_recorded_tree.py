@@ -1,7 +1,5 @@
 """Replays over recorded trees: what a search gets, and where the record ends."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

@@ -1,7 +1,5 @@
 """What the table of navigators reads from the notes of a run."""
 
-from __future__ import annotations
-
 from reason.core.events import StrategyNote
 from rlot_table import Chains, chains_in
 

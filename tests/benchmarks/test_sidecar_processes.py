@@ -1,7 +1,5 @@
 """Whatever ends a benchmark, the servers that it has started end with it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The methods of the search bench: one world for all, honest accounting, and results that can be had another way."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The worlds of the search bench: what they draw is what they say, and the reward model is as good as asked."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures by hand, their intervals against slow ones, and differences of methods on the same claims."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

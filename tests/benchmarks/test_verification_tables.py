@@ -1,7 +1,5 @@
 """The tables of verification: which judges are opened, and how shown evidence is scored."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """`reason ask` with tools: calls and results on standard error, approvals, runs that wait and are continued."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """`reason strategies` and `reason verifiers`: the lists, and one with its parameters as they are."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """`reason eval agents`: trials in a file, a summary, and resumption."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A new user is told once which models are better than the default one."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """`reason keys`: making, listing and revoking keys, and every way to get it wrong."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 

@@ -1,7 +1,5 @@
 """Forms of output: text that wraps at words on a terminal, plain tables in pipes, progress that does not mislead."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

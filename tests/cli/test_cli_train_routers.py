@@ -1,7 +1,5 @@
 """`reason train auto` and `question-router` as a user types them: trained, shown, used, refused."""
 
-from __future__ import annotations
-
 import json
 import random
 import shlex

@@ -1,7 +1,5 @@
 """Hints that install an extra name the missing packages, and never our name on an index."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import sys

@@ -1,7 +1,5 @@
 """Validation of texts by JSON Schemas, in bounded time."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

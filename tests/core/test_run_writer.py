@@ -1,7 +1,5 @@
 """What a run writes is gathered, written in time, and never lost; and a run that was taken away stops."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Synchronous callers of asynchronous work: interrupted, they are told so, once the work has cleaned up."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Normal forms of texts, with rows of combining marks of any length."""
 
-from __future__ import annotations
-
 import unicodedata
 
 import pytest

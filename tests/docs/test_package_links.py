@@ -1,7 +1,5 @@
 """mkdocstrings reads the package's parts and no more: neither `.package` again, nor a `.venv` beside them."""
 
-from __future__ import annotations
-
 import os
 
 from support.doc_blocks import ROOT

@@ -1,7 +1,5 @@
 """Calibration against scikit-learn where it has the measure, by hand and by property where not."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

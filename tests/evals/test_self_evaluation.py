@@ -1,7 +1,5 @@
 """What a model's judgement of its own samples is worth: exact values and invariances."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from reason.core.errors import UserError

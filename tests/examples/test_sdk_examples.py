@@ -1,7 +1,5 @@
 """The examples of the SDK, on the default model, as their docstrings say that they are run."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

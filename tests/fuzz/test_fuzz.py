@@ -1,7 +1,5 @@
 """The targets of the fuzzer hold for its first inputs and all that once broke them, and for those of a short run."""
 
-from __future__ import annotations
-
 import importlib.util
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The fuzz run of the server reports what blocks the event loop; its watchdog counts processor time."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import time

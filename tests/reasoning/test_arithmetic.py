@@ -1,7 +1,5 @@
 """Exact checks of arithmetic in text: correct lines, wrong lines, and lines that are not judged."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

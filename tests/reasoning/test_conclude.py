@@ -1,7 +1,5 @@
 """The answer of samples that were cut while the model thought, and of runs that were stopped before they had one."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.budget import Budget
 from reason.core.messages import Completion, Prompt, Thought, Usage

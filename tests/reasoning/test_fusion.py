@@ -1,7 +1,5 @@
 """`fusion`: drafts of several models under one budget, and the synthesis of them."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Answers as JSON: the strategy's own answer is free text, the JSON after it is held to the schema and validated."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -3,8 +3,6 @@
 Classes, masses and pruned paths agree up to the rounding of sums in another order.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

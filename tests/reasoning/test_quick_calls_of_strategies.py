@@ -1,7 +1,5 @@
 """Verdicts, choices, triggers and scores of strategies on models that think: none of them waits for a thought."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

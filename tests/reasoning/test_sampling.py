@@ -1,7 +1,5 @@
 """Drawing samples: rounds, races, budgets, failures, replay."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

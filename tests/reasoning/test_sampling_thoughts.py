@@ -1,7 +1,5 @@
 """Sampling from models that think: cut thoughts, budgets, races, temperatures."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError

@@ -1,7 +1,5 @@
 """Segmentation of a chain into steps: protected regions, normal forms of steps, and repeated text."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

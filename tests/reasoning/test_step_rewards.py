@@ -1,7 +1,5 @@
 """Step rewards: reward models, exact arithmetic and log-probabilities; completions; no step is scored twice."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError

@@ -1,7 +1,5 @@
 """Step sampling: batches, boundaries, duplicates, budgets and resuming."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Step sampling on models without response prefixes or without visible tokens."""
 
-from __future__ import annotations
-
 from reason.core.messages import Prompt
 from reason.reasoning.continuations import CONTINUE_INSTRUCTION
 from support.scripted_model import ScriptedModel, replies

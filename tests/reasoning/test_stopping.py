@@ -1,7 +1,5 @@
 """Stopping rules as pure functions: exact values, and properties over random tallies."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Strategies over models that think: which suit, which are replaced, and which are refused before anything is spent."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.errors import UserError
 from reason.core.types import Question

@@ -1,7 +1,5 @@
 """Strategies with tools: calls are answers, equal calls are equal answers, and no other prompt contains tools."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Arms by hand: what they are worth, and which comes first."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

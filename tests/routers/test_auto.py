@@ -1,7 +1,5 @@
 """`auto` on scripted models: who is chosen, what is told of it, and every reason to take another."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

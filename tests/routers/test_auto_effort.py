@@ -1,7 +1,5 @@
 """`auto` on arms that differ in effort."""
 
-from __future__ import annotations
-
 import pytest
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UserError

@@ -1,7 +1,5 @@
 """`cascade` on two models whose probabilities are known: who is asked, whose answer stands, what it costs."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 

@@ -1,7 +1,5 @@
 """Signals as numbers, and lines over them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """`glimprouter` on scripted models: who writes what, what is asked, what is booked, and what the budget does to it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

@@ -1,7 +1,5 @@
 """Steps that are lines, of models that leave no blank lines, and of those that leave some."""
 
-from __future__ import annotations
-
 import pytest
 from reason.reasoning.prompts import lines_instruction, question_prompt, steps_instruction
 from support.scripted_model import END, ScriptedModel

@@ -1,7 +1,5 @@
 """`glimprouter` on real weights: exact entropies, what a hand-over has to compute, and a replay."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

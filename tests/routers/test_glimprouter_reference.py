@@ -1,7 +1,5 @@
 """`glimprouter` against an independent implementation: a plain loop over the same responses and distributions."""
 
-from __future__ import annotations
-
 import math
 import re
 

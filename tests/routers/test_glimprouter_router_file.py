@@ -1,7 +1,5 @@
 """`glimprouter` with a threshold from a router's file: which one it takes, what it notes, and what it refuses."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.errors import DataError, UserError
 from reason.reasoning.strategy import create_strategy

@@ -1,7 +1,5 @@
 """What is told of a question, and what of it is kept."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Trained routers' files: written and read, and every way to damage one."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

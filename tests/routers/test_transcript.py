@@ -1,7 +1,5 @@
 """The steps of a chain: joining, splitting, and when thinking ends."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

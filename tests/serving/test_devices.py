@@ -1,7 +1,5 @@
 """Choosing a torch device."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from reason.core.errors import BackendUnavailable, UserError

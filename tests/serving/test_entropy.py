@@ -1,7 +1,5 @@
 """Entropies of first tokens: exact values, bounds, the correction for few samples."""
 
-from __future__ import annotations
-
 import math
 import random
 

@@ -1,7 +1,5 @@
 """Broken responses of a backend as a run sees them: what they cost, what is void, and who has seen their text."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.errors import BackendUnavailable
 from reason.core.events import SampleFinished, TextDelta

@@ -1,7 +1,5 @@
 """A caller that has enough: the rest stops, is charged as far as it got, and replays so."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Thoughts in metered calls: caps, shares of the budget, charges, quick calls, and the user's wish for the answer."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """Verdicts of models that think: read at the beginning of the answer, never from a thought, and reported where cut."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """`stream_of`: the stream of a model that only generates."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

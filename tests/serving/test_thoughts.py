@@ -1,7 +1,5 @@
 """`ThoughtSplitter`: what it splits does not depend on how the text is cut, whatever the family's tags."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Calls of tools in what a model writes: every form, strictly, and the same however the reply comes in pieces."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,11 +1,8 @@
 """What a server of a provider's model imports: none of the libraries for other models, verification or training."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys
-from pathlib import Path
 
 from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
@@ -62,7 +59,7 @@ sys.exit(main(["serve", "--port", "0", "--no-auth"]))
 """
 
 
-async def test_a_server_of_a_providers_model_imports_nothing_heavy(tmp_path: Path, monkeypatch) -> None:
+async def test_a_server_of_a_providers_model_imports_nothing_heavy(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     async with FaultServer(ScriptedModel(replies("blue")), vllm=False).run() as base:
         (tmp_path / "reason.toml").write_text(

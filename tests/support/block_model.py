@@ -3,8 +3,6 @@
 A `BlockWorld` says what comes of each request; `BlockRuns` runs episodes and the strategy in it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from functools import lru_cache

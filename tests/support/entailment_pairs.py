@@ -1,7 +1,5 @@
 """Pairs made by hand for the embedded judge; none of them is in a dataset."""
 
-from __future__ import annotations
-
 from reason.verify.types import Pair
 
 SWAPPED = [

@@ -1,7 +1,5 @@
 """Models of the world with known probabilities, for which the target of particle methods can be computed."""
 
-from __future__ import annotations
-
 import math
 
 from reason.reasoning.search.core import Continuation

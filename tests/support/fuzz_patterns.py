@@ -1,7 +1,5 @@
 """Pieces of text that, repeated, are hard for parsers, regular expressions and Unicode."""
 
-from __future__ import annotations
-
 PATTERNS = (
     *("a", "0", "9", " ", "\n", "\t", "\r", ".", ",", "-", "=", "%", "^", "_", "/", "\\", "$", "<", "|", "*", "#"),
     *("(", "[", "{", ")", "]", "}", '"', "'", "`", "<think>", "</think>", "<tool_call>", "</", "\\boxed{", "\\frac{"),

@@ -1,7 +1,5 @@
 """A scripted model that blocks until it is cancelled."""
 
-from __future__ import annotations
-
 import asyncio
 
 from support.scripted_model import ScriptedModel

@@ -1,7 +1,5 @@
 """Scripted knowledge sources that can fail, and runs that query them."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import zlib

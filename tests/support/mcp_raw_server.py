@@ -6,8 +6,6 @@ MODE is "good"; "dies": in the midst of its first question, and is "good" once F
 "garbage": speaks no MCP; "crash": ends at once, with a last word.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

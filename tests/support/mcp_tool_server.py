@@ -6,8 +6,6 @@
 returns an image, `large` a megabyte, `fail` an error. An argument x of 99 ends the process, at the first call with it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Shared by the tests of Monte Carlo tree search: worlds with listed scores, with rewards and with resampling."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from random import Random
 

@@ -1,7 +1,5 @@
 """Sums that a scripted model gets right only along some chains of blocks, and trainings on them."""
 
-from __future__ import annotations
-
 import re
 from contextlib import asynccontextmanager
 

@@ -1,7 +1,5 @@
 """Navigators whose values are known: weights made by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 from reason.reasoning.rlot.navigator import SHAPES, DuelingNetwork, Navigator, NavigatorCard, save_navigator
 

@@ -1,7 +1,5 @@
 """`reason mcp` over standard streams with scripted models, as a program: `python -m support.scripted_mcp STORE`."""
 
-from __future__ import annotations
-
 import sys
 
 from reason.cli.main import main

@@ -1,7 +1,5 @@
 """Models of the world for search tests: scripted or random continuations without a language model, and a run loop."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, is_dataclass, replace
 from random import Random
 

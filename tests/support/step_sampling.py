@@ -1,7 +1,5 @@
 """A run store, a scripted model and the step samplers of its runs, for tests of step sampling."""
 
-from __future__ import annotations
-
 from reason.core.messages import Prompt
 from reason.core.types import Question
 from reason.reasoning.continuations import Prefix, StepOptions, StepSampler

@@ -1,7 +1,5 @@
 """A run store, a scripted model and its runs; starting a run of an existing name resumes it."""
 
-from __future__ import annotations
-
 from reason.core.budget import Budget
 from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig

@@ -4,8 +4,6 @@ A `MeasuredClaims` says what may come after a path, what helps there, and what i
 strategies in it.
 """
 
-from __future__ import annotations
-
 import json
 
 from reason.reasoning.knowledge import Knowledge

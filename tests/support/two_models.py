@@ -4,8 +4,6 @@
 own at each place, and the rest follows from the letter. What it writes says who wrote it.
 """
 
-from __future__ import annotations
-
 import math
 import random
 

@@ -1,7 +1,5 @@
 """`calibrate_verdicts.py`: a file that davinci takes, and stored verdicts that are not judged again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import calibrate_verdicts

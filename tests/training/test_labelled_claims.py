@@ -1,7 +1,5 @@
 """Datasets of claims as rows, what is shown in each setting, and which claims the judge has not seen."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path

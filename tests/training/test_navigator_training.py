@@ -1,7 +1,5 @@
 """Training a navigator: problems, rewards, episodes, and whole trainings, also interrupted ones."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

@@ -1,7 +1,5 @@
 """Verdicts on pairs are stored as they come, never judged twice, and are what `davinci` would ask for."""
 
-from __future__ import annotations
-
 import sqlite3
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """The scripts of `training/judge` import one another by their bare names; so do the tests of what they write."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Leaving parts of a context out: exact on a model to which each part adds a known amount."""
 
-from __future__ import annotations
-
 import asyncio
 
 import numpy as np

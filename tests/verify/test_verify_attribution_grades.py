@@ -1,7 +1,5 @@
 """All grades together: the best first, those that are missing by name, and no verdict touched."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendUnavailable

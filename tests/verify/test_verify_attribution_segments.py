@@ -1,7 +1,5 @@
 """Which parts of a run there are, what they are called, and which of them were put before the model."""
 
-from __future__ import annotations
-
 from reason.core.types import Candidate, Document, Evidence, Question, Solution, Step
 from reason.verify.attribution import (
     MAX_SEGMENT_WORDS,

@@ -1,7 +1,5 @@
 """Combining evidence: the invariants of the method with their numbers, and properties for any evidence."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """The verdict on evidence: baselines, weights, and what is no evidence at all."""
 
-from __future__ import annotations
-
 import pytest
 from reason.verify.fusion import fuse_evidence, weigh_items
 from reason.verify.types import Support

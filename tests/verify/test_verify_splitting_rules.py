@@ -1,7 +1,5 @@
 """Answers cut into claims by rules: hand-made answers, places, what is kept and what is left out."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.errors import UserError
 from reason.core.types import Question

@@ -1,7 +1,5 @@
 """Monte Carlo tree search: counts, formulas, closed nodes, end, results, and theoretical properties."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from random import Random

@@ -1,7 +1,5 @@
 """Batches of Monte Carlo tree search: resampling, several leaves at once, limits and order."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

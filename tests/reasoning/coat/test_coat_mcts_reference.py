@@ -4,8 +4,6 @@ The reference follows the definitions literally and stores no statistics: it rec
 from the subtree on each use.
 """
 
-from __future__ import annotations
-
 import math
 from random import Random
 

@@ -1,7 +1,5 @@
 """`coat` with snippets as they are: broken up, in part where they are long, and others where some are known."""
 
-from __future__ import annotations
-
 from reason.core.types import Question
 from reason.reasoning.coat import association
 from reason.reasoning.coat.coat import CoAT

@@ -1,7 +1,5 @@
 """Long snippets are quoted by the sentences that matter, and by the same ones in a run and in its replay."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.reasoning.coat.association import GAP, estimate_tokens, select_sentences

@@ -1,7 +1,5 @@
 """Ends of steps, prompts of workers, and models that are accepted."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.errors import UserError
 from reason.core.types import Question

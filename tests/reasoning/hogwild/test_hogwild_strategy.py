@@ -1,7 +1,5 @@
 """`hogwild` with workers whose every word is known."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """`hogwild` on models that think: the workers write one thought, and the answer follows it once it is closed."""
 
-from __future__ import annotations
-
 from reason.core.budget import Budget
 from reason.core.messages import Thought
 from reason.core.types import Question

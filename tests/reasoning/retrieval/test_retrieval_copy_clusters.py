@@ -1,7 +1,5 @@
 """Copies and near copies: which texts are one, whatever their order, and at what cost."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Normal forms, hashes and overlaps: what counts as the same, and what must not."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pytest

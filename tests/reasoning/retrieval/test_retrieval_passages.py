@@ -1,7 +1,5 @@
 """Documents as passages: exact places, titles, JSON lines, and every way a path can be wrong."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

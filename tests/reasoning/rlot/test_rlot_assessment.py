@@ -1,7 +1,5 @@
 """Reading self-assessments: a golden set of what models write, and properties over all states and many forms."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The five blocks: numbers, allowed successors, and substitutes for disallowed blocks."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Parsing of responses: yes or no strictly, lists and numbers tolerantly, steps without labels."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st

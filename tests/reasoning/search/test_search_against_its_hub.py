@@ -4,8 +4,6 @@ Two differences of the library's filter are not compared: it resamples once more
 step generation allows one step more than `max_steps`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 

@@ -18,8 +18,6 @@ They differ in:
 - The result: the best scores of all nodes there, complete solutions here.
 """
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

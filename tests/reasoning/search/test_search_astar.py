@@ -1,7 +1,5 @@
 """A*-decoding: closed forms, guarantees on enumerated trees, equivalences, limits."""
 
-from __future__ import annotations
-
 import heapq
 from itertools import pairwise
 from random import Random

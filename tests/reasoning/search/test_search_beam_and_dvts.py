@@ -1,7 +1,5 @@
 """Beam search and diverse verifier tree search: the beams, the number of samples, and degenerate cases."""
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

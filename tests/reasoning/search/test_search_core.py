@@ -1,7 +1,5 @@
 """The ask/tell protocol of all searches: idempotence, rejected results, order of arrival, early end."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from random import Random
 

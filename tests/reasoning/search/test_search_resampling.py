@@ -3,8 +3,6 @@
 Swapping between chains, and temperatures that follow the weights.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from fractions import Fraction

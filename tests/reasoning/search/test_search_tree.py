@@ -1,7 +1,5 @@
 """Duplicates among siblings, dropped continuations, and substitutes for missing scores."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

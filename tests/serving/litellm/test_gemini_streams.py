@@ -1,7 +1,5 @@
 """Gemini's streams that end in order, and those that do not."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.errors import BackendError, InvalidResponse
 from reason.core.messages import Prompt, Request, SamplingParams

@@ -1,7 +1,5 @@
 """JSON schemas at providers: seen or documented, sent as each takes them, refused where they cannot be."""
 
-from __future__ import annotations
-
 import json
 
 import jsonschema

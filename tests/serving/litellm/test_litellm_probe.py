@@ -1,7 +1,5 @@
 """What is learnt of a model when it is opened."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.messages import Prompt, Request, SamplingParams
 

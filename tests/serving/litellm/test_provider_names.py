@@ -1,7 +1,5 @@
 """Providers' names and keys are checked before LiteLLM is imported, and what is similar is suggested."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

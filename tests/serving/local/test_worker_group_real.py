@@ -1,7 +1,5 @@
 """Workers of a real model read one another's pages: a fact on B's page is quoted by A."""
 
-from __future__ import annotations
-
 import pytest
 from support.split_facts import FACTS, quotes
 

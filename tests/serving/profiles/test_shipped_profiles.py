@@ -1,7 +1,5 @@
 """The shipped profiles are valid, and match the names that models have in practice."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Faults of vLLM that the backend works around. Each test expects the right behaviour and must fail: when one passes,
 vLLM has fixed the fault and our workaround can be removed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """What is decided before vLLM starts: arguments, seeds, guards, messages. Runs without vLLM."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys

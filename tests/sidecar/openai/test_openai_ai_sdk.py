@@ -3,8 +3,6 @@
 `AI_SDK_MODULES` is a directory in which `npm install ai @ai-sdk/openai-compatible zod` was run.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -26,7 +26,7 @@ def client() -> TestClient:
 
 
 @pytest.mark.parametrize("path", ["/ui", "/ui/", "/ui/ask", "/ui/runs/20261126-1", "/ui/runs/%3Cscript%3E"])
-def test_every_page_is_the_same_shell(client: TestClient, path: str) -> None:
+def test_every_page_is_the_same_shell(client, path):
     reply = client.get(path)
     assert reply.status_code == 200
     assert reply.headers["content-security-policy"] == POLICY
@@ -38,7 +38,7 @@ def test_every_page_is_the_same_shell(client: TestClient, path: str) -> None:
     assert "style=" not in reply.text
 
 
-def test_a_file_under_its_version_may_be_kept(client: TestClient) -> None:
+def test_a_file_under_its_version_may_be_kept(client):
     places = re.findall(r'(?:src|href)="(/ui/assets/[^"]+)"', client.get("/ui").text)
     assert [place.partition("?")[0] for place in places] == ["/ui/assets/app.css", "/ui/assets/app.js"]
     for place in places:
@@ -55,7 +55,7 @@ def test_a_file_under_its_version_may_be_kept(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "..%2Fpage.py", "%2e%2e/routes.py", "app.js/x"])
-def test_nothing_else_is_given_out(client: TestClient, name: str) -> None:
+def test_nothing_else_is_given_out(client, name):
     reply = client.get(f"/ui/assets/{name}")
     assert reply.status_code == 404
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}

@@ -1,7 +1,5 @@
 """Prompts of reviewers and the chair do not reveal who wrote an answer."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Letters of displayed answers: drawn by seed, distinct from option letters, and mapped back correctly."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The roles of jurors, and the form of their answers."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.types import Question
 from reason.reasoning.answers.extraction import extract_answer

@@ -1,7 +1,5 @@
 """Runs put together into a table, and every run that cannot be."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

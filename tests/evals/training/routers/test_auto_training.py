@@ -1,7 +1,5 @@
 """The router of `auto` trained on runs whose truth is known, and the questions looked at once."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 

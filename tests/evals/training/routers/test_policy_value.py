@@ -1,7 +1,5 @@
 """What choosing is worth, on tables whose numbers can be worked out by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

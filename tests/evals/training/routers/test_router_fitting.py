@@ -1,7 +1,5 @@
 """Lines as complex as they have to be, and no more."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from reason.evals.training.routers.fitting import (
