@@ -125,3 +125,46 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
             answer = client.wait(run_id)["result"]
             assert (answer["answer"], len(answer["candidates"])) == ("42", N)
             assert second.begun_of(f"Long {i}?") == N - had.get(run_id, 0)
+
+
+SHOP = """
+import asyncio, pathlib
+
+async def change():
+    with open("changes", "a") as log:
+        log.write("change\\n")
+    while not pathlib.Path("released").exists():
+        await asyncio.sleep(0.01)
+    return "changed"
+"""
+
+
+@pytest.mark.nightly
+def test_a_write_is_asked_about_after_a_kill_and_finished_in_a_drain(start, tmp_path):
+    (tmp_path / "shop.py").write_text(SHOP)
+    changes = tmp_path / "changes"
+    options = {"TOOL": "change", "REASON_TOOLS__USE": '["shop:change"]', "REASON_TOOLS__APPROVE": "never"}
+    options["REASON_SERVE__DRAIN_TIMEOUT_S"] = "600"
+    first = start(**options)
+    with NativeClient(first.url) as client:
+        killed = client.start("Change.")
+        wait_blocking(changes.exists)
+    first.kill()
+    second = start(**options)
+    with NativeClient(second.url) as client:
+        wait_blocking(lambda: client.run(killed)["status"] == "waiting")
+        (pending,) = client.run(killed)["pending"]
+        assert (pending["tool"], pending["question"]) == ("change", "outcome")
+        decisions = {"decisions": {pending["id"]: {"type": "done"}}}
+        assert httpx.post(f"{second.url}/v1/runs/{killed}/decisions", json=decisions, timeout=60).status_code == 202
+        assert client.wait(killed)["result"]["text"] == "The answer is done."
+        client.start("Change.")
+        wait_blocking(lambda: changes.read_text() == "change\n" * 2)
+        second.signal(signal.SIGTERM)
+        wait_blocking(lambda: readiness(client)["draining"])
+        (tmp_path / "released").touch()
+        assert second.child.wait(60) == 0, second.said.read_text()
+    with sqlite3.connect(tmp_path / "runs.sqlite3") as db:
+        calls = db.execute("SELECT runs.status, tool_calls.status FROM tool_calls JOIN runs ON runs.id = run_id")
+        assert sorted(calls) == [("finished", "assumed"), ("finished", "done")]
+    assert changes.read_text() == "change\n" * 2

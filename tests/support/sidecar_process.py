@@ -1,7 +1,7 @@
 """`reason serve` as a process of its own, with a scripted model whose samples are logged as they begin.
 
 A question with the word in the environment variable POISON ends the process. With INSTANT, the model writes steps at
-once, without end and all of them different.
+once, without end and all of them different. With TOOL, it calls the tool of this name once.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ model = Logged(replies(*texts), step=step)
 if "INSTANT" in os.environ:
     from support.instant_model import InstantModel
     model = InstantModel(lambda prompt, index: f"Consider case {{index}} of it.", stop_reason="\\n\\n")
+
+if "TOOL" in os.environ:
+    from support.agent_model import AgentModel, call
+    model = AgentModel([[call(os.environ["TOOL"])]])
 
 async def load_model(name, settings, *_):
     return model
