@@ -37,7 +37,7 @@ from ..core.events import Event, RunFinished, SampleFinished
 from ..core.files import Progress
 from ..core.run import RunConfig
 from ..core.settings import Settings, user_error_of
-from ..core.types import Answer, Evidence, RunUsage, Verification
+from ..core.types import Answer, Evidence, PendingToolCall, RunUsage, Verification
 from ..core.verdicts import counts_text, verdict_name
 from ..core.version import __version__
 from .auth import ANONYMOUS, Caller, admit, identify
@@ -69,6 +69,7 @@ class AskResult(ResponseBody):
     seed: int
     run_id: str
     usage: RunUsage
+    pending: tuple[PendingToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ async def ask(call: ToolContext, body: AskBody) -> tuple[str, AskResult]:
     It costs more time than a direct answer. Use it where being right matters: mathematics, logic, planning.
     """
     answer = await call.answer(ask_config(body, call.reasoner, call.caller.tenant))
-    return answer.text, AskResult.model_validate(answer.model_dump())
+    pending = ", ".join(f"{one.id} ({one.tool} {one.arguments})" for one in answer.pending)
+    text = f"Run {answer.run_id} waits for decisions about the tool calls {pending}" if pending else answer.text
+    return text, AskResult.model_validate(answer.model_dump())
 
 
 async def verify(call: ToolContext, body: VerifyBody) -> tuple[str, TextVerification]:
@@ -127,7 +130,7 @@ class ToolKind:
     arguments: type[BaseModel]
     result: type[BaseModel]
 
-    def describe(self) -> Tool:
+    def describe(self, *, is_read_only: bool) -> Tool:
         """The tool as clients see it."""
         arguments = self.arguments.model_json_schema()
         fields = arguments.pop("description", "").partition("Attributes:")[2]
@@ -138,7 +141,7 @@ class ToolKind:
             description=f"{description}\n\nArguments:{fields}",
             input_schema=arguments,
             output_schema=self.result.model_json_schema(mode="serialization"),
-            annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
+            annotations=ToolAnnotations(read_only_hint=is_read_only, open_world_hint=False),
         )
 
 
@@ -154,7 +157,9 @@ def create_server(reasoner: Reasoner, run_events: RunEvents) -> Server[Any]:
     """The MCP server over a reasoner. A call over HTTP needs a key with the scope "ask", and counts as a request."""
 
     async def list_tools(_: ServerRequestContext[Any, Any], _params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=[tool.describe() for tool in TOOLS.values()])
+        has_tools = bool(reasoner.settings.tools.use or reasoner.settings.serve.tools)
+        described = [tool.describe(is_read_only=name == "verify" or not has_tools) for name, tool in TOOLS.items()]
+        return ListToolsResult(tools=described)
 
     async def call_tool(context: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
         tool = TOOLS.get(params.name)

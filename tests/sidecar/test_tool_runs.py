@@ -14,6 +14,8 @@ from support.native_client import parse_events
 from support.openai_server import scripted_server
 from support.waiting import wait_blocking
 
+mcp = pytest.importorskip("mcp")
+
 SERVER = str(Path(support.__file__).with_name("mcp_tool_server.py"))
 TURNS = [[call("look", x=1)], [call("change", x=2)]]
 
@@ -294,3 +296,18 @@ def test_a_model_that_repeats_a_rejected_call_is_stopped(tmp_path):
             decide(orders, {"run_id": run_id, "pending": run["pending"]}, "reject")
             run, _ = ended(orders, run_id)
         assert (run["status"], run["stopped"], run["pending"], orders.calls()) == ("finished", "loop", [], [])
+
+
+async def test_ask_over_mcp_tells_what_the_run_waits_for(tmp_path):
+    with serving_tools(tmp_path, use=("mcp:orders",), mcp=True) as orders:
+        async with mcp.Client(f"{orders.server.url}/mcp") as client:
+            hints = {tool.name: tool.annotations.read_only_hint for tool in (await client.list_tools()).tools}
+            assert hints == {"ask": False, "verify": True}
+            result = await client.call_tool("ask", {"question": "Change it."})
+        told = result.structured_content
+        (pending,) = told["pending"]
+        assert (told["stopped"], pending["tool"], pending["question"]) == ("waiting", "change", "approval")
+        waits = f'Run {told["run_id"]} waits for decisions about the tool calls {pending["id"]} (change {{"x": 2}})'
+        assert result.content[0].text == waits
+        decide(orders, told, "approve")
+        assert ended(orders, told["run_id"])[0]["status"] == "finished"
