@@ -144,7 +144,8 @@ class Reasoner:
         memory: Name of a memory that the strategy recalls, and that `coat` extends.
         tools: Tools that the model may call, and this process executes: functions, `ExecutableTool`s, and strings as of
             `--tool` ("python", "documents", "module:function", "mcp:COMMAND", …).
-        approve: Which calls need an approval: "never" none, "writes" those of tools that change something, "all".
+        approve: Which calls need an approval: "never" none, "guard" changes that the user's words do not name once a
+            result has been read, "writes" all that change something, "all".
             Default with an approver: "writes".
         approver: Asks for decisions about tool calls. Without one, a run with a call that needs a decision ends with
             `stopped="waiting"`, and `aresume` continues it.

@@ -55,8 +55,8 @@ def known_effort(value: str | None) -> str | None:
 
 def known_approval_mode(value: str | None) -> str | None:
     """Callback of an option whose value says which calls need an approval."""
-    if value not in (None, "never", "writes", "all"):
-        raise typer.BadParameter(f"must be never, writes or all, got {value}")
+    if value not in (None, "never", "guard", "writes", "all"):
+        raise typer.BadParameter(f"must be never, guard, writes or all, got {value}")
     return value
 
 
@@ -346,9 +346,9 @@ class ToolOptions:
     approve: Annotated[
         str | None,
         typer.Option(
-            metavar="never|writes|all",
-            help="Ask before calls that change something (writes), before all calls, or never. "
-            "(default: writes on a terminal)",
+            metavar="never|guard|writes|all",
+            help="Ask before calls that change something (writes), only before those that your own words do not name "
+            "once a result has been read (guard), before all calls, or never. (default: writes on a terminal)",
             callback=known_approval_mode,
             rich_help_panel=TOOLS,
         ),

@@ -88,8 +88,9 @@ ToolChoice = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Effect = Literal["read", "idempotent", "write"]
 """What a call changes. "read": nothing, so it may be repeated and shared. "idempotent": something, but a repetition
 with the same arguments changes nothing more. "write": something, each time; the default."""
-ApprovalMode = Literal["never", "writes", "all"]
-"""Which tool calls need an approval: none; those of tools that change something; all."""
+ApprovalMode = Literal["never", "guard", "writes", "all"]
+"""Which tool calls need an approval: none; changes that the user's own words do not name, once a result has been read;
+all changes; all."""
 
 
 class Tool(Frozen):

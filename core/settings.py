@@ -217,8 +217,9 @@ class ToolSettings(BaseModel):
 
     Attributes:
         use: Tools of every question, as `--tool` names them.
-        approve: Calls that need an approval: "never" none, "writes" those that change something, "all"; None is
-            "writes", and refuses tools that change something where nobody can be asked.
+        approve: Calls that need an approval: "never" none, "guard" changes that the user's words do not name, once a
+            result has been read, "writes" all that change something, "all"; None is "writes", and refuses tools that
+            change something where nobody can be asked.
         turns: Maximum model turns of a run with tools.
         tool_calls: Maximum tool calls of a run.
         effects: Effects by tool, which override declared ones.

@@ -46,7 +46,8 @@ _MAX_READ_CHARS: Final = 20_000
 _MAX_SHOWN_CHARS: Final = 300
 
 
-def _set(words: str) -> frozenset[str]:
+def word_set(words: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(words.split())
 
 
@@ -54,7 +55,7 @@ def _set(words: str) -> frozenset[str]:
 
 _SYNONYMS: Final = tuple(
     map(
-        _set,
+        word_set,
         (
             "cancel void terminate revoke abort call_off end",
             "book reserve",
@@ -106,9 +107,9 @@ _OF_NOUN: Final = {
     "payment": "pay", "change": "change", "update": "update", "transfer": "transfer", "upgrade": "upgrade",
     "order": "order", "purchase": "purchase", "deletion": "delete", "removal": "remove", "extension": "extend",
 }  # fmt: skip
-_GENERIC: Final = _set("process complete handle finalize perform make do put issue")
+_GENERIC: Final = word_set("process complete handle finalize perform make do put issue")
 """Verbs whose object says what was done."""
-_NO_CHANGE: Final = _set(
+_NO_CHANGE: Final = word_set(
     "check look find search review verify notice read list retrieve fetch compute calculate compare consider use try "
     "understand think see identify analyze summarize explain mention provide include recommend suggest assume base "
     "round translate format need want decide determine estimate count convert rewrite draft confirm ask gather collect "
@@ -118,7 +119,7 @@ _NO_CHANGE: Final = _set(
     "fail miss attempt say render work get"
 ) - {"note", "write", "sort", "stop", "leave", "confirm", "ask", "pull"}
 """Verbs of what changes nothing, or of the answer itself."""
-_VAGUE: Final = _set(
+_VAGUE: Final = word_set(
     "add make write set change move apply remove create generate put open note run include replace report drop start "
     "return convert record mark reduce increase lower raise order correct insert copy store complete give share adjust "
     "revise edit place hold print log plan clear sort do confirm ask pull leave stop"
@@ -135,7 +136,7 @@ _IRREGULAR: Final = {
     "went": "go", "came": "come", "said": "say", "was": "be", "were": "be", "been": "be", "had": "have",
     "left": "leave",
 }  # fmt: skip
-_NO_VERB: Final = _set(
+_NO_VERB: Final = word_set(
     "need indeed speed red bed hundred shed seed feed wed led unsubscribed-ed based related interested"
 )
 _ADVERB: Final = (
@@ -178,7 +179,7 @@ _TIME: Final = _rule(r"\b(\d{1,2})(?::(\d\d))?\s?([ap])\.?m\b")
 _TOKEN: Final = re.compile(r"[A-Za-z][a-z'-]*[a-z]|[A-Z]|\d+(?:[:.,]\d+)*")
 _WORD: Final = re.compile(r"[a-z]+")
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_NO_DETAIL: Final = _set(
+_NO_DETAIL: Final = word_set(
     "a an the this that these those it its to for of on in at from with by as and or so also too now today yesterday "
     "tomorrow just you your yours i we me my us our he she they him her his them their for up off out over back done "
     "january february march april may june july august september october november december monday tuesday wednesday "
@@ -222,11 +223,22 @@ def stem(word: str) -> str:
 _KNOWN: Final = frozenset((*_BY_VERB, *_PHRASES, *_GENERIC, *_NO_CHANGE, *_VAGUE))
 
 
+def synonyms(verb: str) -> frozenset[str] | None:
+    """Verbs that say the same of the world; None of a word that is no verb of a change."""
+    return _BY_VERB.get(verb, frozenset({verb}) if verb in _VAGUE else None)
+
+
+def is_verb(word: str) -> bool:
+    """Whether the vocabulary has a word as a verb, of a change or not."""
+    return word in _KNOWN
+
+
 def _is_past(word: str) -> bool:
     return word in _IRREGULAR or (word.endswith("ed") and word not in _NO_VERB)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text for comparisons: one case, one kind of apostrophe."""
     return normalize("NFKC", text).replace("’", "'").casefold()  # noqa: RUF001 (typographic apostrophe)
 
 
@@ -290,7 +302,7 @@ def find_receipt(claim: str, uses: Sequence[ToolUse]) -> Receipt | None:
 def _receipt(action: _Action, claim: str, uses: Sequence[ToolUse]) -> Receipt | None:
     """None if the verb may be that of the answer, or a passive's of somebody else."""
     done = [use for use in uses if _does(use, action.verb)]
-    codes = {_plain(code) for code in _CODE.findall(action.object)}
+    codes = {plain(code) for code in _CODE.findall(action.object)}
     exact = [use for use in done if all(_is_about(code, use, uses) for code in codes)]
     details = _details(action.object, action.verb) or _details(claim, action.verb)  # "it" is what the sentence names
     complete = [use for use in exact if use.ok and details <= _named(use) and not _NO_SUCCESS.search(use.result)]
@@ -312,11 +324,11 @@ def _receipt(action: _Action, claim: str, uses: Sequence[ToolUse]) -> Receipt | 
 def _does(use: ToolUse, verb: str) -> bool:
     """Whether a call names an action; a read only one that is its whole name, such as `add`."""
     names = _BY_VERB.get(verb, frozenset({verb})) - {"do", ""}
-    tool = [stem(word) for word in _words(use.tool)]
+    tool = [stem(word) for word in tool_words(use.tool)]
     if use.effect == "read":
         return tool == [verb]
     # a tool whose name says little names the action in its arguments
-    words = {*tool, *(stem(word) for word in _words(use.arguments) if _GENERIC_TOOL.intersection(tool))}
+    words = {*tool, *(stem(word) for word in tool_words(use.arguments) if _GENERIC_TOOL.intersection(tool))}
     return any(words.issuperset(name.split("_")) for name in names)
 
 
@@ -324,17 +336,19 @@ def _is_about(code: str, use: ToolUse, uses: Sequence[ToolUse]) -> bool:
     """Whether a call names a code, or a read shows it with an argument of the call, as a card's number with its ID."""
     if code in _text(use):
         return True
-    arguments = {token for token in re.findall(r"[\w@.-]{2,}", _plain(use.arguments)) if re.search(r"\d|@", token)}
+    arguments = {token for token in re.findall(r"[\w@.-]{2,}", plain(use.arguments)) if re.search(r"\d|@", token)}
     reads = (_text(other) for other in uses if other.effect == "read" and other.ok)
     return any(code in text and any(argument in text for argument in arguments) for text in reads)
 
 
 def _states(use: ToolUse, verb: str) -> bool:
     names = _BY_VERB.get(verb, frozenset({verb}))
-    return use.effect == "read" and any(_is_past(w) and stem(w) in names for w in _words(use.result[:_MAX_READ_CHARS]))
+    return use.effect == "read" and any(
+        _is_past(w) and stem(w) in names for w in tool_words(use.result[:_MAX_READ_CHARS])
+    )
 
 
-_GENERIC_TOOL: Final = _set(
+_GENERIC_TOOL: Final = word_set(
     "execute exec run process perform action request http call shell sql command do op api invoke decide respond "
     "transition status"
 )
@@ -352,20 +366,21 @@ def _named(use: ToolUse) -> set[str]:
     text = f"{_CAMEL.sub(' ', use.tool)} {use.description} {use.arguments} {use.result[:_MAX_READ_CHARS]}".replace(
         "_", " "
     )
-    return {_base(token) for token in _TOKEN.findall(text)} | {_base(word) for word in _words(text)}
+    return {_base(token) for token in _TOKEN.findall(text)} | {_base(word) for word in tool_words(text)}
 
 
 def _base(token: str) -> str:
-    token = _plain(token).replace(",", "").removesuffix(".00").removesuffix(".0").removesuffix("'s").removesuffix("s")
+    token = plain(token).replace(",", "").removesuffix(".00").removesuffix(".0").removesuffix("'s").removesuffix("s")
     return token.lstrip("0") if token.isdigit() else token
 
 
-def _words(text: str) -> list[str]:
+def tool_words(text: str) -> list[str]:
+    """The words of a name, as `sendEmail` and `order_cancel` have them, in lower case."""
     return _WORD.findall(_CAMEL.sub(" ", text).lower())
 
 
 def _text(use: ToolUse) -> str:
-    return _plain(f"{use.arguments} {use.result[:_MAX_READ_CHARS]}")
+    return plain(f"{use.arguments} {use.result[:_MAX_READ_CHARS]}")
 
 
 # -- reports

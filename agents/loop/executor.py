@@ -13,9 +13,10 @@ from typing import Final, Literal
 from ...core.concurrency import gather
 from ...core.errors import StoreError, UserError
 from ...core.events import ApprovalDecided, ApprovalRequested, ToolFinished, ToolProgress, ToolStarted
-from ...core.messages import ApprovalMode, Message, ToolCall, parse_json
+from ...core.messages import ApprovalMode, Effect, Message, ToolCall, parse_json
 from ...core.run import Run
 from ...core.types import PendingToolCall
+from ...reasoning.strategy import RESOURCES
 from ...verify.verifier import ToolUse
 from .records import ENDED, Decision, StoredToolCall, ToolCallStore, intent_ids
 from .tool import (
@@ -157,8 +158,18 @@ class ToolExecutor:
             return _failed(row, f"invalid arguments: {fault}")
         if reason := self._run_end():
             return _failed(row, NOT_EXECUTED + reason)
-        needs = tool.asks or self._approve == "all" or (self._approve == "writes" and tool.effect != "read")
+        needs = tool.asks or self._needs_approval(turn, call, tool.effect)
         return row.model_copy(update={"status": "proposed" if needs else "approved"})
+
+    def _needs_approval(self, turn: int, call: ToolCall, effect: Effect) -> bool:
+        if self._approve in ("never", "all") or effect == "read":
+            return self._approve == "all"
+        question = self._run.question
+        messages = (*question.conversation, *question.continuation)
+        if self._approve == "writes" or not (turn or any(message.role == "tool" for message in messages)):
+            return self._approve == "writes"
+        texts = (question.text, *(message.content for message in messages if message.role == "user"))
+        return not RESOURCES.load("guard")(call.name, call.parsed_arguments or {}, texts)
 
     def _run_end(self) -> str:
         """Why no call may begin any more; empty if one may."""

@@ -122,8 +122,9 @@ class AskBody(RequestBody):
         thinking_tokens: Maximum number of tokens of each thought.
         seed: Seed of the run, for reproducible sampling.
         tools: Tools that the model may call and the server executes, of those that the server offers.
-        approve: Which of their calls need an approval: "never" none, "writes" those that change something, "all". Not
-            fewer than the server requires, which is "writes" unless it is set.
+        approve: Which of their calls need an approval: "never" none, "guard" changes that the user's words do not name
+            once a result has been read, "writes" all that change something, "all". Not fewer than the server requires,
+            which is "writes" unless it is set.
     """
 
     model_config = ConfigDict(
