@@ -9,7 +9,7 @@ from ..core.budget import AMOUNTS, Budget
 from ..core.errors import BudgetExceeded, UnknownName, UserError
 from ..core.events import Sink
 from ..core.messages import ApprovalMode, Message
-from ..core.run import read_config
+from ..core.run import RunConfig, read_config
 from ..core.store.group_commit import Row
 from ..core.store.records import RunRecord
 from ..core.store.sql import RunStore
@@ -35,6 +35,8 @@ class Conversation:
         id: The conversation's ID.
         messages: All messages so far, the system message included.
         runs: Names of the runs whose messages these are, oldest first.
+        budget: Limits of all its questions together, those of its last run unless others are given.
+        last: Configuration of its last run; None before the first.
         unfinished: A run that was interrupted, or waits for decisions; `resume` continues it. Empty if there is none.
     """
 
@@ -47,22 +49,29 @@ class Conversation:
         budget: Budget | None = None,
         tools: Sequence[ToolLike] | None = None,
         approve: ApprovalMode | None = None,
+        tenant: str | None = None,
     ) -> None:
         self.id = conversation_id
         self.messages: tuple[Message, ...] = (Message(role="system", content=system),) if system else ()
         self.runs: tuple[str, ...] = ()
+        self.budget = budget
+        self.last: RunConfig | None = None
         self.unfinished = ""
-        self._reasoner = reasoner
-        self._budget = budget
+        self._reasoner, self._tenant = reasoner, tenant
         self._tools, self._approve = tools, approve
         self._spent: list[Answer] = []
 
     async def __aenter__(self) -> Conversation:
         if self._tools is not None or self._approve is not None:
             self._reasoner = await self._reasoner.variant(tools=self._tools, approve=self._approve)
-        store = await self._reasoner.open_store()
-        if newest := await _newest_run(store, "conversation = ?", self.id):
-            await self._load(newest[0])
+        for record in await conversation_runs(await self._reasoner.open_store(), self.id, self._tenant):
+            config = self.last = read_config(record)
+            self.messages = config.question.conversation
+            self.unfinished = record.id
+            if record.status == "finished":
+                self._append(config.question, Answer.model_validate(record.answer))
+        if self.budget is None and self.last is not None:
+            self.budget = self.last.conversation_budget
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -84,11 +93,9 @@ class Conversation:
         if isinstance(question, str):
             question = Question(text=question)
         question = question.model_copy(update={"conversation": (*self.messages, *question.conversation)})
-        if self._budget is not None:
-            options["budget"] = remaining_budget(self._budget, self._spent)
-        config = self._reasoner.plan(question, **options)
-        parent = self.runs[-1] if self.runs else ""
-        config = config.model_copy(update={"conversation": self.id, "parent": parent})
+        if (left := self.left()) is not None:
+            options["budget"] = left
+        config = self.joined(self._reasoner.plan(question, **options))
 
         def started(run_id: str) -> None:
             self.unfinished = run_id
@@ -98,6 +105,19 @@ class Conversation:
         )
         self._append(config.question, answer)
         return answer
+
+    def left(self) -> Budget | None:
+        """What its questions have left of its budget; None without one.
+
+        Raises:
+            BudgetExceeded: Nothing of one of its limits.
+        """
+        return None if self.budget is None else remaining_budget(self.budget, self._spent)
+
+    def joined(self, config: RunConfig) -> RunConfig:
+        """The configuration of the next question's run, as one of the conversation."""
+        parent = self.unfinished or (self.runs[-1] if self.runs else "")
+        return config.model_copy(update={"conversation": self.id, "parent": parent, "conversation_budget": self.budget})
 
     async def resume(
         self,
@@ -141,32 +161,34 @@ class Conversation:
         calls = await ToolCallStore(store).list(run_id)
         return [call for call in calls if call.effect != "read" and call.attempts]
 
-    async def _load(self, run_id: str) -> None:
-        """Take over the conversation up to a stored run."""
-        store = await self._reasoner.open_store()
-        chain: list[RunRecord] = []
-        while run_id:
-            try:
-                record = await store.get_run(run_id)
-            except UnknownName:  # older runs were deleted; their messages are in this one's question
-                break
-            chain.append(record)
-            run_id = read_config(record).parent
-        for record in reversed(chain):
-            config = read_config(record)
-            self.messages = config.question.conversation
-            self.unfinished = record.id
-            if record.status == "finished":
-                self._append(config.question, Answer.model_validate(record.answer))
-
     def _append(self, question: Question, answer: Answer) -> None:
         """Add a run that has ended, or keep it as unfinished."""
         if answer.stopped == "waiting":
             return
         asked = Message(role="user", content=question.text, attachments=question.attachments)
-        self.messages = (*question.conversation, asked, *(answer.messages or (answer.message,)))
+        made = answer.messages or (answer.message,)
+        self.messages = (*question.conversation, asked, *question.continuation, *made)
         self.runs, self.unfinished = (*self.runs, answer.run_id), ""
         self._spent.append(answer)
+
+
+async def conversation_runs(store: RunStore, conversation_id: str, tenant: str | None = None) -> list[RunRecord]:
+    """The runs of a conversation, the oldest first, without questions that were undone.
+
+    Args:
+        tenant: Their owner; None is any.
+    """
+    of_tenant = ("", ()) if tenant is None else (" AND tenant = ?", (tenant,))
+    newest = await _newest_run(store, f"conversation = ?{of_tenant[0]}", conversation_id, *of_tenant[1])
+    chain: list[RunRecord] = []
+    run_id = newest[0] if newest else ""
+    while run_id:
+        try:
+            chain.append(await store.get_run(run_id, exact=True))
+        except UnknownName:  # older runs were deleted; their messages are in this one's question
+            break
+        run_id = str(chain[-1].config.get("parent", ""))
+    return chain[::-1]
 
 
 async def last_conversation(store: RunStore) -> str | None:
@@ -175,10 +197,10 @@ async def last_conversation(store: RunStore) -> str | None:
     return newest[1] if newest else None
 
 
-async def _newest_run(store: RunStore, condition: str, value: str) -> Row:
+async def _newest_run(store: RunStore, condition: str, *values: str) -> Row:
     """Name and conversation of the newest run; empty if there is none."""
     sql = f"SELECT id, conversation FROM runs WHERE {condition} ORDER BY created DESC, id DESC LIMIT 1"  # noqa: S608
-    rows = await store.commits.read(lambda db: db.execute(sql, (value,)))
+    rows = await store.commits.read(lambda db: db.execute(sql, values))
     return rows[0] if rows else ()
 
 

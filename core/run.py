@@ -102,6 +102,7 @@ class RunConfig(EncodedOnce):
         tool_rules: By descriptions of `tools`, which of their tools may be called, and which need an approval besides.
         conversation: Name of the conversation that the question belongs to; empty is none.
         parent: The conversation's run before this one; empty for the first.
+        conversation_budget: Limits of all runs of the conversation together.
         client_loop: Digest of what the requests of a client that executes the question's tools itself have in common
             in one run: it waits for the results of their calls, with which an equal request continues it. Empty for a
             run that ends with its first turn.
@@ -135,6 +136,7 @@ class RunConfig(EncodedOnce):
     tool_rules: dict[str, ToolRule] = Field(default_factory=dict, exclude_if=lambda value: not value)
     conversation: str = Field(default="", exclude_if=lambda value: not value)
     parent: str = Field(default="", exclude_if=lambda value: not value)
+    conversation_budget: Budget | None = Field(default=None, exclude_if=lambda value: value is None)
     client_loop: str = Field(default="", exclude_if=lambda value: not value)
     one_call: bool = Field(default=False, exclude_if=lambda value: not value)
 

@@ -33,7 +33,7 @@ from .key_limits import RequestCounter
 from .key_store import KeyStore
 from .logs import log_event
 from .middleware import RequestGuard
-from .native.routes import health, lists, reasoning, runs
+from .native.routes import conversations, health, lists, reasoning, runs
 from .openai import router as openai
 from .policy import apply_ceilings, offered_models
 from .run_manager import RunManager
@@ -198,7 +198,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
     app.state.settings, app.state.serve = settings, serve
     install_error_handlers(app)
     app.layers = gate.guard(app, app.serve_routes)
-    for router in (health, openai, anthropic, reasoning, runs, lists, pages, root):
+    for router in (health, openai, anthropic, reasoning, runs, conversations, lists, pages, root):
         app.include_router(router)
     if mcp is not None:
         app.router.routes.append(Route(mcp.path, mcp))

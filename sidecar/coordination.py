@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..core.errors import RunConflict
+from ..core.run import RunConfig
 from ..core.store.group_commit import Connection
 from ..core.store.records import RunRecord
 from ..core.store.sql import MAX_PARAMETERS, RunStore, find_request
@@ -126,6 +128,33 @@ class RunCoordinator:
         sql = "SELECT COUNT(*) FROM runs WHERE status = 'waiting'"
         ((count,),) = await self._runs.commits.read(lambda db: db.execute(sql))
         return int(count)
+
+    def must_follow(self, run_id: str, config: RunConfig) -> Callable[[Connection], None]:
+        """An operation of a new run's transaction that removes it unless its parent is the conversation's last run.
+
+        It raises `RunConflict` if the parent is not, or has not finished: of two questions at once, one is asked.
+        """
+        of_caller = config.conversation, config.tenant
+        sql = (
+            "SELECT id, status FROM runs WHERE conversation = ? AND tenant = ? AND id <> ? "
+            "ORDER BY created DESC, id DESC LIMIT 1"
+        )
+
+        def check(db: Connection) -> None:
+            is_free = True
+            if self._runs.ownership.lock:  # Postgres, where other processes may be in the same transaction
+                lock = "SELECT pg_try_advisory_xact_lock(hashtext(?))"
+                ((is_free,),) = db.execute(lock, (":".join(of_caller),))
+            last, status = [*db.execute(sql, (*of_caller, run_id)), ("", "finished")][0]
+            if is_free and last == config.parent and status == "finished":
+                return
+            db.write("DELETE FROM runs WHERE id = ?", (run_id,))
+            if status == "finished":
+                raise RunConflict("another question of the conversation was faster", hint="ask again")
+            hint = "wait until it has ended; decide about, resume or delete one that does not go on by itself"
+            raise RunConflict(f"run {last} of the conversation is {status}", hint=hint)
+
+        return check
 
     async def requested(self, run_ids: Sequence[str]) -> RequestedStops:
         """What was requested of these runs."""

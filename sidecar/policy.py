@@ -82,8 +82,14 @@ def _offered_tools(settings: Settings) -> tuple[str, ...]:
     return (*settings.tools.use, *settings.serve.tools)
 
 
-def allowed_approval(settings: Settings, approve: ApprovalMode | None, *, param: str = "approve") -> ApprovalMode:
+def allowed_approval(
+    settings: Settings, approve: ApprovalMode | None, *, before: ApprovalMode | None = None, param: str = "approve"
+) -> ApprovalMode:
     """Return which calls of a run need an approval: what the server's setting requires, or more of a request.
+
+    Args:
+        before: That of the conversation's run before, which a request that requires nothing does not lower.
+        param: Name of the request field, used in the error.
 
     Raises:
         UserError: The request would have fewer calls approved than the setting.
@@ -92,7 +98,8 @@ def allowed_approval(settings: Settings, approve: ApprovalMode | None, *, param:
     modes: tuple[ApprovalMode, ...] = get_args(ApprovalMode)  # the strictest last
     if approve is not None and modes.index(approve) < modes.index(required):
         raise UserError(f"{param} is {approve!r}, and the server requires {required!r}", hint="omit it", param=param)
-    return approve or required
+    least: ApprovalMode = required if before is None else max(required, before, key=modes.index)
+    return approve or least
 
 
 def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:

@@ -328,6 +328,7 @@ class RunManager:
             ServerBusy: The queue is full, or no slot became free in time.
             ShuttingDown: The server is draining.
             DuplicateRequest: The idempotency key was used for a different request.
+            RunConflict: The conversation's run before has not ended, or another question was faster.
         """
         if self.draining:
             raise ShuttingDown
@@ -828,18 +829,12 @@ class RunManager:
     # -- the life of a run
 
     async def _begin(self, live: LiveRun, idempotency: str | None, digest: str, free: bool) -> Answer | StoredRun:
-        early = live.background or idempotency is not None
+        early = live.background or idempotency is not None or bool(live.config.conversation)
 
         async def create(status: Literal["queued", "running"]) -> None:
-            await self.store.create_run(
-                live.id,
-                live.config,
-                tenant=live.config.tenant,
-                background=live.background,
-                status=status,
-                idempotency=idempotency,
-                digest=digest,
-            )
+            new = NewRun(live.config, live.config.tenant, live.background, status, idempotency, digest)
+            checks = [self.others.must_follow(live.id, live.config)] if live.config.conversation else []
+            await self.store.save(live.id, RunWrites(new, operations=checks))
             live.is_stored = True
             live.is_owned = status == "running" or not live.background
 

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, StringConstraints
 
+from ..agents.conversation import Conversation
+from ..agents.reasoner import Reasoner
 from ..core.events import Event
 from ..core.run import RunConfig
 from ..core.types import Answer
 from .auth import Caller, authorised
-from .native.schemas import ErrorBody
+from .native.schemas import ConversationIn, ErrorBody
 from .run_manager import CallAnswers, RunManager
 from .runs import AnyRun
 from .sse import while_connected
@@ -94,6 +96,19 @@ class RunStarter:
         if run.replayed:
             self._request.state.is_replayed = True  # for the header `Idempotent-Replayed`
         return run
+
+    async def conversation(self, named: str | ConversationIn | None) -> Conversation | None:
+        """The caller's conversation that the request names, which may have no run yet.
+
+        None if it names none, or is a repeated request, whose run is there.
+        """
+        key, tenant = self._idempotency, self._caller.tenant
+        if named is None or (key is not None and await self._run_manager.others.find_request(tenant, key)):
+            return None
+        chosen = ConversationIn(id=named) if isinstance(named, str) else named
+        reasoner: Reasoner = self._request.app.state.reasoner
+        async with Conversation(reasoner, chosen.id, budget=chosen.budget, tenant=tenant) as conversation:
+            return conversation
 
     async def answer(self, config: RunConfig, body: BaseModel) -> Answer:
         """Start a run and wait for its answer; a disconnect cancels it, unless the request has an idempotency key."""

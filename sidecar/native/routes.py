@@ -11,13 +11,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from ...agents.conversation import Conversation, conversation_runs
 from ...agents.loop.records import Decision
 from ...agents.reasoner import Reasoner
 from ...agents.verification import ClaimReportSink, TextVerification, plan_verification, text_verification_of
+from ...core.budget import Budget
 from ...core.errors import ModelNotFound, ReasonError, UnknownName, UserError
 from ...core.events import Event
 from ...core.registry import Registry
-from ...core.run import RunConfig
+from ...core.run import RunConfig, read_config
 from ...core.settings import Settings
 from ...core.store.records import RunRecord, RunStatus
 from ...core.store.run_list import MAX_KEY_CHARS, MAX_VALUE_CHARS
@@ -49,8 +51,11 @@ from ..run_start import (
 )
 from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, on_one_line, while_connected
 from .schemas import (
+    ID_PATTERN,
     AskBody,
     CodeTestIn,
+    ConversationDetail,
+    ConversationId,
     DecisionsBody,
     DeletedRun,
     DocumentIn,
@@ -65,6 +70,7 @@ from .schemas import (
     detail_of,
     is_active,
     summary_of,
+    turn_of,
 )
 
 lists = APIRouter(
@@ -178,7 +184,7 @@ def _in_body(
     return UnknownInBody(error.message, hint=error.hint, param=param)
 
 
-def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
+def ask_config(body: AskBody, reasoner: Reasoner, tenant: str, conversation: Conversation | None = None) -> RunConfig:
     """Build the configuration of a question's run.
 
     Raises:
@@ -186,7 +192,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         UserError: A field is invalid or not permitted; `param` has its name.
     """
     try:
-        config = _ask_config(body, reasoner, tenant)
+        config = _ask_config(body, reasoner, tenant, conversation)
     except ModelNotFound:
         raise
     except UnknownName as e:
@@ -196,7 +202,7 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
     return config
 
 
-def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
+def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str, conversation: Conversation | None) -> RunConfig:
     settings = reasoner.settings
     name = resolve_model(body.model, settings) if body.model is not None else None
     strategy = chosen_strategy(name, body.strategy, settings, field="strategy")
@@ -217,9 +223,16 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         kind=body.kind,
         tests=_tests(body.tests),
         metadata=dict(body.metadata),
+        conversation=() if conversation is None else conversation.messages,
     )
     limits = (settings.budget,) if name is None else (settings.budget, name.budget)
-    return reasoner.plan(
+    tools, before = body.tools, None
+    if conversation is not None:
+        limits = (*limits, conversation.left() or Budget())
+        before = conversation.last
+        if before is not None and tools is None:
+            tools = before.tools
+    config = reasoner.plan(
         question,
         strategy=strategy,
         model=None if name is None else name.model,
@@ -236,9 +249,12 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         judge_model=offered("judge_model", body.judge_model),
         jurors=jurors,
         tenant=tenant,
-        tools=allowed_tools(settings, body.tools),
-        approve=allowed_approval(settings, body.approve),
+        tools=allowed_tools(settings, tools),
+        approve=allowed_approval(settings, body.approve, before=None if before is None else before.approve),
     )
+    if before is not None and body.tools is None:
+        config = config.model_copy(update={"tool_rules": before.tool_rules})
+    return config if conversation is None else conversation.joined(config)
 
 
 def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:
@@ -337,8 +353,8 @@ def error_line(error: dict[str, Any]) -> bytes:
 
 
 runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES)
+conversations = APIRouter(prefix="/v1/conversations", tags=["runs"], responses=ERROR_RESPONSES)
 
-ID_PATTERN = r"^[A-Za-z0-9._:-]+$"
 RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=ID_PATTERN, description="ID of the run.")]
 MAX_NUMBER = 2**53
 
@@ -347,7 +363,8 @@ MAX_NUMBER = 2**53
 async def start(body: AskBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
     """Start a background run. Another process continues it if this one ends. `Location` has the run's path."""
     starter = RunStarter(request, caller, idempotency)
-    config = ask_config(body, request.app.state.reasoner, caller.tenant)
+    conversation = await starter.conversation(body.conversation)
+    config = ask_config(body, request.app.state.reasoner, caller.tenant, conversation)
     run = await starter.start(config, body, background=True)
     detail = detail_of(await _run_manager(request).record(run.id, caller))
     return _detail(detail, 202, run_headers(run.id))
@@ -522,6 +539,21 @@ async def resume(run_id: RunId, request: Request, caller: AskCaller) -> Response
     return _detail(detail_of(await _run_manager(request).record(run.id, caller)), 202, run_headers(run.id))
 
 
+@conversations.get("/{conversation_id}", response_model=ConversationDetail, summary="Show a conversation")
+async def show_conversation(
+    conversation_id: Annotated[ConversationId, Path(description="ID of the conversation.")],
+    request: Request,
+    caller: ReadCaller,
+) -> Response:
+    """Return the questions of a conversation with their answers and costs."""
+    records = await conversation_runs(_run_manager(request).store, conversation_id, caller.sees)
+    if not records:
+        raise UnknownName("conversation", conversation_id)
+    budget = read_config(records[-1]).conversation_budget
+    detail = ConversationDetail(id=conversation_id, budget=budget, data=tuple(map(turn_of, records)))
+    return Response(detail.model_dump_json(), media_type="application/json")
+
+
 def _run_manager(request: Request) -> RunManager:
     run_manager: RunManager = request.app.state.run_manager
     return run_manager
@@ -562,7 +594,8 @@ async def reason(body: ReasonBody, request: Request, caller: AskCaller, idempote
     If the client disconnects, the run is cancelled, unless the request has an `Idempotency-Key`.
     """
     starter = RunStarter(request, caller, idempotency)
-    config = ask_config(body, request.app.state.reasoner, caller.tenant)
+    conversation = await starter.conversation(body.conversation)
+    config = ask_config(body, request.app.state.reasoner, caller.tenant, conversation)
     if not body.stream:
         answer = await starter.answer(config, body)
         return _json(answer, run_headers(answer.run_id))

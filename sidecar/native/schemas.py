@@ -35,6 +35,8 @@ MAX_FAULTS = 100
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Names = Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)]
+ID_PATTERN = r"^[A-Za-z0-9._:-]+$"
+ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=ID_PATTERN)]
 Values = Annotated[dict[Name, JsonValue], Field(max_length=MAX_FIELDS)]
 Metadata = Annotated[
     dict[
@@ -97,6 +99,18 @@ class CodeTestIn(RequestBody):
 CodeTests = Annotated[tuple[CodeTestIn, ...], Field(max_length=MAX_TESTS)]
 
 
+class ConversationIn(RequestBody):
+    """A conversation that a question belongs to.
+
+    Attributes:
+        id: Its ID, which its first question chooses.
+        budget: Limits of all its questions together; None are those of its question before.
+    """
+
+    id: ConversationId
+    budget: Budget | None = None
+
+
 class AskBody(RequestBody):
     """A question and the configuration of its run. Omitted fields default to the server's settings.
 
@@ -125,6 +139,8 @@ class AskBody(RequestBody):
         approve: Which of their calls need an approval: "never" none, "guard" changes that the user's words do not name
             once a result has been read, "writes" all that change something, "all". Not fewer than the server requires,
             which is "writes" unless it is set.
+        conversation: The conversation whose next question it is, or its ID. The model sees the messages before, and
+            has the tools of the question before unless `tools` names others.
     """
 
     model_config = ConfigDict(
@@ -168,6 +184,7 @@ class AskBody(RequestBody):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     tools: Names | None = None
     approve: ApprovalMode | None = None
+    conversation: ConversationId | ConversationIn | None = None
 
 
 class ReasonBody(AskBody):
@@ -348,6 +365,7 @@ class RunDetail(RunSummary):
         result: The full answer; partial if the run was stopped.
         error: The error, if the run failed.
         pending: The tool calls that the run waits for.
+        conversation: ID of its conversation; empty without one.
     """
 
     parameters: dict[str, JsonValue]
@@ -360,6 +378,7 @@ class RunDetail(RunSummary):
     result: Answer | None = None
     error: RunError | None = None
     pending: tuple[PendingToolCall, ...] = ()
+    conversation: str = ""
 
 
 class RunPage(ResponseBody):
@@ -375,6 +394,30 @@ class RunPage(ResponseBody):
     data: tuple[RunSummary, ...]
     has_more: bool
     last_id: str | None = None
+
+
+class ConversationTurn(RunSummary):
+    """A question of a conversation, with its complete answer.
+
+    Attributes:
+        text: Complete text of the answer; None until there is one.
+    """
+
+    text: str | None = None
+
+
+class ConversationDetail(ResponseBody):
+    """A conversation.
+
+    Attributes:
+        budget: Limits of all its questions together.
+        data: Its questions, the oldest first.
+    """
+
+    id: str
+    object: Literal["conversation"] = "conversation"
+    budget: Budget | None = None
+    data: tuple[ConversationTurn, ...]
 
 
 class DeletedRun(ResponseBody):
@@ -442,6 +485,17 @@ def summary_of(run: ListedRun) -> RunSummary:
     return RunSummary.model_construct(**_summary(run))
 
 
+def turn_of(record: RunRecord) -> ConversationTurn:
+    """Convert a stored run to a question of its conversation."""
+    answer = None if record.answer is None else Answer.model_validate(record.answer)
+    whole = {
+        "question": read_config(record).question.text.strip(),
+        "answer": None if answer is None else answer.shown_answer,
+        "text": None if answer is None else answer.text,
+    }
+    return ConversationTurn.model_construct(**{**_summary(record), **whole})
+
+
 def detail_of(record: RunRecord, pending: tuple[PendingToolCall, ...] = ()) -> RunDetail:
     """Convert a stored run to its details, without parameters that name files on the server."""
     config = read_config(record)
@@ -460,6 +514,7 @@ def detail_of(record: RunRecord, pending: tuple[PendingToolCall, ...] = ()) -> R
         "text": given_text(config.parameters) if is_given else None,
         "result": answer,
         "pending": pending,
+        "conversation": config.conversation,
         "error": None if record.error is None else RunError.model_validate(public_stored_error(record.error)),
     }
     return RunDetail.model_construct(**{**_summary(record), **whole})

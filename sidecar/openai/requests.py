@@ -20,7 +20,7 @@ from ...core.messages import Effort, Frozen, Thought
 from ...core.registry import nearest
 from ...core.run import ToolFilter, ToolRule
 from ..errors import fault_detail
-from ..native.schemas import FewFaults, Metadata
+from ..native.schemas import ConversationId, ConversationIn, FewFaults, Metadata
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -244,8 +244,7 @@ RESPONSES_REFUSED = {
     "top_logprobs": CHAT_REFUSED["top_logprobs"],
     "truncation": Refusal("a conversation that does not fit is an error", ("disabled",)),
     "background_options": Refusal("a background response has no options"),
-    "conversation": Refusal("conversations are not stored", (), "send the conversation as input"),
-    "context_management": Refusal("conversations are not stored"),
+    "context_management": Refusal("conversations are not compacted"),
     "prompt": Refusal("prompts are not stored", (), "send the text as input"),
     "image": _TEXT_ONLY,
     "moderation": _NOT_MODERATED,
@@ -418,6 +417,7 @@ class ResponsesRequest(StrictModel):
 
     instructions: str | None = None
     previous_response_id: Annotated[str, Field(max_length=200)] | None = None
+    conversation: ConversationId | ConversationIn | None = None
     stream: bool | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -442,6 +442,12 @@ class ResponsesRequest(StrictModel):
     prompt_cache_retention: JsonValue = None
 
     background: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_history(self) -> Self:
+        if self.previous_response_id is not None and self.conversation is not None:
+            raise ValueError("previous_response_id and conversation are two histories: set only one")
+        return self
 
 
 def encrypted_thought(blocks: Sequence[Mapping[str, JsonValue]]) -> str:

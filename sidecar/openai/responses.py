@@ -15,6 +15,8 @@ from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from pydantic import JsonValue
 
+from ...agents.conversation import Conversation
+from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
 from ...core.json_schema import OBJECT_SCHEMA
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
@@ -411,7 +413,8 @@ async def create_response(
     background is returned as it begins; it needs no connection, and goes on after a restart of the server.
     """
     app = request.app
-    run_request = await _run_request(body, app, caller)
+    conversation = await RunStarter(request, caller, idempotency).conversation(body.conversation)
+    run_request = await _run_request(body, app, caller, conversation)
     if body.background:  # it is queued or in progress
         starter = RunStarter(request, caller, idempotency)
         run = await starter.start(run_request.config, body, background=True, answers=run_request.answers)
@@ -493,7 +496,9 @@ async def _stored_response(run_manager: RunManager, record: RunRecord, turn: int
     return response(name, body, created=record.created, status=status, error=error)
 
 
-async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
+async def _run_request(
+    body: ResponsesRequest, app: FastAPI, caller: Caller, conversation: Conversation | None
+) -> RunRequest:
     """Convert a responses request to a run configuration."""
     if body.background and body.stream:
         raise UserError(
@@ -506,15 +511,19 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         raise UserError(f"{LOGPROBS} is not supported: {refusal.why}", hint=refusal.instead, param="include")
     effort = None if body.reasoning is None else body.reasoning.effort
     run_manager: RunManager = app.state.run_manager
-    answers = await _call_answers(body, run_manager, caller)
+    answers = await _call_answers(body, run_manager, caller, conversation)
     if answers is not None:
         config = read_config(await run_manager.record(answers.run_id, caller))
         return RunRequest(model=body.model, config=config, answers=answers)
-    before = (
-        ()
-        if body.previous_response_id is None
-        else await _previous_turns(run_manager, caller, body.previous_response_id)
-    )
+    before: tuple[Message, ...] = ()
+    limits = [Budget(tool_calls=body.max_tool_calls)]
+    if body.previous_response_id is not None:
+        before = await _previous_turns(run_manager, caller, body.previous_response_id)
+    if conversation is not None:
+        limits.append(conversation.left() or Budget())
+        before = conversation.messages
+        if conversation.last is not None:
+            before = _without_instructions(before, conversation.last.question)
     kept: dict[str, Any] = {
         "metadata": body.metadata,
         "user": body.user,
@@ -554,8 +563,10 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         tenant=caller.tenant,
         one_call=body.parallel_tool_calls is False,
         tool_rules=rules,
-        tool_calls=body.max_tool_calls,
+        limits=limits,
     )
+    if conversation is not None:
+        config = conversation.joined(config)
     return RunRequest(
         model=body.model,
         config=config,
@@ -563,15 +574,19 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
     )
 
 
-async def _call_answers(body: ResponsesRequest, run_manager: RunManager, caller: Caller) -> CallAnswers | None:
-    """What a request answers to a waiting run that executes tools; None for a request that asks."""
+async def _call_answers(
+    body: ResponsesRequest, run_manager: RunManager, caller: Caller, conversation: Conversation | None
+) -> CallAnswers | None:
+    """What a request answers to a waiting run of a conversation, or that executes tools; None for one that asks."""
     items = () if isinstance(body.input, str) else body.input
     answers = call_answers(items, caller)
+    outputs = {} if any(item.type != "function_call_output" for item in items) else outputs_of(items)
     if body.previous_response_id is None:
-        return answers
+        run_id = "" if conversation is None else conversation.unfinished or "".join(conversation.runs[-1:])
+        return answers or (CallAnswers(run_id, {}, outputs) if run_id and outputs else None)
     record, turn = await _record(run_manager, caller, body.previous_response_id, param="previous_response_id")
     if answers is None:
-        if not (outputs := outputs_of(items)) or not record.config.get("tools"):
+        if not outputs or not record.config.get("tools"):
             return None
         answers = CallAnswers(record.id, {}, outputs)
     elif answers.run_id != record.id:
@@ -598,11 +613,15 @@ async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) ->
     return (*_turns(config.question), *before, last.model_copy(update={"content": outcome.content}))
 
 
+def _without_instructions(messages: tuple[Message, ...], question: Question) -> tuple[Message, ...]:
+    """The messages of a question's conversation without its instructions, which are not the next one's."""
+    instructions = question.metadata.get(INSTRUCTIONS)
+    return messages[1:] if instructions and messages and messages[0].content == instructions else messages
+
+
 def _turns(question: Question) -> tuple[Message, ...]:
     """The conversation with the question, without the instructions."""
-    turns = question.conversation
-    if INSTRUCTIONS in question.metadata and turns and turns[0].content == question.metadata[INSTRUCTIONS]:
-        turns = turns[1:]
+    turns = _without_instructions(question.conversation, question)
     asked = Message(role="user", content=question.text, attachments=question.attachments)
     return (*turns, asked, *question.continuation)
 
@@ -654,6 +673,7 @@ def stored_fields(config: RunConfig) -> dict[str, Any]:
         "reasoning": {"effort": config.effort, "summary": None},
         "text": {"format": _text_format(question.answer_schema)},
         "parallel_tool_calls": not config.one_call,
+        **({"conversation": {"id": config.conversation}} if config.conversation else {}),
         "store": True,
     }
 

@@ -430,7 +430,7 @@ def plan_run(
     response_tokens: int | None = None,
     one_call: bool = False,
     tool_rules: Mapping[str, ToolRule] | None = None,
-    tool_calls: int | None = None,
+    limits: Sequence[Budget] = (),
 ) -> RunConfig:
     """Build the configuration of one run.
 
@@ -450,7 +450,7 @@ def plan_run(
         response_tokens: Maximum tokens of a complete response, thought included; None is `max_tokens` of `given`.
         one_call: See `RunConfig.one_call`.
         tool_rules: Tools that the run executes besides those of every question.
-        tool_calls: Maximum number of tool calls of the run.
+        limits: Further limits of the run.
 
     Raises:
         UserError: A field is invalid or not supported; names the field.
@@ -479,7 +479,8 @@ def plan_run(
                 settings.serve,
                 settings.budget,
                 name.budget,
-                Budget(tokens=tokens, tool_calls=tool_calls),
+                Budget(tokens=tokens),
+                *limits,
             ),
             effort=effort,
             thinking_tokens=options.thinking_tokens,

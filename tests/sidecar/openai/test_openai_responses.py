@@ -110,7 +110,6 @@ def test_what_fails(respond, client):
     ("param", "fields"),
     [
         ("background", {"background": True, "stream": True}),
-        ("conversation", {"conversation": "conv_1"}),
         ("truncation", {"truncation": "auto"}),
         ("top_logprobs", {"top_logprobs": 2}),
         ("include", {"include": ["message.output_text.logprobs"]}),
