@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
@@ -118,10 +118,6 @@ class _HandlerModel:
         )
         self.responses.append((done, response))
         return done
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        for done in (await self.generate([request]))[0]:
-            yield Chunk(request=0, sample_index=done.sample_index, text=done.text, completion=done)
 
     async def score(self, prompt: Prompt, continuations: Sequence[Any]) -> list[ScoredContinuation]:
         raise CapabilityMissing("scoring", self.name, hint=_ONLY_SAMPLES)

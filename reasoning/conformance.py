@@ -50,7 +50,6 @@ from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Capabilities, Feature, Listener
 from ..serving.profiles.profile import ModelProfile, OwnSampling
-from ..serving.streaming import stream_of
 from .strategy import Models, Parameters, Stability, Strategy, Thinking, validate_parameters
 from .thinking import thinking_of
 
@@ -160,10 +159,6 @@ class PlainModel:
             ),
             sample_index=index,
         )
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        async for piece in stream_of(self.generate, request):
-            yield piece
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         if self._silent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeGuard, runtime_checkable
 
@@ -155,9 +155,6 @@ class LanguageModel(Protocol):
             UserError: A JSON schema is invalid or not supported.
             BackendError: Nothing could be generated at all.
         """
-
-    def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """Like `generate` with one request, piece by piece; the last piece of each sample carries its completion."""
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of given continuations of one prompt, whose prefix is computed once.

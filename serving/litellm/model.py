@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -36,7 +36,6 @@ from ..entropy import token_distribution
 from ..model import UNCOUNTED, Capabilities, Listener
 from ..profiles.profile import Parameter
 from ..refusals import is_sent, remember_refusal
-from ..streaming import stream_of
 from ..tool_calls import with_call_ids
 from .errors import MANY_RETRIES, ContextExceeded, FailedAttempt, RetryPolicy, classify_error
 from .limiter import ConcurrencyLimiter
@@ -209,9 +208,6 @@ class LiteLLMModel:
         if errors and all(not c.ok for c in done.values()):
             raise errors[0]
         return [[done[i, index] for index in request.indices] for i, request in enumerate(requests)]
-
-    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        return stream_of(self.generate, request)
 
     def _parts(self, requests: Sequence[Request]) -> list[SampleBatch]:
         profile, begun = self._can.profile, asyncio.Event()

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from ...core.errors import InvalidResponse
 from ...core.messages import Completion, FinishReason, SamplingParams, Thought, ToolCall, TopToken, Usage
 from ..profiles.profile import ModelProfile
-from ..streaming import StopStrings
+from ..stop_strings import StopStrings
 from ..thoughts import ThoughtSplitter
 from .errors import ErrorResponse, readable_response
 from .providers import Prices, Target, estimate_tokens

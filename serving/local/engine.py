@@ -19,8 +19,7 @@ when the step has other rows, so that a seed gives the same text only where the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,6 @@ from ..logits_processors import logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener, Relevance
 from ..model_files.find import ModelFiles
 from ..profiles.profile import OwnSampling
-from ..streaming import stream_of
 from ..structured_output import SCHEMA, GrammarCompiler
 from ..tool_calls import ToolCallAdapter
 from ..worker_group import WorkerGroupConfig
@@ -203,11 +201,6 @@ class LocalModel:
             stop = min(start + MAX_SUBMITTED, len(requests))
             results.extend(await self._sample(prepared, start, stop, listener))
         return results
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        async with aclosing(stream_of(self.generate, request)) as pieces:
-            async for piece in pieces:
-                yield piece
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         if not continuations:

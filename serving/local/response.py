@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...core.messages import FinishReason, Request, SamplingParams, Thought
 from ..profiles.profile import ModelProfile
-from ..streaming import StopStrings
+from ..stop_strings import StopStrings
 from ..thoughts import SplitText, ThoughtSplitter, prompt_tags
 from .config import ContextLimits
 from .tokenizer import TextAssembler, Tokenizer

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from ...core.errors import CapabilityMissing, DataError, UserError
 from ...core.messages import EFFORTS, Effort, Message, Prompt, Thought, Tool, ToolCall, arguments_or_text
 from ..profiles.profile import ModelProfile, OwnSampling, ProfileLayer, merge_profile, shipped_layers, user_layer
-from ..streaming import StopStrings
+from ..stop_strings import StopStrings
 from ..template_profiles import RENDERS, profile_of_renders
 from ..thoughts import prompt_tags, rest_of_closing
 from ..tool_calls import CLOSE, OPEN, ToolSupport

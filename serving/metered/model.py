@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -41,7 +41,6 @@ from ...core.types import Question
 from ..model import UNCOUNTED, Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance, replays_samples
 from ..profiles.profile import ModelProfile, check_sampling, quick_sampling
 from ..refusals import left_out_notes
-from ..streaming import stream_of
 from .calls import CallInFlight, JsonObject, RecordedCalls, ResponseCodec
 
 ResultT = TypeVar("ResultT")
@@ -333,12 +332,6 @@ class MeteredModel:
         return [
             [self._ended(one, done[i, x]) for x in one.request.indices] async for i, one in paced(enumerate(bounded))
         ]
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """See `LanguageModel.stream`."""
-        async with aclosing(stream_of(self.generate, request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
     async def _sample(
         self,

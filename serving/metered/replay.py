@@ -6,12 +6,12 @@ reaches it was not recorded.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.budget import LimitKind
 from ...core.errors import BudgetExceeded, ReasonError, StoreError
-from ...core.messages import Chunk, Prompt, Request
+from ...core.messages import Prompt
 from ..model import Capabilities
 from ..rewards.model import RewardCapabilities, StepSelection
 
@@ -82,10 +82,6 @@ class ReplayModel(ReplayStub):
     score = _missing("a score")
     next_token = _missing("a distribution of the next token")
     start_workers = _missing("a pass of workers")
-
-    def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """Raise `not_recorded`."""
-        raise self.not_recorded("a sample")
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """None: there is no tokenizer."""

@@ -17,8 +17,8 @@ import hashlib
 import heapq
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,7 +38,6 @@ from ...core.messages import (
 from ...core.registry import nearest
 from ..model import Capabilities, Listener
 from ..profiles.profile import ModelProfile, check_sampling
-from ..streaming import stream_of
 from .pool import SUFFIXES, NotInPool, Pool, PoolSample, QuestionKey, normalized, read_pool
 
 PREFIX: Final = "recorded/"
@@ -407,12 +406,6 @@ class RecordedModel:
             self._calls.discard(task)
             self._forget(key)
         return [[sample.completion for sample in one] for one in served]
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """See `LanguageModel.stream`."""
-        async with aclosing(stream_of(self.generate, request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
     @contextmanager
     def hold_replay(self, requests: Sequence[Request]) -> Iterator[None]:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -39,7 +39,6 @@ from ..model import Capabilities, Listener
 from ..model_files.catalogue import PREFIX
 from ..model_files.downloads import run_pull
 from ..model_files.find import ModelFiles, find_model
-from ..streaming import stream_of
 from ..structured_output import GrammarCompiler
 from ..tool_calls import ToolCallAdapter
 from ..worker_group import WorkerGroupConfig
@@ -228,11 +227,6 @@ class VllmModel:
         samples = [(i, index) for i, request in enumerate(requests) for index in request.indices]
         completions = iter(await self._all([sample(i, index) for i, index in samples]))
         return [[next(completions) for _ in request.indices] for request in requests]
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        async with aclosing(stream_of(self.generate, request)) as pieces:
-            async for piece in pieces:
-                yield piece
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of continuations (see `LanguageModel.score`).

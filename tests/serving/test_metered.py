@@ -187,7 +187,8 @@ async def test_scores_and_distributions_are_stored_too(harness):
 
 async def test_streaming_goes_through_budget_and_store(harness):
     metered = await harness.begin(budget={"tokens": 4})
-    chunks = [c async for c in metered.stream(request())]
+    chunks = []
+    await metered.generate([request()], chunks.append)
     assert "".join(c.text for c in chunks) == "answ"
     assert chunks[-1].completion is not None
     assert len(await harness.store.list_calls("r")) == 1

@@ -114,9 +114,6 @@ async def test_a_stop_string_ends_the_text_before_itself_and_the_sample_says_so(
         cut = await one(backend, request)
         assert cut.text == whole.text[: whole.text.index(stop)]
         assert (cut.finish_reason, cut.stop_reason) == ("stop", stop if probe.reports_stop else None)
-    [*_, last] = [piece async for piece in backend.stream(request)]
-    assert last.completion is not None
-    assert last.completion.stop_reason == cut.stop_reason
     short = await one(backend, greedy(probe.prompt, 1, stop=("never said",)))
     assert (short.finish_reason, short.stop_reason) == ("length", None)
     asked = [greedy(p, ENOUGH, stop=("never said",)) for p in (probe.prompt, *probe.others)]
@@ -185,15 +182,6 @@ async def test_the_listener_hears_everything_once(backend: LanguageModel, probe:
             assert sum((c.token_ids for c in own), ()) == completion.token_ids
             if completion.logprobs is not None:
                 assert sum((c.logprobs for c in own), ()) == pytest.approx(completion.logprobs)
-
-
-async def test_a_stream_is_the_sample_in_pieces(backend: LanguageModel, probe: Probe) -> None:
-    request = greedy(probe.prompt, probe.max_tokens)
-    pieces = [piece async for piece in backend.stream(request)]
-    expected = await one(backend, request)
-    assert "".join(p.text for p in pieces) == expected.text
-    assert pieces[-1].completion is not None
-    assert pieces[-1].completion.text == expected.text
 
 
 async def test_cancelling_leaves_nothing_running(backend: LanguageModel, probe: Probe) -> None:

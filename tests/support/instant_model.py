@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from reason.core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
 from reason.serving.model import Capabilities, Listener
@@ -71,12 +71,6 @@ class InstantModel:
             usage=Usage(prompt_tokens=1, completion_tokens=max(1, len(words)), cost_usd=0.0),
             sample_index=index,
         )
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        chunks: list[Chunk] = []
-        await self.generate([request], chunks.append)
-        for chunk in chunks:
-            yield chunk
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         raise NotImplementedError

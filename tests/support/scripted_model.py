@@ -17,7 +17,7 @@ import json
 import math
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jsonschema
 from reason.core.errors import CapabilityMissing, ContextTooLong, UserError
@@ -279,12 +279,6 @@ class ScriptedModel:
             self.running -= 1
         done = iter(writers)
         return [[_completion(next(done)) for _ in r.indices] for r in requests]
-
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        chunks: list[Chunk] = []
-        await self.generate([request], chunks.append)
-        for chunk in chunks:
-            yield chunk
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         scored = []

@@ -55,9 +55,6 @@ async def test_calls_are_assembled_from_deltas(provider):
             assert "".join(c.text for c in own) == SAID
             assert [c.completion for c in own if c.completion is not None] == [completion]
         assert sum(c.usage.completion_tokens for c in made) == 8 * len(server.requests)
-        pieces = [piece async for piece in model.stream(ask())]
-        assert pieces[-1].completion is not None
-        assert pieces[-1].completion.tool_calls == made[0].tool_calls
         path, body = server.requests[0]
         assert path == "/v1/chat/completions"
         assert body["tools"] == [WEATHER.as_openai()]

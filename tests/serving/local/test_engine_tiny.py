@@ -181,14 +181,6 @@ async def test_cancelling_frees_batch_slots_and_cache(tiny):
     assert (await one(tiny, ask())).ok
 
 
-async def test_leaving_a_stream_ends_its_work(tiny):
-    stream = tiny.stream(ask(max_tokens=900))
-    async for _ in stream:
-        break
-    await stream.aclose()  # type: ignore[attr-defined]
-    await idle(tiny)
-
-
 async def test_a_short_request_need_not_wait_for_a_long_one(tiny):
     order: list[str] = []
 
