@@ -28,13 +28,6 @@ def test_threshold_comes_from_the_file_or_a_rate_and_is_noted(file):
     assert create_strategy("glimprouter", of_rate)[1] == of_rate
 
 
-async def test_router_file_routes_as_its_threshold(harness, file):
-    by_file = await harness.solve("a", router=str(file))
-    by_hand = await harness.solve("b", threshold=0.5)
-    assert by_file == by_hand
-    assert len(set(by_file.notes["writers"])) == 2
-
-
 async def test_replaced_file_is_rejected(harness, file):
     _, noted = create_strategy("glimprouter", {"router": str(file)})
     write_router(make_router(threshold=0.7), file)

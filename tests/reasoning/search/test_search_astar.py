@@ -149,26 +149,6 @@ def test_the_order_of_popping_is_that_of_a_plain_implementation(kind):
 # -- behaviour of a search
 
 
-@pytest.mark.parametrize("k", [1, 2, 4, 7])
-def test_a_perfect_reward_model_is_followed_straight_to_the_end(k):
-    right = ["x1\n\n", "x2\n\n", "x3\n\n", "x4\n\n"]
-
-    def world(done, expand):
-        steps = done.tree.steps(expand.node)
-        depth = len(steps)
-        texts = [f"wrong {i}\n\n" for i in range(expand.n - 1)]
-        texts.insert(depth % expand.n, right[depth])
-        return [
-            Continuation(text, 5, depth + 1 == len(right), float([*steps, text] == right[: depth + 1]))
-            for text in texts
-        ]
-
-    for kind in KINDS:
-        done = play(search(k=k, edge_cost=kind), world)
-        assert done.tree.steps(done.outcome().chosen.id) == right
-        assert done.cost.expansions == len(right)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reward_model_that_likes_nothing_that_ends_cannot_keep_a_search_from_ending(kind):
     def world(done, expand):

@@ -90,18 +90,6 @@ async def test_requests_are_spread_evenly_and_report_their_endpoint():
         assert Counter(c.extras["endpoint"] for [c] in made) == dict(zip(addresses, counts, strict=True))
 
 
-async def test_dead_endpoint_is_skipped_until_it_recovers(clock):
-    async with spread({}, {}, concurrency=1) as (model, one, _):
-        one.fault = always("disconnect")
-        await ask(model, echoes(40))
-        assert 3 <= one.count < 20, "each request would have tried it if it were not left alone"
-        one.fault = always(None)
-        await ask_until(model, clock, lambda: one.answered)
-        before = len(one.answered)
-        await ask(model, echoes(20))
-        assert len(one.answered) > before + 5
-
-
 async def test_error_of_all_endpoints_down_names_each():
     async with spread({}, {}, max_retries=1, retry_s=2.0) as (model, one, other):
         one.fault, other.fault = always("503"), always("disconnect")

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.local.attention import TokenChunk, num_padding_rows
-from reason.serving.local.engine import LocalModel
 from reason.serving.local.hardware import native_format
 from reason.serving.local.kv_cache import align_slots
 from reason.serving.local.model import Decoder
@@ -39,24 +37,6 @@ def test_a_chunked_prefill_has_the_bits_of_a_single_one(decoder, length):
             logits, again = computed(*cuts)
             assert torch.equal(logits, complete), cuts
             assert all(torch.equal(a, b) for a, b in zip(again, columns, strict=True)), cuts
-
-
-@pytest.mark.nightly
-async def test_the_same_call_gives_the_same_samples_after_other_calls(smollm2_files):
-    model = LocalModel.load(smollm2_files, weight_format="bf16")
-    requested = Request(
-        prompt=Prompt.user("Name a colour."),
-        sampling=SamplingParams(n=8, max_tokens=80, seed=3, ignore_eos=True, logprobs=True),
-    )
-    other = Request(prompt=Prompt.user("Name a large city."), sampling=SamplingParams(n=5, max_tokens=60, seed=4))
-    (first,) = await model.generate([requested])
-    await model.generate([other])
-    (again,) = await model.generate([requested])
-    assert again[0].usage.cached_tokens > 0
-    assert [c.token_ids for c in again] == [c.token_ids for c in first]
-    assert [c.logprobs for c in again] == [c.logprobs for c in first]
-    assert sum(len(c.token_ids) for c in first) > 512
-    await model.aclose()
 
 
 def test_query_blocks_are_never_left_with_one_to_three_rows():

@@ -10,25 +10,9 @@ from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Reques
 from reason.serving.local.attention import TokenChunk, group_by_cache
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.model import Decoder
-from reason.serving.local.spec_decode import DraftTree, NgramSpeculator
 from reason.serving.model_files.find import ModelFiles
 
 REPEATED = "one two three four. one two three four. one two three four. one two"
-
-
-class RandomDrafts(NgramSpeculator):
-    """Drafts two levels of random tokens instead of what texts suggest."""
-
-    def __init__(self) -> None:
-        super().__init__((), "on")
-        self._generator = torch.Generator().manual_seed(5)
-
-    def draft(self, sequences, max_invariant):  # type: ignore[no-untyped-def]
-        return [self._random() if row.max_draft_tokens > 4 else DraftTree() for row in sequences]
-
-    def _random(self) -> DraftTree:
-        tokens = torch.randint(3, 264, (6,), generator=self._generator).tolist()
-        return DraftTree(tuple(tokens), (-1, -1, 0, 0, 1, 2), (0.5, 0.4, 0.3, 0.2, 0.1, 0.1))
 
 
 def load(files: ModelFiles, mode: str = "on", **settings: object) -> LocalModel:
@@ -83,22 +67,6 @@ async def test_texts_are_the_same_with_and_without(tiny_files, variant):
     assert counts.accepted > 0
     assert plain.spec_decode.drafted == 0
     assert plain.spec_decode.passes == 0 or plain.spec_decode.tokens_per_pass == 1
-    await plain.aclose()
-    await ahead.aclose()
-
-
-async def test_random_drafts_leave_texts_and_cache_unchanged(tiny_files):
-    plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"))
-    ahead._scheduler.speculator = RandomDrafts()
-    requested = requests()[:3]
-    assert reported(await ahead.generate(requested)) == reported(await plain.generate(requested))
-    for tree in ahead._scheduler.prefix_cache.trees:
-        slots = [node.slot for node in tree.nodes()]
-        assert len(set(slots)) == len(slots) <= tree.cache.used
-    # what was stored serves the next request, with the numbers of a fresh computation
-    (scored,) = await ahead.score(requested[0].prompt, [" three four"])
-    (fresh,) = await plain.score(requested[0].prompt, [" three four"])
-    assert scored.logprobs == pytest.approx(fresh.logprobs, abs=1e-4)
     await plain.aclose()
     await ahead.aclose()
 
@@ -221,26 +189,3 @@ def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(
     assert torch.allclose(after, complete, atol=1e-4)
     for mine, theirs in zip(log.kv, fresh.kv, strict=True):
         assert torch.allclose(mine[:, :, :7], theirs[:, :, :7], atol=1e-4)
-
-
-@pytest.mark.nightly
-@pytest.mark.real
-async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(smollm2_files):
-    text = "The river Seine flows through Paris, and the tower of 1889 stands beside it, near the old school."
-    requested = [
-        Request(
-            prompt=Prompt.user(f"Repeat the following text word for word:\n\n{text}"),
-            sampling=SamplingParams(temperature=0, max_tokens=40),
-        ),
-        Request(
-            prompt=Prompt.user("Name three rivers."), sampling=SamplingParams(temperature=0.8, max_tokens=40, seed=2)
-        ),
-    ]
-    plain = LocalModel.load(smollm2_files, threads=1, speculative_decoding="off")
-    ahead = LocalModel.load(smollm2_files, threads=1, speculative_decoding="on")
-    for request in requested:
-        assert reported(await ahead.generate([request])) == reported(await plain.generate([request]))
-        if request is requested[0]:
-            assert ahead.spec_decode.tokens_per_pass > 2
-    await plain.aclose()
-    await ahead.aclose()

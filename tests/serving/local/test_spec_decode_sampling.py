@@ -167,37 +167,6 @@ def fixed(row: RunningSequence) -> DraftTree:
     return DraftTree((40, 41, 42, 43, 40), (-1, -1, 0, 0, 1), (1.0,) * 5)
 
 
-@pytest.mark.nightly
-def test_tokens_per_pass_equal_the_sum_of_path_probabilities(tokenizer):
-    harness = SchedulerRun(tokenizer, None)
-    expected: list[float] = []
-
-    def guess(row: RunningSequence) -> DraftTree:
-        draft, text = fixed(row), [*PROMPT, *row.sampler.generated]
-        paths: list[tuple[list[int], float]] = []
-        for token, parent in zip(draft.tokens, draft.parents, strict=True):
-            before, chance = (text, 1.0) if parent < 0 else paths[parent]
-            paths.append(([*before, token], chance * harness.table.odds(before)[token]))
-        expected[-1] += 1 + sum(chance for _, chance in paths)
-        return draft
-
-    class Counting(Fixed):
-        def draft(self, sequences: Any, max_invariant: Sequence[int]) -> list[DraftTree]:
-            expected.append(0.0)
-            return [guess(row) if row.max_draft_tokens > 3 else DraftTree() for row in sequences]
-
-    harness.scheduler.speculator = look = Counting(guess)
-    complete = harness.run(harness.task(max_tokens=200, n=12, seed=5, temperature=1.0))
-    # without the last steps, in which some sequences may not be drafted any more
-    full = [i for i, (rows, _) in enumerate(look.told) if rows == 12][:40]
-    surplus = np.array([12 + look.told[i][1] - expected[i] for i in full])
-    assert len(full) == 40
-    # differences from what is expected, step by step, add up to nothing: a martingale
-    assert abs(surplus.sum()) <= 3 * math.sqrt(float((surplus**2).sum()))
-    assert sum(expected[i] for i in full) > 1.2 * 12 * len(full)
-    assert sum(c.usage.completion_tokens - 1 for c in complete.values()) == sum(r + a for r, a in look.told)
-
-
 @pytest.mark.parametrize("guess", ["fixed", "knowing", "beside wrong ones"])
 @pytest.mark.parametrize("ends", [0.0, 0.1])
 def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer, guess, ends):

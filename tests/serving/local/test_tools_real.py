@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reason.core.messages import Message, Prompt, Request, SamplingParams, ToolCall
-from reason.serving.local.engine import LocalModel
+from reason.core.messages import Message, Prompt, ToolCall
 from reason.serving.local.tokenizer import Tokenizer
 from support.scripted_tools import WEATHER
 from support.tool_template import with_tool_template
@@ -52,18 +51,3 @@ def test_prompts_with_tools_are_those_of_transformers(smollm2_files, tmp_path, t
     assert own.prompt_ids(prompt) == list(expected)
     assert ('"name": "weather"' in own.render(prompt)) == bool(tools or len(turns) > 2)
     assert (WEATHER.description in own.render(prompt)) == bool(tools)
-
-
-@pytest.mark.nightly
-async def test_a_required_tool_is_called(smollm2_files, tmp_path):
-    files = with_tool_template(smollm2_files, tmp_path / "tools")
-    model = LocalModel.load(files, weight_format="fp32", threads=1)
-    prompt = Prompt(messages=TURNS[1:2], tools=(WEATHER,), tool_choice="weather")
-    try:
-        assert model.capabilities.tools
-        [[made]] = await model.generate([Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=64))])
-    finally:
-        await model.aclose()
-    [call] = made.tool_calls
-    assert (call.name, made.text, made.finish_reason) == ("weather", "", "stop")
-    assert "Rome" in str((call.parsed_arguments or {})["city"])

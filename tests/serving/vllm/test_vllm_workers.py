@@ -253,17 +253,6 @@ async def test_what_workers_wrote_is_not_in_the_cache_of_others(model):
     assert after.logprobs == pytest.approx(plain[0].logprobs[-1:], abs=1e-4)
 
 
-async def test_a_worker_sees_what_another_reads_in_the_same_pass(model):
-    reported = []
-    for other in ("red", "blue", "red"):
-        group = await model.start_workers(opening())
-        sampled = await group.advance(GroupStep(inputs=(WorkerInput(text="It is"), WorkerInput(text=other))))
-        reported.append(sampled[0].logprob)
-        await group.aclose()
-    assert reported[0] == pytest.approx(reported[2], abs=1e-6)
-    assert abs(reported[0] - reported[1]) > 1e-4
-
-
 async def test_seeds_determine_and_banned_texts_are_not_sampled(model):
     async def draws(seed: int, banned: tuple[str, ...] = ()) -> list[list[int]]:
         group = await model.start_workers(opening(temperature=1.0, seed=seed, banned_texts=banned))
