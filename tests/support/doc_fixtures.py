@@ -20,6 +20,7 @@ MODELS = {
     "docs/measuring-a-strategy.md": "scripted",
     "docs/routers.md": "scripted",
     "docs/sampling.md": "scripted",
+    "docs/recipes/agents.md": "agent",
 }
 """Replacement of the models by page; default: a tiny Llama."""
 
@@ -110,6 +111,12 @@ PRECEDING_COMMANDS = {
 def open_page(page: str, server: CommandForkServer, directory: Path) -> PageSession:
     """A session with the files, programs and earlier commands of a page."""
     session = PageSession(server, directory, MODELS.get(page, "tiny"), ITEMS.get(page, 2))
+    if page == "docs/recipes/agents.md":  # the server is OpenAI too
+        session.environment |= {
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{session.port}/v1",
+            "OPENAI_API_KEY": "none",
+            "REASON_SERVE__ALIASES": '{"gpt-5-mini": {"strategy": "cot"}}',
+        }
     for name, text in {**FILES, "sweep.toml": SWEEP}.items():
         path = session.work / name
         path.parent.mkdir(parents=True, exist_ok=True)

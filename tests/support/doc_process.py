@@ -5,8 +5,8 @@ and returns the exit status. With the argument `python` instead of a command, it
 them in one namespace, as a notebook does.
 
 Models and hub datasets are replaced: every model generates up to 16 tokens (`DOCS_MODEL` selects a "tiny" Llama, a
-"scripted" model that is sometimes right, or the "real" `local/smollm2-135m`), and hub datasets have a few synthetic
-records.
+"scripted" model that is sometimes right, an "agent" that calls tools, or the "real" `local/smollm2-135m`), and hub
+datasets have a few synthetic records.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from reason.core.messages import Message
+
+from support.agent_model import AgentModel, Turn, call
 from support.scripted_model import Distribution, Script, ScriptedModel, replies
 
 MAX_TOKENS = 16
@@ -71,6 +74,10 @@ def install_replacements(tiny: Path) -> None:
             return await load(name, settings)
         kind = os.environ["DOCS_MODEL"]
         shown_name = name.replace("FOLDER", "Qwen3-8B")
+        if kind == "agent":
+            agent = AgentModel(forecast)
+            agent.name = shown_name
+            return agent
         if kind == "scripted":
             return ScriptedModel(adder(name), name=shown_name)
         model: Any = await load(name if kind == "real" else f"local/{tiny}", settings, *more[:1])
@@ -95,6 +102,13 @@ def install_replacements(tiny: Path) -> None:
     ):
         module.load_model = load_model  # type: ignore[attr-defined]
     loading.read_hub = read_hub
+
+
+def forecast(messages: Sequence[Message]) -> Turn:
+    """Calls a tool and repeats its result."""
+    if messages[-1].role == "tool":
+        return f"The answer is {messages[-1].content}."
+    return [call("lookup", query="moon") if "moon" in messages[-1].content else call("weather", city="Rome")]
 
 
 def adder(name: str) -> Script:

@@ -29,6 +29,7 @@ ADDRESS = "127.0.0.1:8080"
 # Partial (4), unverified (5) and missing (6) answers are expected of a tiny model and count as success.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys, time
+os.environ.update({{**{environment}, **os.environ}})  # an MCP client passes on a part of it
 arguments = sys.argv[1:]
 serving = arguments[:1] == ["serve"]
 connection = socket.socket(socket.AF_UNIX)
@@ -84,7 +85,7 @@ class PageSession:
     Args:
         server: Fork server of the commands.
         directory: An empty directory for the home directory and the working directory `work`.
-        model: Replacement of all models: "real", "tiny" or "scripted" (see `doc_process`).
+        model: Replacement of all models: "real", "tiny", "scripted" or "agent" (see `doc_process`).
         items: Number of records of each hub dataset.
     """
 
@@ -94,7 +95,6 @@ class PageSession:
         (directory / "bin").mkdir(parents=True)
         self.work.mkdir()
         self._programs = directory / "bin"
-        self.program("reason", CLIENT.format(python=sys.executable))
         self.program("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -117,6 +117,7 @@ class PageSession:
             "NO_COLOR": "1",
             "OMP_NUM_THREADS": "1",
         }
+        self.program("reason", CLIENT.format(python=sys.executable, environment=self.environment))
         self._notebook: socket.socket | None = None
 
     def program(self, name: str, text: str) -> None:
