@@ -17,7 +17,7 @@ from support.stored_runs import RunHarness
 
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
-TAKING = ("best-of-n", "cascade", "cot", "rag", "rpc", "self-consistency")
+TAKING = ("best-of-n", "cascade", "cot", "edgejury", "rag", "rpc", "self-consistency")
 
 
 async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):
@@ -99,7 +99,7 @@ async def test_tool_results_are_continued(store):
     assert request.prompt.messages[-2:] == since
 
 
-@pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto"])
+@pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "fusion", "auto"])
 def test_other_strategies_refuse_tools(name):
     with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:
         require_tool_support(name, QUESTION)

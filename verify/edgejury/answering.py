@@ -48,14 +48,8 @@ def answer_prompt(role: Role | None, question: Question) -> Prompt:
     return question_prompt(question, f"{_INSTRUCTION} {closing}", system="" if role is None else role.system)
 
 
-async def collect_opinions(
-    jurors: Sequence[Juror], question: Question, panel: Panel, config: PanelConfig, run: Run
-) -> tuple[Opinion, ...]:
-    """The opinions of all jurors, including failed ones.
-
-    Raises:
-        BackendError: No juror gave an opinion, and neither a budget nor the limit of a thought is the reason.
-    """
+def answer_requests(jurors: Sequence[Juror], question: Question, config: PanelConfig) -> list[JurorRequest]:
+    """A request to each juror for its answer, or for its turn with tools."""
     sampling = SamplingParams(
         temperature=config.temperature,
         default_temperature=TEMPERATURE,
@@ -67,6 +61,18 @@ async def collect_opinions(
         prompt = answer_prompt(juror.role, juror.order.shown(question))
         request = Request(prompt=prompt, sampling=sampling, sample_indices=(juror.sample_index,))
         requests.append(JurorRequest(juror.id, juror.model, request))
+    return requests
+
+
+async def collect_opinions(
+    jurors: Sequence[Juror], question: Question, panel: Panel, config: PanelConfig, run: Run
+) -> tuple[Opinion, ...]:
+    """The opinions of all jurors, including failed ones.
+
+    Raises:
+        BackendError: No juror gave an opinion, and neither a budget nor the limit of a thought is the reason.
+    """
+    requests = answer_requests(jurors, question, config)
     completions = await panel.call(requests)
     is_cut = any(completion.finish_reason == "thinking" for completion in completions)
     completions = await _conclude(jurors, question, requests, completions, panel, run)

@@ -24,17 +24,20 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue
 
+from ...core.errors import InvalidResponse
 from ...core.events import CandidateAdded, OpinionsMerged, VoteUpdated
 from ...core.messages import Frozen
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...reasoning.anonymity import Scrubber
 from ...reasoning.answers.equivalence import answer_classes
-from ...reasoning.answers.extraction import extract_answer, option_letter
+from ...reasoning.answers.extraction import extract_answer, option_letter, read_candidate
+from ...reasoning.sampling import SampleSet
 from ...reasoning.strategy import Models, Stability
+from ...reasoning.voting.self_consistency import majority_solution
 from ...serving.model import Feature
 from ..verifier import LEXICAL, MODEL
-from .answering import canonical, closed_kind, collect_opinions
+from .answering import answer_requests, canonical, closed_kind, collect_opinions
 from .chair import ask_chair, fallback_synthesis, unaddressed_issues
 from .jurors import Juror, PanelConfig, make_jurors, make_roster
 from .labels import confidence_of, label_claims
@@ -265,6 +268,8 @@ class _Jury:
         if allowance.jurors < len(jurors):
             run.degrade(f"the call limit covers only {allowance.jurors} of {len(jurors)} jurors")
         self.jurors = jurors[: allowance.jurors]
+        if question.needs_tools:
+            return await self._turn()
         with self._stage("answer") as panel:
             self.opinions = await collect_opinions(self.jurors, question, panel, config, run)
         choice = unanimous_choice(self.opinions) if config.early_exit and closed_kind(question) is not None else None
@@ -284,6 +289,22 @@ class _Jury:
                 decision.answer, decision.choice, self.opinions, question, self.models, judge, run
             )
         return self._solution(decision)
+
+    async def _turn(self) -> Solution:
+        """A turn with tools: each juror makes it, and their weighted vote decides."""
+        config, run, question = self.config, self.run, self.question
+        with self._stage("answer") as panel:
+            completions = await panel.call(answer_requests(self.jurors, question, config))
+        ok = [i for i, completion in enumerate(completions) if completion.ok]
+        if not ok and not panel.is_limited:
+            raise panel.error or InvalidResponse("no juror made the turn")
+        candidates = [read_candidate(completions[i], question) for i in ok]
+        weights = [config.weights.get(self.jurors[i].model.name, 1.0) for i in ok]
+        samples = SampleSet(candidates, stopped="budget" if self.spent else "done", weights=weights)
+        if not candidates:
+            return Solution(chosen=None, stopped=samples.stopped)
+        classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
+        return majority_solution(samples, classes, question, run, {"jurors": [self.jurors[i].model.name for i in ok]})
 
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[Panel]:
@@ -461,6 +482,9 @@ class EdgeJury:
     Confidence is the jurors' agreement on the answer's claims, or on a closed answer. Agreement is no evidence: jurors
     share misconceptions.
 
+    With tools, each juror makes the turn with one call, and a vote decides (`settle_calls`), without reviews and chair;
+    confidence is the share of the jurors' weights.
+
     Differs: failed calls leave no text, where the public implementation passes on their error messages; jurors do not
     review their own answers; each reader has its own order and letters of the answers; reviews become ranks before
     they are added up; the chair sees no roles; labels are computed; each juror has its own order of the options.
@@ -478,6 +502,7 @@ class EdgeJury:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "jury", "judge")
+    supports_tools: ClassVar[bool] = True
     Config: ClassVar[type[JuryConfig]] = JuryConfig
 
     def __init__(self, config: JuryConfig) -> None:

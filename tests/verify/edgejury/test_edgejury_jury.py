@@ -6,6 +6,7 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError
 from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from support.scripted_jury import (
     CAPITAL,
     OPEN,
@@ -19,6 +20,8 @@ from support.scripted_jury import (
     rules,
     says,
 )
+from support.scripted_model import replies
+from support.scripted_tools import WEATHER, ToolModel, calling
 
 LEXICAL = {"judge": "lexical"}
 
@@ -368,3 +371,22 @@ async def test_option_letters_are_those_of_the_reader(store):
             stated, comes_to = re.search(r"Answer: (\w)", text)[1], re.search(r"comes to (\w)", text)[1]
             assert stated == comes_to
             assert stated in {letter_of(prompt, option) for option in options}
+
+
+async def test_a_jury_makes_a_turn_with_tools_by_a_vote_over_calls(store):
+    question = Question(text="Is it warm in Rome?", tools=(WEATHER.model_copy(update={"effect": "write"}),))
+    calls = [calling(city="Rome"), calling(city="Oslo"), calling(city="Rome")]
+    by_role = {f"juror-{i}": ToolModel(replies(one), name=f"{i}/m") for i, one in enumerate(calls, 1)}
+    runs = JuryRuns(store, {"main": ToolModel(replies("unused"), name="m/chair"), **by_role})
+    solution = await runs.solve(question=question)
+    assert [call.arguments for call in solution.best.tool_calls] == ['{"city": "Rome"}']
+    assert (solution.confidence, solution.notes["jurors"]) == (2 / 3, ["1/m", "2/m", "3/m"])
+    assert (runs.spent.model_calls, runs.by_role["main"].generate_calls) == (3, [])
+    weighted = await runs.solve("w", question=question, weights={"2/m": 3.0})
+    assert [call.arguments for call in weighted.best.tool_calls] == ['{"city": "Rome"}']  # a change needs a quorum
+    divided = [calling(city="Rome"), calling(city="Oslo"), calling(city="Bonn")]
+    by_role = {f"juror-{i}": ToolModel(replies(one), name=f"{i}/m") for i, one in enumerate(divided, 1)}
+    asked = await JuryRuns(store, {"main": ToolModel(replies("x"), name="m/chair"), **by_role}).solve(
+        "d", question=question
+    )
+    assert (asked.stopped, asked.best.tool_calls) == ("abstained", ())
