@@ -28,7 +28,7 @@ from ..serving.model import LanguageModel
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
 from .loop.executor import Approver, ToolExecutor, Waiting
-from .loop.state import LoopContext, LoopState, run_loop
+from .loop.state import END, LoopContext, LoopState, checkpointed, next_node, run_loop
 from .planner import calibration_difference, inapplicable_map
 from .resources import RecordedTool, RunResources
 
@@ -97,6 +97,10 @@ def assemble(
     )
 
 
+class StepEnded(Exception):
+    """The node of a step has ended, and the run has not."""
+
+
 class PipelineRun:
     """One run, from its start or its last checkpoint to its end, however it ends.
 
@@ -104,6 +108,10 @@ class PipelineRun:
         graph: Makes the graph of runs with verifiers or tools.
         approver: Asks for decisions about tool calls; None leaves the run waiting for them.
         assume: Outcome to assume for interrupted calls that change something.
+        step: The state from which only the next node is run; None runs to the end.
+
+    Attributes:
+        state: The state after the last node, unless the graph ran it.
     """
 
     def __init__(
@@ -114,8 +122,10 @@ class PipelineRun:
         *,
         approver: Approver | None = None,
         assume: Literal["done", "failed"] | None = None,
+        step: LoopState | None = None,
     ) -> None:
         self._run, self._resources, self._graph = run, resources, graph
+        self._is_step, self.state = step is not None, step or LoopState()
         self._changed_sources: tuple[str, ...] = ()
         executor = None
         if run.config.tools or run.config.client_loop:
@@ -129,19 +139,11 @@ class PipelineRun:
         A run without verifiers and tools has none: all that costs anything is in its turn, whose calls are in the run
         store one by one, while each step of a graph costs as much processor time as a few model calls.
         """
-        resources = self._resources
-        models = described_models(resources.by_role())
-        others = dict(resources.knowledge.descriptions)
-        if resources.verifying is not None:
-            others |= resources.verifying.identities()
-        if resources.tools:
-            others["tools"] = [RecordedTool.of(tool).model_dump(mode="json") for tool in resources.tools.values()]
-        identities = {**json.loads(models), **others} if others else models
-        writer = self._run.writer
-        writer.identify(identities)
-        if writer.is_created:  # others may follow it
-            await writer.flush()
-        return await self._execute(LoopState(), resumed=self._run.resumed)
+        if not (self._is_step and self._run.resumed):
+            await self._identify()
+        if self._is_step:
+            self._restore(self.state)
+        return await self._execute(self.state, resumed=self._run.resumed)
 
     async def resume(self, waited: Answer | None = None) -> Answer:
         """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning.
@@ -150,6 +152,8 @@ class PipelineRun:
             waited: Its answer when it last waited, which is the checkpoint of a run whose client executes its tools.
         """
         self._changed_sources = self._resources.knowledge.changed
+        if self._is_step:
+            return await self.start()
         if not self._uses_graph:
             if waited is None:
                 return await self.start()
@@ -171,6 +175,21 @@ class PipelineRun:
         self._restore(state)
         return await self._execute(None, resumed=True)
 
+    async def _identify(self) -> None:
+        """Record what the run works with."""
+        resources = self._resources
+        models = described_models(resources.by_role())
+        others = dict(resources.knowledge.descriptions)
+        if resources.verifying is not None:
+            others |= resources.verifying.identities()
+        if resources.tools:
+            others["tools"] = [RecordedTool.of(tool).model_dump(mode="json") for tool in resources.tools.values()]
+        identities = {**json.loads(models), **others} if others else models
+        writer = self._run.writer
+        writer.identify(identities)
+        if writer.is_created:  # others may follow it
+            await writer.flush()
+
     @property
     def _uses_graph(self) -> bool:
         return bool(self._run.config.verify or self._run.config.tools)
@@ -180,7 +199,8 @@ class PipelineRun:
         run = self._run
         self._context.state = state
         if state.usage is not None:
-            run.ledger.restore(state.usage)
+            run.ledger.restore(state.usage, is_replayed=not self._is_step)
+            run.ledger.exhausted = state.exhausted
         run.degraded = list(state.degraded)
         if state.solution is not None and not (state.messages and state.node != "verify"):
             run.set_best(state.solution)
@@ -188,25 +208,30 @@ class PipelineRun:
     async def _loop(self, state: LoopState | None) -> Answer:
         """Run the loop from this state; None continues from the last checkpoint."""
         run = self._run
-        if state is not None and not (self._uses_graph and run.recording):
-            return finish(run, await run_loop(state, self._context))
+        if state is not None and (self._is_step or not (self._uses_graph and run.recording)):
+            last = await run_loop(state, self._context, is_step=self._is_step)
+            self.state = last.after(checkpointed({}, run))
+            if next_node(last, run) != END:
+                raise StepEnded
+            return finish(run, last)
         graph = await asyncio.to_thread(self._graph)  # the first call imports LangGraph
         await run.writer.flush()  # checkpoints need the run's row
         return finish(run, await graph.run(state, self._context))
 
     async def _execute(self, state: LoopState | None, *, resumed: bool) -> Answer:
         run, config = self._run, self._run.config
-        run.emit(
-            RunStarted(
-                question=run.question,
-                strategy=config.strategy,
-                models=config.models,
-                seed=config.seed,
-                resumed=resumed,
-                effort=config.effort,
-                thinking_tokens=config.thinking_tokens,
+        if not (self._is_step and self.state.node):
+            run.emit(
+                RunStarted(
+                    question=run.question,
+                    strategy=config.strategy,
+                    models=config.models,
+                    seed=config.seed,
+                    resumed=resumed,
+                    effort=config.effort,
+                    thinking_tokens=config.thinking_tokens,
+                )
             )
-        )
         try:
             if resumed:  # who follows it from another process sees at once that it goes on
                 await run.writer.flush()
@@ -228,6 +253,9 @@ class PipelineRun:
             else:
                 await shielded(self._end("interrupted", self._partial("cancelled")))
             raise
+        except StepEnded:
+            await shielded(self._release())
+            raise
         except Waiting as e:
             answer = self._partial("waiting", e.pending)
             run.emit(RunWaiting(pending=answer.pending))
@@ -245,6 +273,12 @@ class PipelineRun:
             raise
         await shielded(self._end("finished", answer))  # cancelled so late, the run has ended all the same
         return answer
+
+    async def _release(self) -> None:
+        """Leave the run to its next step."""
+        if self._run.recording:
+            await self._run.writer.flush()
+            await self._run.store.release_run(self._run.id, "interrupted")
 
     def _metered(self) -> Models:
         """The run's models, charged to it."""

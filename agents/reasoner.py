@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,8 +34,9 @@ from ..serving.rewards.model import RewardModel
 from ..verify.verifier import make_verifiers
 from .loop.executor import Approver
 from .loop.records import Decision, ToolCallStore, decide
+from .loop.state import LoopState
 from .loop.tool import ExecutableTool, tool_spec
-from .pipeline import PipelineRun
+from .pipeline import PipelineRun, StepEnded
 from .planner import (
     DOCUMENTS,
     GIVEN,
@@ -436,6 +437,49 @@ class Reasoner:
             UnknownName: There is no such run.
             UserError: The run is finished, another process works on it, or its model has changed.
         """
+        answer, _ = await self._resume(
+            run_id,
+            sinks=sinks,
+            stream_text=stream_text,
+            is_claimed=is_claimed,
+            on_start=on_start,
+            assume=assume,
+            decisions=decisions,
+        )
+        assert answer is not None
+        return answer
+
+    async def run_step(
+        self, run_id: str, state: LoopState, *, sinks: Sequence[Sink] = ()
+    ) -> tuple[Answer | None, LoopState]:
+        """Run the node of a stored run's loop that follows a state; of a run that has ended, without any call.
+
+        Returns:
+            The answer, if it was the last node or waits for decisions; and the state after the node.
+
+        Raises:
+            ReasonError: As `aresume`.
+        """
+        record = await (await self.open_store()).get_run(run_id, exact=True)
+        if record.status != "finished":
+            return await self._resume(run_id, sinks=sinks, stream_text=True, step=state)
+        pipeline = await self._replay(record, step=state)
+        with suppress(StepEnded):
+            return await pipeline.start(), pipeline.state
+        return None, pipeline.state
+
+    async def _resume(
+        self,
+        run_id: str,
+        *,
+        sinks: Sequence[Sink],
+        stream_text: bool,
+        is_claimed: bool = False,
+        on_start: Callable[[Run], None] = lambda _: None,
+        assume: Literal["done", "failed"] | None = None,
+        decisions: Mapping[str, Decision] | None = None,
+        step: LoopState | None = None,
+    ) -> tuple[Answer | None, LoopState]:
         store = await self.open_store()
         record = await store.get_run(run_id)
         if record.status == "finished":
@@ -467,9 +511,12 @@ class Reasoner:
                 run.ledger.carry_lost(Answer.model_validate(record.answer).usage)
             on_start(run)
             in_flight.begin(run)
-            pipeline = PipelineRun(run, resources, self._graph, approver=self._approver, assume=assume)
+            pipeline = PipelineRun(run, resources, self._graph, approver=self._approver, assume=assume, step=step)
             ends = [event.answer for event in events if isinstance(event, RunFinished)]
-            return await pipeline.resume(next((end for end in reversed(ends) if end.stopped == "waiting"), None))
+            waited = next((end for end in reversed(ends) if end.stopped == "waiting"), None)
+            with suppress(StepEnded):
+                return await pipeline.resume(waited), pipeline.state
+            return None, pipeline.state
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Run the pipeline of a stored run again without any model: every response comes from the store.
@@ -478,15 +525,20 @@ class Reasoner:
             UnknownName: There is no such run.
             StoreError: The run needs a response that is not in the store (it was interrupted).
         """
+        record = await (await self.open_store()).get_run(run_id)
+        return await (await self._replay(record, sinks)).start()
+
+    async def _replay(
+        self, record: RunRecord, sinks: Sequence[Sink] = (), *, step: LoopState | None = None
+    ) -> PipelineRun:
         store = await self.open_store()
-        record = await store.get_run(run_id)
         config = read_config(record)
         replay_config = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
         conclusion = find_conclusion(await store.list_events(record.id)) if _is_concluded(record) else None
         run = Run(record.id, replay_config, store, sinks=sinks, recording=False, conclusion=conclusion)
-        return await PipelineRun(run, self._recorded(record, config), LazyGraph(None)).start()
+        return PipelineRun(run, self._recorded(record, config), LazyGraph(None), step=step)
 
     async def variant(
         self,
@@ -560,20 +612,26 @@ class Reasoner:
             approve=approve,
         )
 
-    def graph(self, **options: Any) -> CompiledStateGraph[Any, Any, Any, Any]:
+    def graph(
+        self, *, tools: Sequence[ToolLike] | None = None, **options: Any
+    ) -> CompiledStateGraph[Any, Any, Any, Any]:
         """Runs of this reasoner as a LangGraph graph over `messages`: a Runnable, and a node and subgraph of graphs.
 
-        Of a thread, each new user message is a run. With a checkpointer (of the graph around it, or
-        `compile(checkpointer=…)`), calls that need an approval interrupt the graph, as those of LangChain's
-        human-in-the-loop middleware do; resume it with `Command(resume={"decisions": [{"type": "approve"}]})`, in
-        another process too. `stream_mode="messages"` streams text, and "custom" the run's events.
+        Its nodes are those of the loop: `model`, `approve`, `tools` and `verify`. Of a thread, each new user message is
+        a run. With a checkpointer (of the graph around it, or of `copy({"checkpointer": …})`), calls that need
+        an approval interrupt the graph, as those of LangChain's human-in-the-loop middleware do; resume it with
+        `Command(resume={"decisions": [{"type": "approve"}]})`, in another process too. An older checkpoint repeats no
+        call; with other messages, it begins a new run. `stream_mode="messages"` streams text, and "custom" the run's
+        events.
 
         Args:
+            tools: The tools instead of the reasoner's.
             options: As of `plan`. `approve` is "writes" unless it is set.
         """
-        if self.settings.tools.use and self.settings.tools.approve is None:
+        has_tools = self.settings.tools.use if tools is None else tools
+        if has_tools and self.settings.tools.approve is None:
             options = {"approve": "writes", **options}
-        graph: CompiledStateGraph[Any, Any, Any, Any] = RESOURCES.load("graph")(self, options)
+        graph: CompiledStateGraph[Any, Any, Any, Any] = RESOURCES.load("graph")(self, tools, options)
         return graph
 
     # -- for synchronous callers

@@ -251,15 +251,25 @@ class Ledger:
         finally:
             self._started += monotonic() - began
 
-    def restore(self, usage: RunUsage) -> None:
-        """Take over what an interrupted run had spent up to its last checkpoint; none of it is paid again."""
+    def restore(self, usage: RunUsage, *, is_replayed: bool = True) -> None:
+        """Take over what a run had spent up to its last checkpoint; none of it is paid again.
+
+        Args:
+            is_replayed: Whether it counts as replayed, since the run was interrupted.
+        """
         carried = self.usage()
-        self._by_role = {
-            key: row.model_copy(
-                update={"replayed_calls": row.model_calls, "replayed_tokens": row.completion_tokens, "working_s": 0.0}
-            )
-            for key, row in usage.by_role.items()
-        }
+        self._by_role = dict(usage.by_role)
+        if is_replayed:
+            self._by_role = {
+                key: row.model_copy(
+                    update={
+                        "replayed_calls": row.model_calls,
+                        "replayed_tokens": row.completion_tokens,
+                        "working_s": 0.0,
+                    }
+                )
+                for key, row in usage.by_role.items()
+            }
         self.carry_lost(carried)
         self._counts = {"turns": usage.turns, "tool_calls": usage.tool_calls}
         self._started = monotonic() - usage.wall_seconds

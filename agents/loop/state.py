@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Final, Literal, Self
 
+from ...core.budget import LimitKind
 from ...core.clock import monotonic
 from ...core.errors import BackendError, BudgetExceeded, StoreError
 from ...core.events import SolutionFinished, StageFinished, StageStarted, VerificationFinished
@@ -62,6 +63,7 @@ class LoopState(Frozen):
         previous: The best attempt before, while another one is made.
         usage: Cost of the run up to this node; only in checkpoints.
         degraded: `Run.degraded` up to this node; only in checkpoints.
+        exhausted: The limit that has stopped something; only in checkpoints.
     """
 
     node: Literal["", "model", "approve", "tools", "verify"] = ""
@@ -72,6 +74,7 @@ class LoopState(Frozen):
     previous: VerifiedAttempt | None = None
     usage: RunUsage | None = None
     degraded: tuple[str, ...] = ()
+    exhausted: LimitKind | None = None
 
     def after(self, update: StateUpdate) -> Self:
         """The state after a node."""
@@ -165,8 +168,8 @@ async def run_node(name: NodeName, state: LoopState, context: LoopContext) -> St
     return update
 
 
-async def run_loop(state: LoopState, context: LoopContext) -> LoopState:
-    """Run the nodes to the end, without checkpoints.
+async def run_loop(state: LoopState, context: LoopContext, *, is_step: bool = False) -> LoopState:
+    """Run the nodes to the end, without checkpoints; as a step only the next one, unless the user wants the answer now.
 
     Raises:
         Waiting: Tool calls need decisions or results; `context.state` is the state before their node.
@@ -174,12 +177,15 @@ async def run_loop(state: LoopState, context: LoopContext) -> LoopState:
     while (name := next_node(state, context.run)) != END:
         update = await run_node(name, state, context)
         state = state.after(update)
+        if is_step and not context.run.ledger.is_closed:
+            break
     return state
 
 
 def checkpointed(update: StateUpdate, run: Run) -> StateUpdate:
     """The update of a node with what a resumed run needs besides."""
-    return {**update, "usage": run.ledger.usage(), "degraded": tuple(run.degraded)}
+    ledger = run.ledger
+    return {**update, "usage": ledger.usage(), "degraded": tuple(run.degraded), "exhausted": ledger.exhausted}
 
 
 def _stage(name: NodeName, state: LoopState, run: Run) -> str:
