@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.openapi.models import Example
-from fastapi.responses import JSONResponse
 from pydantic import Field, JsonValue, model_validator
 
 from ..agents.reasoner import Reasoner
@@ -52,7 +51,7 @@ from .openai.requests import (
 from .openai.run_config import RunRequest, check_format, effort_of, plan_run, question_of, targets, tool_of
 from .openai.streaming import Kind, Piece, stop_at
 from .run_start import ERROR_RESPONSES, IdempotencyKey
-from .sse import STREAMED, ServerSentEvents, encode_json, named_event, while_connected
+from .sse import STREAMED, ServerSentEvents, encode_json, json_response, named_event, while_connected
 
 MIN_THINKING_TOKENS = 1024
 """Minimum of `thinking.budget_tokens`, as in Anthropic's API."""
@@ -684,7 +683,7 @@ async def create_message(
     shows = shows_thoughts(body)
     if not body.stream:
         ended = await while_connected(request.receive, runner.execute())
-        return JSONResponse(_message_body(ended, body, shows=shows))
+        return json_response(_message_body(ended, body, shows=shows))
 
     def failure(error: dict[str, Any]) -> bytes:
         return named_event(error_body(error, path=request.url.path, request_id=caller.request_id))

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -61,16 +62,26 @@ _LINE_BREAKS = {
 
 
 def encode_json(value: Any) -> bytes:
-    """Compact JSON in UTF-8, on one line for every client.
-
-    Raises:
-        ValueError: The value has a lone surrogate.
-    """
+    """Compact JSON in UTF-8, on one line for every client, with "?" for lone surrogates of models and tools."""
     try:
         data = orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, in a JSON Schema or in metadata
-        data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except TypeError:  # a lone surrogate, or an integer of more than 64 bits, in a JSON Schema or in metadata
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        data = text.encode("utf-8", "replace")
     return on_one_line(data)
+
+
+def json_response(value: Any) -> Response:
+    """The response with the JSON of a value."""
+    return Response(encode_json(value), media_type="application/json")
+
+
+def model_json(value: BaseModel) -> bytes:
+    """The JSON of a model in UTF-8, with "?" for lone surrogates of models and tools."""
+    try:
+        return value.__pydantic_serializer__.to_json(value)
+    except ValueError:
+        return encode_json(value.model_dump(mode="json"))
 
 
 def on_one_line(data: bytes) -> bytes:

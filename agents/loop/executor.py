@@ -30,6 +30,7 @@ from .tool import (
     cut,
     error_result,
     result_of,
+    valid_text,
 )
 
 MAX_AT_ONCE: Final = 8
@@ -338,7 +339,8 @@ class ToolExecutor:
         seconds = tool.seconds if left is None else min(tool.seconds, left + grace_s)
 
         def progress(text: str) -> None:  # also from the thread of a synchronous tool
-            loop.call_soon_threadsafe(lambda: run.emit(ToolProgress(call=row.id, tool=row.tool, text=text), number))
+            event = ToolProgress(call=row.id, tool=row.tool, text=valid_text(text))
+            loop.call_soon_threadsafe(lambda: run.emit(event, number))
 
         try:
             async with asyncio.timeout(seconds) as limit:
@@ -364,6 +366,8 @@ class ToolExecutor:
             raise
         except InvalidArguments as e:
             return error_result(f"invalid arguments: {e}")
+        except SystemExit as e:  # which would end the event loop
+            return error_result(f"the tool exited with {e.code!r}")
         except Exception as e:  # noqa: BLE001 - a tool may raise anything, and the model is told
             return error_result(e)
 

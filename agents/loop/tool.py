@@ -8,9 +8,10 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -38,6 +39,11 @@ KEY_PARAMETER: Final = "idempotency_key"
 """A parameter of this name receives the key of the call's intent and is not in the schema."""
 
 
+def valid_text(text: str) -> str:
+    """The text with "?" for lone surrogates, which JSON may contain and UTF-8 cannot encode."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class ToolResult(Frozen):
     """The result of a call.
 
@@ -46,7 +52,7 @@ class ToolResult(Frozen):
         is_error: Whether the call failed; the text then gives the reason.
     """
 
-    text: str
+    text: Annotated[str, AfterValidator(valid_text)]
     is_error: bool = False
 
 

@@ -49,7 +49,7 @@ from ..run_start import (
     events_and_error,
     run_headers,
 )
-from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, on_one_line, while_connected
+from ..sse import EVENT_STREAM_CONTENT, Put, ServerSentEvents, model_json, on_one_line, while_connected
 from .schemas import (
     ID_PATTERN,
     AskBody,
@@ -343,7 +343,7 @@ class EventStreamResponse(ServerSentEvents):
 def event_line(event: Event) -> bytes:
     """Encode an event as a server-sent event; its JSON has no line breaks."""
     name = f"id: {event.number}\n" if event.number else ""
-    data = on_one_line(event.model_dump_json().encode("utf-8", "replace"))
+    data = on_one_line(model_json(event))
     return b"%bdata: %b\n\n" % (name.encode(), data)
 
 
@@ -570,7 +570,7 @@ async def _shown(request: Request, record: RunRecord, status: int = 200) -> Resp
 
 
 def _detail(detail: RunDetail, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(detail.model_dump_json(), status, headers, media_type="application/json")
+    return Response(model_json(detail), status, headers, media_type="application/json")
 
 
 reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSES)
@@ -618,4 +618,4 @@ async def verify(body: VerifyBody, request: Request, caller: AskCaller, idempote
 
 def _json(reply: Answer | TextVerification, headers: dict[str, str]) -> Response:
     """A JSON response; infinities and NaN are encoded as strings."""
-    return Response(reply.model_dump_json(), media_type="application/json", headers=headers)
+    return Response(model_json(reply), media_type="application/json", headers=headers)

@@ -13,7 +13,7 @@ from fastapi.openapi.models import Example
 from ...core.version import __version__
 from ..auth import Caller, authorised
 from ..run_start import IdempotencyKey
-from ..sse import DONE, STREAMED, ServerSentEvents, data_event, encode_json, while_connected
+from ..sse import DONE, STREAMED, ServerSentEvents, data_event, json_response, while_connected
 from .outcome import LATE_NOTE, EndedRun, Outcome, RequestRunner, calls_json, chat_usage, reason_report
 from .requests import ChatRequest, StrictRoute
 from .run_config import chat_run_request, check_format
@@ -148,7 +148,7 @@ async def chat_completions(
     runner = RequestRunner(request, body, caller, run_request, idempotency)
     if not body.stream:
         ended = await while_connected(request.receive, runner.execute())
-        return Response(encode_json(completion(body.model, ended)), media_type="application/json")
+        return json_response(completion(body.model, ended))
     with_usage = body.stream_options is not None and body.stream_options.include_usage
     return ServerSentEvents(
         partial(runner.stream, partial(ChunkWriter, model=body.model, with_usage=with_usage)),

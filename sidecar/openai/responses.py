@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
 from fastapi.openapi.models import Example
-from fastapi.responses import JSONResponse
 from pydantic import JsonValue
 
 from ...agents.conversation import Conversation
@@ -28,7 +27,7 @@ from ..errors import public_stored_error
 from ..run_manager import CallAnswers, RunManager
 from ..run_start import IdempotencyKey, RunStarter
 from ..runs import ClientTurn
-from ..sse import STREAMED, ServerSentEvents, named_event, while_connected
+from ..sse import STREAMED, ServerSentEvents, json_response, named_event, while_connected
 from .models import PREFIX
 from .outcome import EndedRun, Outcome, RequestRunner, chat_usage, reason_report, stored_outcome
 from .requests import (
@@ -420,11 +419,11 @@ async def create_response(
         run = await starter.start(run_request.config, body, background=True, answers=run_request.answers)
         run_manager: RunManager = app.state.run_manager
         record = await run_manager.record(run.id, caller)
-        return JSONResponse(await _stored_response(run_manager, record, run.turn.number))
+        return await _stored_response(run_manager, record, run.turn.number)
     runner = RequestRunner(request, body, caller, run_request, idempotency, shows_tools=True)
     echoed = echoed_fields(body, run_request.config)
     if not body.stream:
-        return JSONResponse(_response_body(await while_connected(request.receive, runner.execute()), echoed))
+        return json_response(_response_body(await while_connected(request.receive, runner.execute()), echoed))
     writer = ResponseEvents("", echoed)
 
     def create(run_id: str) -> ResponseEvents:
@@ -440,10 +439,10 @@ async def create_response(
     )
 
 
-@responses.get("/responses/{response_id}", summary="Get a response")
+@responses.get("/responses/{response_id}", response_model=dict[str, Any], summary="Get a response")
 async def get_response(
     request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("read"))]
-) -> dict[str, Any]:
+) -> Response:
     """Return a stored response by its id, or its status if the run has not finished.
 
     Request fields that the run does not store, such as `temperature`, are omitted.
@@ -452,10 +451,10 @@ async def get_response(
     return await _stored_response(run_manager, *await _record(run_manager, caller, response_id))
 
 
-@responses.post("/responses/{response_id}/cancel", summary="Cancel a response")
+@responses.post("/responses/{response_id}/cancel", response_model=dict[str, Any], summary="Cancel a response")
 async def cancel_response(
     request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("ask"))]
-) -> dict[str, Any]:
+) -> Response:
     """Stop a response that is in progress and return it; one that has ended is returned unchanged.
 
     A client that streams it gets an error event with the code `cancelled`.
@@ -479,8 +478,8 @@ async def delete_response(
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-async def _stored_response(run_manager: RunManager, record: RunRecord, turn: int) -> dict[str, Any]:
-    """The response object of a turn of a run, as far as it is stored."""
+async def _stored_response(run_manager: RunManager, record: RunRecord, turn: int) -> Response:
+    """The response with the object of a turn of a run, as far as it is stored."""
     config = read_config(record)
     body = {
         "model": f"{PREFIX}{config.strategy}:{config.models.get('main', '')}",
@@ -489,11 +488,11 @@ async def _stored_response(run_manager: RunManager, record: RunRecord, turn: int
     }
     ended = await stored_outcome(run_manager.store, record, config, turn)
     if ended is not None:
-        return _response_body(ended, body, created=record.created, completed=record.updated)
+        return json_response(_response_body(ended, body, created=record.created, completed=record.updated))
     status = {"failed": "failed", "interrupted": "cancelled", "queued": "queued"}.get(record.status, "in_progress")
     error = None if record.error is None else public_stored_error(record.error)
     name = ClientTurn(turn).name(record.id)
-    return response(name, body, created=record.created, status=status, error=error)
+    return json_response(response(name, body, created=record.created, status=status, error=error))
 
 
 async def _run_request(

@@ -298,6 +298,17 @@ def test_a_model_that_repeats_a_rejected_call_is_stopped(tmp_path):
         assert (run["status"], run["stopped"], run["pending"], orders.calls()) == ("finished", "loop", [], [])
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_half_a_character_of_a_model_is_replaced(tmp_path, stream):
+    with serving_tools(tmp_path, ["The answer is half \ud83d."], use=("mcp:orders",)) as orders:
+        for path, body in ASKED.items():
+            response = orders.http.post(path, json={**body, "stream": stream})
+            assert (response.status_code, "is half ?." in response.text) == (200, True)
+        for run in orders.http.get("/v1/runs").json()["data"]:
+            assert ended(orders, run["id"])[0]["result"]["text"] == "The answer is half ?."
+            assert "is half ?." in orders.http.get(f"/v1/responses/resp_{run['id']}").text
+
+
 async def test_ask_over_mcp_tells_what_the_run_waits_for(tmp_path):
     with serving_tools(tmp_path, use=("mcp:orders",), mcp=True) as orders:
         async with mcp.Client(f"{orders.server.url}/mcp") as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 import pytest
 from reason.agents.loop.executor import ToolExecutor, Waiting
@@ -154,6 +155,7 @@ async def test_faults_of_tools_and_calls_are_results(executor, store):
         **simple("raises", lambda x: {}["missing"], effect="read"),
         "hangs": tool_of(hang, name="hangs", effect="read", seconds=0.01),
         "cancels": tool_of(cancels, effect="read"),
+        **simple("exits", lambda x: sys.exit(3), effect="read"),
         **simple("bytes", lambda x: b"12", effect="read"),
         **simple("large", lambda x: "y" * 50_000_000, effect="read", result_chars=100),
     }
@@ -163,18 +165,21 @@ async def test_faults_of_tools_and_calls_are_results(executor, store):
         ToolCall(name="raises", arguments="{"),
     ]
     results = await texts(executor(tools), [*calls(*tools), *unusable])
-    assert results[:4] == [
+    assert results[:5] == [
         "Error: 'missing'",
         "Error: no result within 0.01 seconds",
         "Error: CancelledError",
+        "Error: the tool exited with 3",
         "Error: the tool returned 2 bytes, not text",
     ]
-    assert len(results[4]) < 300
-    assert results[5] == "Error: there is no tool 'nothing'; available tools: bytes, cancels, hangs, large, raises"
-    assert results[6] == "Error: invalid arguments: ['x']: 'a' is not of type 'integer'"
-    assert results[7].startswith("Error: invalid arguments: it is no JSON")
+    assert len(results[5]) < 300
+    assert (
+        results[6] == "Error: there is no tool 'nothing'; available tools: bytes, cancels, exits, hangs, large, raises"
+    )
+    assert results[7] == "Error: invalid arguments: ['x']: 'a' is not of type 'integer'"
+    assert results[8].startswith("Error: invalid arguments: it is no JSON")
     statuses = [row.status for row in await ToolCallStore(store).list("r")]
-    assert statuses == ["failed"] * 4 + ["done"] + ["failed"] * 3
+    assert statuses == ["failed"] * 5 + ["done"] + ["failed"] * 3
 
 
 async def test_progress_is_an_event_under_its_call_and_not_stored(executor, store):

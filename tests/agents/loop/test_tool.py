@@ -131,6 +131,7 @@ class Point:
         ([Point(1)], '[{"x": 1}]', False),
         (Stop(city="Rome"), '{"city": "Rome", "nights": 1}', False),
         (None, "null", False),
+        ("half \ud83d", "half ?", False),
         ({1, 2}, "[1, 2]", False),
         (b"ab", "Error: the tool returned 2 bytes, not text", True),
         (object(), "Error: the tool returned a object, which has no JSON form", True),
