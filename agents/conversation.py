@@ -33,7 +33,6 @@ class Conversation:
 
     Attributes:
         id: The conversation's ID.
-        messages: All messages so far, the system message included.
         runs: Names of the runs whose messages these are, oldest first.
         budget: Limits of all its questions together, those of its last run unless others are given.
         last: Configuration of its last run; None before the first.

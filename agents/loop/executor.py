@@ -60,8 +60,6 @@ class ToolExecutor:
     """Executes the tool calls of one run.
 
     Args:
-        tools: The tools by name.
-        approve: Which calls need an approval.
         approver: Asks for decisions; None leaves calls pending.
         assume: Outcome to assume for writes whose outcome is unknown; None asks.
     """
@@ -374,19 +372,15 @@ class ToolExecutor:
     async def uses(self, messages: Sequence[Message]) -> tuple[ToolUse, ...]:
         """The ended calls of messages before the run, and of the run, as evidence."""
         calls = {call.id: call for message in messages for call in message.tool_calls}
-        before = [
+        uses = [
             self._use(f"{call.name}:{call.id}", call.name, call.arguments, ToolResult(text=message.content))
             for message in messages
             if message.role == "tool" and (call := calls.get(message.tool_call_id)) is not None
         ]
-        return (
-            *before,
-            *(
-                self._use(f"{row.tool}:{row.id[:8]}", row.tool, row.used_arguments, row.result)
-                for row in await self._store.list(self._run.id)
-                if row.result is not None
-            ),
-        )
+        for row in await self._store.list(self._run.id):
+            if row.result is not None:
+                uses.append(self._use(f"{row.tool}:{row.id[:8]}", row.tool, row.used_arguments, row.result))
+        return tuple(uses)
 
     def _use(self, source: str, name: str, arguments: str, result: ToolResult) -> ToolUse:
         declared = {tool.name: tool.description for tool in self._run.question.tools}

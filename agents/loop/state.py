@@ -103,7 +103,6 @@ class LoopContext:
 
     Attributes:
         executor: Executes the run's tools; None without tools.
-        state: The state after the last node.
     """
 
     run: Run

@@ -131,9 +131,8 @@ def tool_of(
 ) -> ExecutableTool:
     """Make a tool from a function: its schema from the signature, its descriptions from the docstring (Google style).
 
-    A tool of LangChain keeps its schema; its effect may be in its `metadata`: `{"effect": "read"}`.
-
-    A synchronous function runs in a thread. A parameter annotated `ToolCallContext` receives the context, one named
+    A tool of LangChain keeps its schema; its effect may be in its `metadata`: `{"effect": "read"}`. A synchronous
+    function runs in a thread. A parameter annotated `ToolCallContext` receives the context, one named
     `idempotency_key` the key; neither is in the schema.
 
     Args:

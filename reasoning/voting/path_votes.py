@@ -447,11 +447,6 @@ class Vote:
     degraded: tuple[str, ...]
 
     @property
-    def ties(self) -> tuple[int, ...]:
-        """Positions in `classes` of those that share the first rank; one without a tie."""
-        return tuple(i for i, voted in enumerate(self.classes) if voted.credit)
-
-    @property
     def answer(self) -> str | None:
         """The winner's answer; None if no path has one."""
         return self.classes[0].answer if self.classes else None

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -153,12 +152,6 @@ class Decoder:
     def slot_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
         return 2 * self.config.num_layers * self.config.num_kv_heads * self.config.head_dim * self.dtype.itemsize
-
-    @property
-    def matrices(self) -> list[Tensor]:
-        """What every step reads."""
-        layers = [[x.qkv, x.output, x.gate, x.up, x.down] for x in self._layers]
-        return [linear.weight for linear in (*chain(*layers), self._head)]
 
     def close(self) -> None:
         for attribute in ("_embedding", "_layers", "_norm", "_head"):

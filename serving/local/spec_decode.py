@@ -327,11 +327,6 @@ class SpecDecodeCounters:
     accepted: int = 0
     tokens: int = 0
 
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens for each pass; 1 without drafts."""
-        return self.tokens / self.passes if self.passes else 1.0
-
     def __add__(self, other: SpecDecodeCounters) -> SpecDecodeCounters:
         return SpecDecodeCounters(
             passes=self.passes + other.passes,

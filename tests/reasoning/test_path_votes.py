@@ -34,6 +34,11 @@ A = [
 each_parity = pytest.mark.parametrize("parity", ["none", "reference"])
 
 
+def ties(result):
+    """Positions of the classes that share the first rank."""
+    return [i for i, voted in enumerate(result.classes) if voted.credit]
+
+
 def paths_of(text: str) -> list[Path]:
     """Paths written as text=answer:log-probability; no answer is none."""
     rows = re.findall(r"(\S+)=(\S*):(\S+)", text)
@@ -74,14 +79,14 @@ def test_golden_vector_a(parity):
     assert rpc.fit is not None
     assert rpc.fit.parameters == pytest.approx((0.62551, 18.1159, 0.918283, 27.8942, 0.588753), abs=1e-3)
     assert rpc.fit.nll == pytest.approx(-8.582082, abs=1e-5)
-    assert (rpc.answer, rpc.degraded, rpc.ties) == ("3", (), (0,))
+    assert (rpc.answer, rpc.degraded, ties(rpc)) == ("3", (), [0])
     pc = count(A, "pc", parity)
     assert confidences(pc) == pytest.approx({"7": 0.306363, "3": 0.413282, "9": 0.280355}, **CLOSE)
     assert (pc.answer, pc.pruned, pc.fit) == ("3", (), None)
     sc = count(A, "sc", parity)
     assert confidences(sc) == {"7": 0.25, "3": 0.375, "9": 0.375}
     assert [(c.answer, c.credit) for c in sc.classes] == [("3", 0.5), ("9", 0.5), ("7", 0.0)]
-    assert sc.ties == (0, 1)
+    assert ties(sc) == [0, 1]
     ppl = count(A, "ppl", parity)
     assert (ppl.answer, ppl.confidence) == ("7", pytest.approx(math.exp(-0.05)))
 
@@ -121,7 +126,7 @@ def test_equal_probabilities_of_distinct_texts_are_plain_votes(answers, s):
         result = count(paths, method)
         assert [c.answer for c in result.classes] == [c.answer for c in sc.classes]
         assert [c.confidence for c in result.classes] == pytest.approx([c.confidence for c in sc.classes])
-        assert result.ties == sc.ties
+        assert ties(result) == ties(sc)
 
 
 @given(answered, st.randoms(use_true_random=False), st.sampled_from(METHODS))
@@ -356,7 +361,7 @@ def test_a_pruned_path_can_name_a_class_and_stays_a_member():
 def test_masses_that_differ_by_rounding_tie():
     halves = [Path("a", "1", math.log(0.1)), Path("b", "1", math.log(0.2)), Path("c", "2", math.log(0.3))]
     result = count(halves, "pc")
-    assert result.ties == (0, 1)
+    assert ties(result) == [0, 1]
     assert [c.credit for c in result.classes] == [0.5, 0.5]
     assert result.answer == "1"  # of equals, the one whose first path came first
     around = paths_of("a=1:-0.5 b=2:-0.5 c=2:-0.5 d=1:-0.5")
