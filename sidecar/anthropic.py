@@ -162,6 +162,9 @@ BILLING_HEADER = "x-anthropic-billing-header:"
 """Beginning of a block that Claude Code puts before the system prompt, with a hash that changes with each request, so
 that no two requests had a common prefix or were of one run (anthropics/claude-code#68900)."""
 
+REMINDER = "<system-reminder>"
+"""Beginning of a text that Claude Code adds to tool results: a part of the last one, and no message of the user."""
+
 
 class ThreadUnsupported(UserError):
     """The code makes the tool runner of Anthropic's SDK send the conversation instead."""
@@ -219,7 +222,8 @@ def signature_of(blocks: Sequence[dict[str, JsonValue]]) -> str:
 def chat_messages(body: Conversation) -> tuple[list[ChatMessage], list[str]]:
     """The conversation as chat messages, and the location of each of them in the request.
 
-    Adjacent messages of one role are one turn. A turn of the user is its tool results, then its text.
+    Adjacent messages of one role are one turn. A turn of the user is its tool results, then its text, unless that is
+    only Claude Code's reminders.
 
     Raises:
         UserError: A block is not supported, or incomplete; names it.
@@ -253,6 +257,11 @@ def _system(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
 def _user(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
     results = [(at, block) for at, block in blocks if block.type == "tool_result"]
     rest = [(at, block) for at, block in blocks if block.type != "tool_result"]
+    if results and rest and all((block.text or "").lstrip().startswith(REMINDER) for _, block in rest):
+        at, last = results[-1]
+        content = last.content if isinstance(last.content, tuple) else (Block(type="text", text=last.content or ""),)
+        results[-1] = at, last.model_copy(update={"content": (*content, *(block for _, block in rest))})
+        rest = []
     made = [
         ChatMessage(role="tool", content=_result(block, at), tool_call_id=block.tool_use_id) for at, block in results
     ]

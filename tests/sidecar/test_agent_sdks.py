@@ -207,7 +207,7 @@ def test_a_loop_has_one_budget_and_ends_with_an_answer(server, runs_of, run_asyn
 
 
 def test_the_loop_of_claude_code_is_one_run(server, runs_of, models):
-    """Its first block changes with each request, and so does which block is to be cached."""
+    """Its first block changes with each request, and so does which block is to be cached; it adds to tool results."""
 
     def loop():
         cached = {"cache_control": {"type": "ephemeral"}}
@@ -236,10 +236,13 @@ def test_the_loop_of_claude_code_is_one_run(server, runs_of, models):
                     for block in made[-1].content
                     if block.type == "tool_use"
                 ]
+                results.append({"type": "text", "text": "<system-reminder>\nUse the todo list.\n</system-reminder>"})
                 chat = [*chat, {"role": "assistant", "content": made[-1].content}, {"role": "user", "content": results}]
         return made[-1].content[-1].text
 
     text, (run,) = runs_of(loop)
     assert (text, run["result"]["usage"]["turns"]) == (ANSWER, 3)
     (request,) = models["thinker"].generate_calls[-1]
-    assert request.prompt.messages[0].content == "You are Claude Code."
+    system, *_, result = request.prompt.messages
+    assert system.content == "You are Claude Code."
+    assert result.content == f"{DEGREES['Bern']}\n<system-reminder>\nUse the todo list.\n</system-reminder>"
