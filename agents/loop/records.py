@@ -338,6 +338,7 @@ async def decide(store: ToolCallStore, run_id: str, decisions: Mapping[str, Deci
             raise UserError(
                 f"{decision.kind!r} is no decision about the call {name} of {named[0].tool}",
                 hint=f"decide one of {', '.join(kinds)}",
+                param=f"decisions.{name}",
             )
         by_id[named[0].id] = decision
     if late := by_id.keys() - await store.decide(run_id, by_id, owned=owned):

@@ -218,7 +218,8 @@ def test_a_decision_is_made_once(orders):
 
 def test_a_decision_that_the_call_does_not_need_changes_nothing(orders):
     answer = orders.ask().json()
-    decide(orders, answer, "done", status=400)
+    error = decide(orders, answer, "done", status=400)["error"]
+    assert error["param"] == f"decisions.{answer['pending'][0]['id']}"
     decide(orders, answer, "edit", status=422)
     error = decide(orders, answer, "approve", call="none", status=422)["error"]
     assert (error["code"], error["param"]) == ("unknown_name", "decisions.none")
