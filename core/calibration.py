@@ -126,14 +126,9 @@ class CalibrationMap(FittedFile):
             are verified by the same ones.
         effort: How much the models thought before they answered; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
-        models: Model string by role.
         engines: Identity of each model by role: weights, number format, engine and its version.
         dataset: The dataset it was fitted on, with its variant.
-        fingerprint: The dataset's fingerprint.
-        items: Items with a confidence.
         answers: Answers with a confidence: one per item and seed.
-        seeds: The seeds of the run.
-        version: Version of `reason`.
         made: The day it was fitted, in UTC.
         folds: Folds of the cross-validation, split between groups of items.
         before: Scores of the stated confidences.

@@ -219,12 +219,7 @@ class RateLimited(BackendError):
 
 
 class ContextTooLong(BackendError):
-    """Prompt and requested tokens do not fit the model's context.
-
-    Args:
-        tokens: Tokens the request needs.
-        limit: Tokens the model's context holds.
-    """
+    """Prompt and requested tokens do not fit the model's context."""
 
     code = "context_too_long"
     http_status = 400
@@ -263,7 +258,6 @@ class BudgetExceeded(ReasonError):
         kind: Which limit: "tokens", "thinking_tokens", "prompt_tokens", "calls", "reward_calls", "seconds", "usd",
             "turns" or "tool_calls"; "user" if the user wants the answer now.
         used: Amount spent so far, in the limit's unit.
-        limit: The limit.
         partial: Best answer so far, if any.
     """
 
@@ -281,11 +275,7 @@ class BudgetExceeded(ReasonError):
 
 
 class RunQuarantined(ReasonError):
-    """Every process that worked on a run died with it, so no further one takes it up.
-
-    Args:
-        adoptions: How many processes adopted it.
-    """
+    """Every process that worked on a run died with it, so no further one takes it up."""
 
     code = "run_quarantined"
     exit_code = 3

@@ -29,7 +29,6 @@ class Event(EncodedOnce):
     Attributes:
         number: Position in the run, from 1; 0 before it is emitted.
         parent: Number of the event this one belongs under; None at the root.
-        run_id: The run.
         at_s: Seconds since the run began.
     """
 
@@ -225,11 +224,8 @@ class CallFinished(Event):
     """A model call has ended; its parent is the call's start.
 
     Attributes:
-        tokens: Generated tokens.
         thinking_tokens: Part of them that are thoughts.
-        prompt_tokens: Tokens of the prompts.
         cached_tokens: Part of `prompt_tokens` whose keys and values were reused.
-        failed: Samples that failed.
     """
 
     type: Literal["call.finished"] = "call.finished"
@@ -341,7 +337,6 @@ class NodesSearched(Event):
     """A search has added the results of a batch.
 
     Attributes:
-        search: Name of the search's method.
         expanded: Nodes that were continued, in the order of their requests.
         nodes: Nodes that are new, or whose values changed; a repeated node replaces the former.
         discarded: Continuations that became no node: duplicates and empty ones.
@@ -358,7 +353,6 @@ class LeafSelected(Event):
     """A tree search has selected a leaf to expand.
 
     Attributes:
-        search: Name of the search's method.
         path: The nodes from the root to the leaf.
         attractions: The value by which each of them but the root was selected among its siblings.
     """
@@ -373,7 +367,6 @@ class MemoryAssociated(Event):
     """Knowledge was associated with a node of a search.
 
     Attributes:
-        search: Name of the search's method.
         query: The query of the knowledge sources; empty if there was none.
         snippets: Number of snippets that they returned.
         items: What was added to the memory.
@@ -393,7 +386,6 @@ class SearchEnded(Event):
     """A search has ended.
 
     Attributes:
-        search: Name of the search's method.
         chosen: The node whose solution it returns; None if there is none.
         stopped: Why it ended: "done", "exhausted", or the limit that it reached.
         cost: Tokens, passes of the reward source, expansions, …
@@ -456,11 +448,9 @@ class EvidenceRetrieved(Event):
     """Evidence was retrieved.
 
     Attributes:
-        retriever: Name of the retriever.
         claims: Claims that passages were retrieved for.
         passages: Passages retrieved for all of them.
         replayed: Claims that the run store had passages for.
-        seconds: Duration.
     """
 
     type: Literal["evidence.retrieved"] = "evidence.retrieved"

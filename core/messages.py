@@ -272,7 +272,6 @@ class Attachment(Frozen):
     Attributes:
         media_type: Media type; empty if only the address is known.
         sha256: SHA-256 of the content, or of the address.
-        name: Name of the file; may be empty.
         detail: How closely a model looks at an image ("low", "high", "auto"); empty is the model's default.
         data: The content in base64; empty in a reference.
         url: Address from which the provider reads it, instead of the content.
@@ -450,7 +449,6 @@ class SamplingParams(Frozen):
         effort: How much the model thinks first; None is the model's default.
         thinking_tokens: Maximum tokens of the thought per sample; None is the effort's
             (`ModelProfile.thinking_tokens`).
-        n: Samples per prompt.
         stop: Strings that end a sample; the text ends before the first of them. They apply to the answer, and to the
             thought only if the prompt has an open one.
         seed: Sample `i` has a generator of its own made from (seed, i), whatever shares the batch.
@@ -666,10 +664,8 @@ class Chunk(Frozen):
         request: Index of the request in the batch.
         sample_index: Index of the sample in the request.
         text: New text; may be empty while a character or a stop string is incomplete.
-        token_ids: New tokens.
         logprobs: Their raw log-probabilities; empty if the backend does not return them.
         tokens: Number of new tokens, where the backend counts them and shows no ids.
-        thought: New text of the thought.
         lost: Usage of a response to the sample that broke off, as far as the completion's does not include it.
         restarts: Whether the sample is generated again from its beginning, since its response broke off: what was
             reported of it before is void.
@@ -693,7 +689,6 @@ class NextTokenDistribution(Frozen):
 
     Attributes:
         token_ids: Tokens, most likely first.
-        tokens: Their texts.
         logprobs: Their raw log-probabilities, in nats.
         entropy: Entropy over the support, in nats: exact if `support` is "full", else a lower bound that assigns the
             unseen mass to one token.

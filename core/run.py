@@ -80,13 +80,11 @@ class RunConfig(EncodedOnce):
     Attributes:
         parameters: The strategy's parameters, complete.
         models: Model string by role ("main", "small", "judge", "reward", "juror-1", "juror-2", …).
-        verify: Names of the verifiers.
         verify_parameters: The parameters of each verifier, complete.
         evidence: Where verifiers retrieve evidence: files, directories and saved indexes.
         repairs: How often an answer that did not pass goes back to the strategy.
         require_verified: Whether an answer that is not verified is an error.
         local: Settings of the embedded engine: its number format affects what a seed yields.
-        seed: The seed of every random choice.
         reuse: Which stored calls may answer a call: "run" those of this run, "store" those of any run with the same
             model, request, seed and index, "none" none.
         calibration: The map that calibrates the answer's confidence, complete: its file may change.
@@ -166,7 +164,6 @@ class Run:
             resumed run is read in `previous_events`.
 
     Attributes:
-        effort: The effort of models that think.
         attachments: The question's attachments with their contents, by digest.
         answer_now: Set when the user wants the answer now (`conclude`): samples in flight are cut, no call begins.
         conclusion: When that happened before; None in a run that is no repetition of such a one.
@@ -387,7 +384,6 @@ class Conclusion(NamedTuple):
     """When the user wanted the answer of a stored run.
 
     Attributes:
-        stage: The pipeline's stage.
         calls: Calls that were finished before; of these, one whose response is not stored has failed.
     """
 

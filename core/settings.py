@@ -125,7 +125,6 @@ class ProviderSettings(BaseModel):
         max_retries: Retries of one request after a rate limit or a server error.
         retry_s: Maximum time from the first attempt of a request to the start of its last.
         concurrency: Maximum number of requests in flight to one model.
-        headers: Further HTTP headers.
         probe: Whether to measure a model's capabilities with a few tokens when it is loaded; None measures only at an
             `api_base`, and relies on the documentation of other endpoints.
         cache_salt: `hosted_vllm` only: requests share the server's prefix cache only with the same salt. One for each
@@ -329,19 +328,16 @@ class Settings(BaseSettings):
     """Every setting with its default.
 
     Attributes:
-        model: The main model.
         small_model: The model for small steps; None is the main model.
         judge_model: The model that judges; None is the main model.
         reward_model: The model that scores steps, for example `judge/local/smollm2-135m`; None is none.
         jurors: The models of a jury, one per juror; a model named twice is two jurors. Empty is the main model.
-        embedding_model: The model that embeds texts.
         context: Knowledge sources of strategies: directories, addresses and the like (see `reasoning.retrieval`).
         memory: Name of the memory that strategies recall, and that `coat` extends; empty is none.
         verifiers: Parameters by verifier, for example `[verifiers.davinci] k = 10`.
         evidence: Where verifiers retrieve evidence: files, directories and saved indexes.
         repairs: How often an answer that did not pass goes back to the strategy with the findings.
         seed: Seed of a run; None chooses one and records it.
-        budget: Limits of a run.
         effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high" or
             "max"; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.

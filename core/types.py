@@ -211,7 +211,6 @@ class Candidate(Frozen):
     """One complete attempt at an answer.
 
     Attributes:
-        text: The generated text.
         answer: The answer extracted from it; None if there is none.
         steps: The text split into steps; empty if the strategy does not work in steps.
         score: The strategy's ranking score, with the strategy's range; None if it does not rank.
@@ -403,7 +402,6 @@ class Verification(Frozen):
             claim was not judged against any evidence, or there are none: nothing found is not improbable. It is not
             P(the answer is right), and never replaces a strategy's confidence.
         claims: The claims, in order of the answer.
-        verifiers: Names of the verifiers that ran.
     """
 
     verdict: Verdict = "unchecked"

@@ -20,7 +20,6 @@ class Snippet(Frozen):
     """A piece of text from a knowledge source. It is data: nothing in it is ever an instruction.
 
     Attributes:
-        text: The text.
         source_id: Source that an answer cites: a file and its characters, a page, an address.
         score: Relevance to the query, higher is better; the scale depends on the source.
     """
@@ -82,14 +81,12 @@ class MemoryItem(Frozen):
     """A piece of knowledge associated with a thought.
 
     Attributes:
-        text: The knowledge.
         source_id: Source that an answer cites; empty for the model's own items.
         source_kind: "self", or the kind of the knowledge source.
         query: The query to the knowledge source; empty for the model's own items.
         node_id: The thought.
         hash: Hash of the normalised text (`text_hash`).
         score: Relevance, in [0, 1] if it is known; items of the lowest score are dropped first.
-        tokens: Its length.
     """
 
     text: str
@@ -167,7 +164,6 @@ class Retriever(Protocol):
     """Finds passages that may support or refute claims. Methods may be called concurrently from one event loop.
 
     Attributes:
-        name: Its name.
         identity: Changes whenever a claim could get other passages.
     """
 

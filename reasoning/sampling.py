@@ -45,9 +45,6 @@ class SampleSet:
         failures: Samples that failed individually.
         cancelled: Samples that the rule had not counted when there were enough: cancelled, or finished before one that
             was started earlier. They do not vote; their tokens are charged.
-        num_requested: Requested samples.
-        stopped: "done" or "budget".
-        mode: "rounds" or "race".
         stopped_early: Whether the rule stopped before all samples were taken.
         weights: Weight of each candidate's vote, by the rule.
     """

@@ -181,11 +181,8 @@ class Strategy(Protocol):
     """One method. Created for every question; holds its parameters and nothing else.
 
     Attributes:
-        name: Name in the registry.
         summary: One line on what it does.
-        paper: The paper; empty if there is none.
         confidence: What the confidence of its solutions means, in one sentence; one without a confidence says so.
-        stability: "stable", "beta" or "experimental".
         requires: Features that its language models must have.
         roles: The roles whose models it uses: "main", "small", "judge"; "jury" for the models of all jurors,
             "reward" for the reward model, "embedding" for the embedding model, "knowledge" for knowledge sources.

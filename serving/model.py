@@ -50,11 +50,9 @@ class Capabilities(Frozen):
         prefix: A prefix of the response can be given and is continued exactly.
         token_prompts: Prompts with a prefix, and scored ones, are sent as tokens: with neither attachments nor tools.
         seed: A seeded sample is reproducible, whatever else is in its batch.
-        logits_processors: Names of the supported logits processors.
         json_schema: Texts can be constrained to a JSON Schema (`SamplingParams.json_schema`).
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
-        inputs: What messages may have besides text.
         tools: A prompt's tools are rendered in the model's own form, and its calls are parsed.
         context_tokens: Maximum tokens of prompt and completion together; None if unknown.
         usd_per_prompt_token: Price; 0 for local models, None if unknown.

@@ -75,7 +75,6 @@ class Entailment(Protocol):
     Methods may be called concurrently from one event loop; cancelling the awaiting task stops the work.
 
     Attributes:
-        name: The string it was loaded by.
         identity: Changes whenever a pair could get other probabilities.
         max_words: Maximum words of evidence that it can read; None if there is no limit. Longer evidence is split by
             `WindowedEntailment`.
@@ -191,14 +190,11 @@ class ClaimReport(Frozen):
     """The complete record of one claim: enough to repeat the decision without a model.
 
     Attributes:
-        claim: The claim.
-        verdict: The final verdict.
         label: The label with the highest probability; None if nothing was judged.
         probs: Calibrated (supports, refutes, neutral) over all evidence.
         confidence: Calibrated probability that the verdict is right; if it was downgraded, of `label`; None if nothing
             was judged, and of a dispute.
         downgraded: Whether a decisive label missed its threshold.
-        threshold: The threshold of `label`; 0 of neutral.
         passages: The judged passages, best first.
         pairs: The verdict of each passage, in the order of `passages`; empty where all were judged as one text.
         evidence: The spans that show the verdict, or come closest to deciding the claim, as an answer cites them.

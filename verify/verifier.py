@@ -29,10 +29,6 @@ class ToolUse:
 
     Attributes:
         source: Its name in citations: the tool and the beginning of the call's ID.
-        description: The tool's.
-        arguments: Its JSON.
-        ok: Whether it succeeded.
-        result: The complete text of its result.
     """
 
     source: str
@@ -77,10 +73,7 @@ class Verifier(Protocol):
     of answers, which a server's operator has to allow.
 
     Attributes:
-        name: Its name in the registry.
         summary: What it does, in one line.
-        paper: Its paper; empty if none.
-        stability: "stable", "beta" or "experimental".
         Config: Its parameters.
         entailment: The name of its judge (see `load_entailment`); "auto" is resolved before a run begins.
         roles: The roles whose language models it calls with its parameters: "judge", "main". With the judge "auto" it

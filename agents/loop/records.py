@@ -60,13 +60,8 @@ class StoredToolCall(Frozen):
 
     Attributes:
         id: ID of its intent (`intent_ids`).
-        turn: Index of the model turn in the run.
-        position: Index among the calls of the turn.
         executor: "run", or "client": the caller executes it and sends the result.
         call_id: The ID by which the model and a client name it.
-        arguments: As the model wrote them.
-        attempts: Number of times it was started.
-        result: None until it has ended.
     """
 
     id: str

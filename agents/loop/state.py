@@ -57,8 +57,6 @@ class LoopState(Frozen):
     Attributes:
         node: The node that ended last; empty at the beginning.
         messages: Of a run with tools, all messages after the question: model turns, results, findings of verifiers.
-        solution: Of the last model turn.
-        verification: Set by `verify`.
         num_repairs: How often the answer went back to the strategy.
         previous: The best attempt before, while another one is made.
         usage: Cost of the run up to this node; only in checkpoints.

@@ -92,7 +92,6 @@ class ExecutableTool:
         call: Executes a call; its value becomes the result (`result_of`), an exception an error result.
         seconds: Time limit of one call.
         result_chars: Maximum length of the result in the prompt; the complete result stays in the store.
-        concurrency: Maximum number of calls at once.
         status: Looks up the outcome of a call whose process was killed: its result, or None if it never took effect.
         is_thread: Whether a call runs in a thread, which goes on when the call is cancelled.
         asks: Whether each call needs an approval, whatever the run's mode is.

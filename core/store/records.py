@@ -33,7 +33,6 @@ class ListedRun(Frozen):
         answer_requested: Whether its process was asked to answer now.
         adoptions: How often a process took it over from one that had died, since a caller last started or resumed it.
         error: Code and message of the error that ended it.
-        models: Model string by role.
         question: The question, cut to 200 characters.
         metadata: The pairs of text of the question's metadata.
         answer_text: The extracted answer, of a multiple-choice question the option and its letter, cut likewise; None
@@ -42,7 +41,6 @@ class ListedRun(Frozen):
         tokens: Generated tokens, those of thoughts included; None before its end.
         thinking_tokens: Part of them that are thoughts.
         cost_usd: US dollars; None also if a price is unknown.
-        seconds: Wall-clock time.
     """
 
     id: str

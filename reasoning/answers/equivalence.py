@@ -249,7 +249,6 @@ class MathProcess:
 
     Args:
         timeout_s: Timeout of one comparison, in seconds; then the process is killed.
-        memory_bytes: Limit of the process's address space.
     """
 
     def __init__(self, *, timeout_s: float, memory_bytes: int) -> None:

@@ -79,8 +79,6 @@ class Node:
         depth: Number of steps; 0 for a root.
         text: The last step; empty for a root.
         tokens: Tokens of the last step.
-        score: Score of the prefix; None if missing.
-        terminal: Whether the solution is complete.
         forced: Whether the last step was requested as the final answer, because the steps or the budget had run out.
         copied_from: Id of the node whose step this one repeats, if a search continues with an existing step; else None.
         reward: Outcome reward of the complete solution; None if missing.
@@ -105,7 +103,6 @@ class SearchCost:
     Attributes:
         gen_tokens: All sampled tokens, those of discarded and duplicate continuations included.
         prm_passes: Scored continuations, each one pass of the reward model.
-        expansions: Expanded prefixes.
         completions: Prefixes completed with a final answer.
         samples: Sampled continuations, those of completions included.
         duplicates: Continuations dropped because a sibling is equal.
@@ -294,7 +291,6 @@ class ExpandRequest:
 
     Attributes:
         node: Id of the prefix's node.
-        n: Number of continuations.
         first: Index of the first continuation among all samples of this prefix's text. Nodes of equal text get
             different indices, so a caller that identifies samples by text and index never gets one twice.
         max_tokens: Maximum tokens of each continuation.
@@ -325,7 +321,6 @@ class SearchOutcome(Generic[N]):
         weights: Vote weight of each.
         stopped: Why the search ended: "done"; "exhausted", nothing was left to expand; "tokens", "prm_passes",
             "expansions" or "samples", a limit; or the caller's reason. Empty while the search is running.
-        cost: What the search has cost.
     """
 
     chosen: N | None

@@ -71,7 +71,6 @@ class SearchResult(Generic[N]):
     """The result of a search as candidates.
 
     Attributes:
-        outcome: The search's own outcome.
         candidates: Its complete solutions in order of creation, else the prefix that it chose, with the scores of the
             step reward.
         nodes: The node of each.

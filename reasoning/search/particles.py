@@ -239,7 +239,6 @@ class FilterPass:
         reference: Ids of the reference's steps, held by the last particle; empty without one.
 
     Attributes:
-        step: Number of steps so far.
         population: Node of each particle, `[particles]`.
         theta: Their weights since the last resampling, `[particles]`.
         steps: Records of the steps so far.

@@ -340,7 +340,6 @@ class Pruning:
         pruned: Their positions, ascending.
         posterior: For each path the probability of the higher component, `[paths]`; empty if nothing was fitted. NaN,
             under `parity="reference"`, if both components vanish; such a path is not pruned.
-        mean: Mean probability of all paths.
         fit: The mixture; None if none was fitted.
         skipped: Why nothing could be pruned; empty if the rule was applied.
     """
@@ -430,8 +429,6 @@ class Vote:
 
     Attributes:
         classes: By decreasing confidence; of equals, the one whose first path came first.
-        method: The requested method.
-        method_used: The method that was applied.
         pruned: Positions of the paths that did not count, ascending.
         unparsed: Number of paths without an answer.
         fit: The mixture of the pruning; None if none was fitted.

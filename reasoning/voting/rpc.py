@@ -295,7 +295,6 @@ def chain_confidence(confidences: Sequence[float], window: int = WINDOW) -> floa
 
     Args:
         confidences: `token_confidence` of each token; None is returned without tokens.
-        window: Tokens of a group.
     """
     groups = group_confidences(confidences, window)
     if not groups:

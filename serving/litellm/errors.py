@@ -70,7 +70,6 @@ class RetryPolicy:
     generated again if nobody has seen its text, and fails if somebody has.
 
     Attributes:
-        max_retries: Maximum retries of one request.
         max_seconds: Maximum seconds from the first attempt to the start of the last.
         initial_wait_s: Maximum wait before the first retry; doubled each time.
         max_wait_s: Maximum wait that was not requested by the provider.
@@ -128,9 +127,7 @@ class ErrorResponse(Exception):
     """An error that an endpoint in OpenAI's format reports, by a status or by an event of a stream.
 
     Attributes:
-        message: The endpoint's message.
         status_code: Status of the response, of 400 or more; None in a stream.
-        headers: Headers of the response.
         body: The endpoint's error object; None if it sent none.
     """
 

@@ -78,8 +78,6 @@ class SampleBatch:
 
     Attributes:
         position: Position of the request in the call.
-        request: The request.
-        indices: Indices of the samples.
         seen: Those whose text a client has seen (see `Listener`).
         broken: Those whose response broke off, as far as they were received; the next attempt continues them.
         num_broken: How many responses to each broke off after its first token.
@@ -111,7 +109,6 @@ class AttemptResult(NamedTuple):
     """Result of one request for some samples.
 
     Attributes:
-        finished: The finished samples.
         fault: Why the others are not finished; None where the response was complete.
         short: Whether the response was complete but lacks samples: many servers ignore `n`.
         failed: Indices of the samples that are not tried again.
@@ -136,11 +133,8 @@ class LiteLLMModel:
     """A language model at a provider.
 
     Args:
-        target: The provider's endpoint and model.
-        wire: The connection.
         capabilities: What it can do, declared or measured.
         traits: How it takes requests.
-        prices: Prices of its tokens.
         limiter: Limit of concurrent requests; may be shared with other models.
         identity: Part of every key in the run store.
 

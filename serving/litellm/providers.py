@@ -329,8 +329,6 @@ class Prices:
     """Dollars per token; None if unknown.
 
     Attributes:
-        prompt: Price of a prompt token.
-        completion: Price of a generated token.
         cached: Price of a prompt token that was read from the provider's cache; None is that of a prompt token.
         written: Price of a prompt token that was written to it; None is that of a prompt token.
     """

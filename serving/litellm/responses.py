@@ -49,7 +49,6 @@ class ReadingRules:
     """How the samples of a response are read.
 
     Attributes:
-        profile: The model's profile.
         thinks: Whether the model thinks first; white space before the answer is then no part of it.
         opened: Whether the text begins inside a thought.
         is_exact: Whether that is certain, since the prompt was sent as tokens; otherwise a closing tag without an
@@ -57,7 +56,6 @@ class ReadingRules:
         continues: Whether the prompt has an open thought, so that a sample may end inside it in order.
         stops: Stop strings that are applied to the answer here.
         max_thinking_tokens: Tokens after which a thought is cut; 0 if only the server's limit of the sample holds.
-        max_tokens: Maximum tokens of a sample.
         chars_per_token: Characters of a chunk that are taken for a token where no tokens are shown; 0 is one token a
             chunk, as self-hosted servers send them.
         needs_usage: Whether a response whose answers were ended here is read to its end for the provider's count, since
@@ -112,8 +110,6 @@ class StreamedSample:
     """One sample while it is streamed.
 
     Attributes:
-        text: Text of the answer.
-        thought: Text of the thought.
         blocks: The thought in the provider's own form.
         finish: The finish reason; None before the end.
         is_cut: Whether the sample was ended here, before the server ended it.
@@ -300,8 +296,6 @@ class SampleCollector:
     Args:
         indices: The samples, in the order of the response's choices.
         emit: Called with a sample's index and each new piece of it.
-        endpoint: The endpoint, for messages.
-        rules: How the samples are read.
         resumed: A sample whose earlier response broke off, instead of a new one.
 
     Attributes:

@@ -100,9 +100,6 @@ MAX_ERROR_BYTES = 1 << 20
 class HttpClient:
     """Sends requests to one endpoint in OpenAI's format.
 
-    Args:
-        target: The endpoint.
-
     Attributes:
         base_url: Its address, to which the paths of requests are added.
     """

@@ -43,7 +43,6 @@ class ProcessorState:
     Attributes:
         prompt_ids: Tokens of the prompt, its prefix included.
         generated_ids: Tokens of the sample so far; the row is of the token after them.
-        sample_index: Index of the sample in its request.
         extras: What the processor reports in `Completion.extras` under its name; JSON values.
         eos_ids: Tokens that end a text.
         memory: State of a processor between two tokens, under a key of its own. An engine may request the same position

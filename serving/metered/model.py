@@ -141,7 +141,6 @@ class MeteredModel:
 
     Attributes:
         backend: The model, whose own calls nothing pays for.
-        calls: What its calls go through.
 
     Raises:
         BudgetExceeded: By every method, if the call does not fit the budget at all.

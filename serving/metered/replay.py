@@ -34,8 +34,6 @@ class ReplayStub:
     """What all stubs share.
 
     Args:
-        name: Name of the recorded model.
-        identity: Its identity.
         capabilities: What it could do; None for an embedding model.
         limit: The limit that may have ended the recorded run: a call that was not recorded was not reached then.
         finished: Whether the recorded run came to its end (see `NotRecorded`).

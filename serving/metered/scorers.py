@@ -44,7 +44,6 @@ class MeteredReward:
 
     Args:
         model: The reward model; it is not closed by this object.
-        role: Its role: "reward".
         run: The run that pays.
 
     Raises:
@@ -121,7 +120,6 @@ class MeteredEmbedding:
 
     Args:
         model: The model; it is not closed by this object.
-        role: Its role: "embedding".
         run: The run that pays.
 
     Raises:
