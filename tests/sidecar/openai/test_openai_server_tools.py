@@ -379,3 +379,22 @@ def test_chat_completions_report_what_their_run_waits_for(tmp_path, log):
         # text before a call of the server is no content
         chunks = sdk.chat.completions.create(model="reason/cot:talking", messages=[user("Look.")], stream=True)
         assert "".join(c.choices[0].delta.content or "" for c in chunks) == "It is there."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_hosted_tool_of_the_agents_sdk(server, calls, stream):
+    agents = pytest.importorskip("agents", reason="openai-agents is not installed")
+    config = {**LABEL, "require_approval": "always"}
+    tool = agents.HostedMCPTool(tool_config=config, on_approval_request=lambda request: {"approve": True})
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        model = agents.OpenAIResponsesModel("reason/cot:agent", client)
+        agent = agents.Agent("clerk", model=model, tools=[tool])
+        options = {"run_config": agents.RunConfig(tracing_disabled=True)}
+        if stream:
+            running = agents.Runner.run_streamed(agent, "Change it.", **options)
+            assert [event async for event in running.stream_events()]
+            answer = running.final_output
+        else:
+            answer = (await agents.Runner.run(agent, "Change it.", **options)).final_output
+    assert answer == "It is changed."
+    assert calls() == ["look 1", "look 2", "change 3"]
