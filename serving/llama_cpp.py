@@ -407,7 +407,7 @@ class LlamaCppModel:
             num_sequences - num_running,
             int(library.llama_model_n_swa(self._model)),
         )
-        self._batch = _Batch(library)
+        self._batch = _DecodeBatch(library)
 
     def _read_config(self) -> ModelConfig:
         library, model = self._library, self._model
@@ -496,7 +496,7 @@ class LlamaCppModel:
         return logits
 
 
-class _Batch:
+class _DecodeBatch:
     """The tokens of one call."""
 
     def __init__(self, library: Any) -> None:

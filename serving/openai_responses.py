@@ -148,7 +148,7 @@ class ResponsesStream(EventStream):
 
     def __init__(self, client: HttpClient, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         super().__init__(client, "/responses", to_json(body), headers)
-        self._translator = EventTranslator()
+        self._translator = ChunkTranslator()
 
     async def __anext__(self) -> list[dict[str, Any]]:
         events = await super().__anext__()
@@ -158,7 +158,7 @@ class ResponsesStream(EventStream):
         return chunks
 
 
-class EventTranslator:
+class ChunkTranslator:
     """Translates the events of one response into chunks of chat.
 
     Attributes:

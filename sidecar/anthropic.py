@@ -70,7 +70,7 @@ class Source(LenientModel):
     url: str | None = None
 
 
-class Block(LenientModel):
+class ContentBlock(LenientModel):
     """A content block. Which fields it has depends on its type; `cache_control` and citations are ignored."""
 
     type: str
@@ -82,7 +82,7 @@ class Block(LenientModel):
     name: str | None = None
     input: dict[str, JsonValue] | None = None
     tool_use_id: str | None = None
-    content: str | tuple[Block, ...] | None = None
+    content: str | tuple[ContentBlock, ...] | None = None
     source: Source | None = None
     title: str | None = None
 
@@ -91,7 +91,7 @@ class InputMessage(LenientModel):
     """A message of the conversation."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | tuple[Block, ...]
+    content: str | tuple[ContentBlock, ...]
 
 
 class MessageTool(LenientModel):
@@ -172,7 +172,7 @@ class ThreadUnsupported(UserError):
     code = "thread_unsupported_request"
 
 
-class Conversation(StrictModel):
+class MessagesInput(StrictModel):
     """Body of `POST /v1/messages/count_tokens`, and the part of `POST /v1/messages` that the model reads.
 
     `cache_control` and `context_management` are ignored.
@@ -189,7 +189,7 @@ class Conversation(StrictModel):
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[tuple[InputMessage, ...], Field(min_length=1, max_length=10_000)]
-    system: str | tuple[Block, ...] | None = None
+    system: str | tuple[ContentBlock, ...] | None = None
     tools: Annotated[tuple[MessageTool, ...], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
@@ -200,7 +200,7 @@ class Conversation(StrictModel):
     context_management: JsonValue = None
 
 
-class MessagesRequest(Conversation):
+class MessagesRequest(MessagesInput):
     """Body of `POST /v1/messages`; `service_tier` is ignored."""
 
     max_tokens: Annotated[int, Field(ge=1)]
@@ -219,7 +219,7 @@ def signature_of(blocks: Sequence[dict[str, JsonValue]]) -> str:
     return SIGNED + encrypted_thought(blocks)
 
 
-def chat_messages(body: Conversation) -> tuple[list[ChatMessage], list[str]]:
+def chat_messages(body: MessagesInput) -> tuple[list[ChatMessage], list[str]]:
     """The conversation as chat messages, and the location of each of them in the request.
 
     Adjacent messages of one role are one turn. A turn of the user is its tool results, then its text, unless that is
@@ -229,15 +229,15 @@ def chat_messages(body: Conversation) -> tuple[list[ChatMessage], list[str]]:
         UserError: A block is not supported, or incomplete; names it.
     """
     converted: list[tuple[ChatMessage, str]] = []
-    system = (Block(type="text", text=body.system),) if isinstance(body.system, str) else body.system or ()
+    system = (ContentBlock(type="text", text=body.system),) if isinstance(body.system, str) else body.system or ()
     prompt = [(f"system.{i}", b) for i, b in enumerate(system) if not (b.text or "").startswith(BILLING_HEADER)]
     if body.system and prompt:
         converted += [(made, "system") for made in _system(prompt)]
-    turns: list[tuple[str, str, list[tuple[str, Block]]]] = []
+    turns: list[tuple[str, str, list[tuple[str, ContentBlock]]]] = []
     for i, message in enumerate(body.messages):
         location = f"messages.{i}"
         content = message.content
-        blocks = (Block(type="text", text=content),) if isinstance(content, str) else content
+        blocks = (ContentBlock(type="text", text=content),) if isinstance(content, str) else content
         located = [(f"{location}.content.{j}", block) for j, block in enumerate(blocks)]
         if turns and turns[-1][0] == message.role:
             turns[-1][2].extend(located)
@@ -249,17 +249,19 @@ def chat_messages(body: Conversation) -> tuple[list[ChatMessage], list[str]]:
     return [message for message, _ in converted], [location for _, location in converted]
 
 
-def _system(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
+def _system(blocks: Sequence[tuple[str, ContentBlock]]) -> list[ChatMessage]:
     text = "\n".join(_text_of(block, at, "a system message") for at, block in blocks)
     return [ChatMessage(role="system", content=text)]
 
 
-def _user(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
+def _user(blocks: Sequence[tuple[str, ContentBlock]]) -> list[ChatMessage]:
     results = [(at, block) for at, block in blocks if block.type == "tool_result"]
     rest = [(at, block) for at, block in blocks if block.type != "tool_result"]
     if results and rest and all((block.text or "").lstrip().startswith(REMINDER) for _, block in rest):
         at, last = results[-1]
-        content = last.content if isinstance(last.content, tuple) else (Block(type="text", text=last.content or ""),)
+        content = (
+            last.content if isinstance(last.content, tuple) else (ContentBlock(type="text", text=last.content or ""),)
+        )
         results[-1] = at, last.model_copy(update={"content": (*content, *(block for _, block in rest))})
         rest = []
     made = [
@@ -270,7 +272,7 @@ def _user(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
     return made
 
 
-def _part(block: Block, location: str, owner: str = "a message of the user") -> ContentPart:
+def _part(block: ContentBlock, location: str, owner: str = "a message of the user") -> ContentPart:
     """A block of a user's message or of a tool result as a content part; images and documents as data URLs."""
     source = block.source
     if source is not None and source.type == "text":
@@ -284,7 +286,7 @@ def _part(block: Block, location: str, owner: str = "a message of the user") -> 
     return ContentPart(type="text", text=_text_of(block, location, owner))
 
 
-def _assistant(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
+def _assistant(blocks: Sequence[tuple[str, ContentBlock]]) -> list[ChatMessage]:
     texts: list[str] = []
     thoughts: list[str] = []
     signed: list[dict[str, JsonValue]] = []
@@ -314,7 +316,7 @@ def _assistant(blocks: Sequence[tuple[str, Block]]) -> list[ChatMessage]:
     ]
 
 
-def _signed_blocks(block: Block, location: str) -> list[dict[str, JsonValue]]:
+def _signed_blocks(block: ContentBlock, location: str) -> list[dict[str, JsonValue]]:
     """The provider's form of a thinking block: what our signature has, or the block itself if a provider signed it."""
     signature = block.signature or ""
     if not signature:
@@ -331,14 +333,14 @@ def _signed_blocks(block: Block, location: str) -> list[dict[str, JsonValue]]:
     return list(blocks)
 
 
-def _result(block: Block, location: str) -> str | tuple[ContentPart, ...]:
+def _result(block: ContentBlock, location: str) -> str | tuple[ContentPart, ...]:
     content = block.content or ""
     if isinstance(content, str):
         return content
     return tuple(_part(one, f"{location}.content.{i}", "a tool_result") for i, one in enumerate(content))
 
 
-def _text_of(block: Block, location: str, owner: str) -> str:
+def _text_of(block: ContentBlock, location: str, owner: str) -> str:
     """The text of a block."""
     if block.type != "text" or block.text is None:
         source = "" if block.source is None else f" with a source of type {block.source.type!r}"
@@ -360,7 +362,7 @@ def _tool(tool: MessageTool, location: str) -> Tool:
     return tool_of("function", function, location)
 
 
-def question_of_messages(body: Conversation, metadata: dict[str, JsonValue] | None = None) -> Question:
+def question_of_messages(body: MessagesInput, metadata: dict[str, JsonValue] | None = None) -> Question:
     """The question of a request (see `question_of`).
 
     Raises:
@@ -383,7 +385,7 @@ def question_of_messages(body: Conversation, metadata: dict[str, JsonValue] | No
         raise
 
 
-def response_format(body: Conversation) -> ResponseFormat | None:
+def response_format(body: MessagesInput) -> ResponseFormat | None:
     """The format of the answer as that of a chat request."""
     form = None if body.output_config is None else body.output_config.format
     return None if form is None else ResponseFormat(type=form.type, json_schema=SchemaFormat(schema=form.schema_))
@@ -447,7 +449,7 @@ def messages_run_request(body: MessagesRequest, reasoner: Reasoner, tenant: str)
     )
 
 
-def _effort(body: Conversation) -> tuple[ReasoningEffort | None, str]:
+def _effort(body: MessagesInput) -> tuple[ReasoningEffort | None, str]:
     """The effort of a request, and the field that sets it. "adaptive" alone is the model's own."""
     if body.thinking is not None and body.thinking.type == "disabled":
         return "none", "thinking"
@@ -459,7 +461,7 @@ def _effort(body: Conversation) -> tuple[ReasoningEffort | None, str]:
     return next((effort for effort, limit in EFFORT_BUDGETS.items() if budget <= limit), "high"), "thinking"
 
 
-def shows_thoughts(body: Conversation) -> bool:
+def shows_thoughts(body: MessagesInput) -> bool:
     """Whether the response has the thoughts: those of a request that asks for thinking, as in Anthropic's API."""
     thinking = body.thinking
     return thinking is not None and thinking.type != "disabled" and thinking.display != "omitted"
@@ -715,7 +717,7 @@ def _message_body(ended: EndedRun, body: MessagesRequest, *, shows: bool) -> dic
 
 @router.post("/count_tokens", summary="Count the tokens of a message", response_model=TokenCount)
 async def count_tokens(
-    request: Request, body: Conversation, caller: Annotated[Caller, Depends(authorised("ask"))]
+    request: Request, body: MessagesInput, caller: Annotated[Caller, Depends(authorised("ask"))]
 ) -> TokenCount:
     """Count the tokens of a conversation in the chat template of its model, without what a strategy adds.
 

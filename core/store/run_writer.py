@@ -47,7 +47,7 @@ class RunWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[object] | None = None
         """The task inside `saving`."""
-        self._operations: list[_Operation] = []
+        self._operations: list[_RunOperation] = []
         """Those of `_pending`."""
         self._error: BaseException | None = None
         """Why the task is cancelled."""
@@ -92,7 +92,7 @@ class RunWriter:
         Args:
             durable: Whether the transaction must survive a power cut.
         """
-        submitted = _Operation(operation, asyncio.get_running_loop().create_future())
+        submitted = _RunOperation(operation, asyncio.get_running_loop().create_future())
         self._operations.append(submitted)
         self._pending.operations.append(submitted.execute)
         self._pending.durable |= durable
@@ -185,7 +185,7 @@ class RunWriter:
         self._write.add_done_callback(lambda write: write.cancelled() or write.exception())  # it may not be awaited
         return self._write
 
-    async def _save(self, operations: Sequence[_Operation]) -> None:
+    async def _save(self, operations: Sequence[_RunOperation]) -> None:
         written = self._written
         try:
             await self._store.save(self._run_id, written)
@@ -215,7 +215,7 @@ class RunWriter:
                 self._begin_write()
 
 
-class _Operation:
+class _RunOperation:
     """An operation that was submitted, and its result."""
 
     def __init__(self, operation: Callable[[Connection], Any], future: asyncio.Future[Any]) -> None:

@@ -14,8 +14,8 @@ from reason.core.files import write_fitted_file
 from reason.reasoning.knowledge import Passage
 from reason.verify.davinci.decision import (
     _SHIPPED,
+    ClaimDecision,
     DavinciConfig,
-    Decision,
     DecisionRule,
     VerdictModel,
     decided_label,
@@ -35,7 +35,7 @@ UNRELATED = "The bridge was not damaged in the flood of 1953."
 SHIPPED = [load_verdict_model(file) for file in sorted(_SHIPPED.glob("verdicts-*.json"))]
 
 
-def decide(claim: str, *judged: tuple[str, Support | None], **rule: Any) -> Decision:
+def decide(claim: str, *judged: tuple[str, Support | None], **rule: Any) -> ClaimDecision:
     passages = [Passage(id=f"p{i}", source=f"d{i}", text=text) for i, (text, _) in enumerate(judged)]
     return DecisionRule(**rule).decide(claim, passages, [s for _, s in judged])
 

@@ -40,7 +40,7 @@ from ..types import (
     as_evidence,
 )
 from ..verifier import AUTO, MODEL, ToolUse, VerifierContext
-from .decision import DavinciConfig, Decision, DecisionRule, decision_rule_for, evidence_weights
+from .decision import ClaimDecision, DavinciConfig, DecisionRule, decision_rule_for, evidence_weights
 from .features import compare, judged_pair, judged_passage
 
 _LABELS: dict[Verdict, Label] = {"supported": "supports", "refuted": "refutes"}
@@ -254,7 +254,7 @@ class Davinci:
             for evidence, own in zip(examined, pairs, strict=True)
         ]
 
-    def _decide(self, evidence: _ClaimEvidence, rule: DecisionRule) -> Decision | None:
+    def _decide(self, evidence: _ClaimEvidence, rule: DecisionRule) -> ClaimDecision | None:
         """None where the budget did not reach the claim."""
         if evidence.verdicts is None:
             return None
@@ -263,7 +263,7 @@ class Davinci:
     async def _spans(
         self,
         examined: Sequence[_ClaimEvidence],
-        decisions: Sequence[Decision | None],
+        decisions: Sequence[ClaimDecision | None],
         entailment: WindowedEntailment,
         context: VerifierContext,
     ) -> list[dict[int, Span]]:
@@ -307,7 +307,7 @@ class Davinci:
     def _report(
         self,
         evidence: _ClaimEvidence,
-        decision: Decision | None,
+        decision: ClaimDecision | None,
         spans: dict[int, Span],
         calibrator: str,
         entailment: Entailment,
@@ -375,7 +375,7 @@ def _num_chars(question: Question) -> int:
     return sum(len(document.text) for document in question.documents)
 
 
-def _confidence(decision: Decision) -> float | None:
+def _confidence(decision: ClaimDecision) -> float | None:
     """The probability that a verdict is right, or that the label it leans to is; None where there is no such number."""
     if decision.reason == "no_evidence" or decision.verdict == "disputed":
         return None

@@ -197,7 +197,7 @@ Reason = Literal["ok", "weak", "silent", "conflict", "no_evidence"]
 
 
 @dataclass(frozen=True)
-class Decision:
+class ClaimDecision:
     """The decision on a claim, without spans.
 
     Attributes:
@@ -253,7 +253,7 @@ class DecisionRule:
             return UNFITTED_THRESHOLD, UNFITTED_THRESHOLD
         return self.model.supported, self.model.refuted
 
-    def decide(self, claim: str, passages: Sequence[Passage], supports: Sequence[Support | None]) -> Decision:
+    def decide(self, claim: str, passages: Sequence[Passage], supports: Sequence[Support | None]) -> ClaimDecision:
         """The decision on a claim.
 
         Args:
@@ -263,7 +263,7 @@ class DecisionRule:
         """
         parsed = [(i, s) for i, s in enumerate(with_verbatim(claim, passages, supports)) if s is not None]
         if not parsed:
-            return Decision("not_enough_evidence", "neutral", NOTHING, "no_evidence", "no evidence was found")
+            return ClaimDecision("not_enough_evidence", "neutral", NOTHING, "no_evidence", "no evidence was found")
         features = claim_features(claim, passages, supports)
         fused = fuse_evidence([evidence_item(judged_passage(passages[i]), s) for i, s in parsed], self.mode)
         probs = fused.probs if self.model is None else self.model.probabilities(features)
@@ -290,7 +290,7 @@ class DecisionRule:
             reason = "ok"
         elif lean is not None:
             reason = "weak"
-        return Decision(
+        return ClaimDecision(
             verdict=verdict,
             label=label,
             probs=probs,

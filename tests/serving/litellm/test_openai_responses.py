@@ -33,7 +33,7 @@ from reason.serving.litellm.errors import ContextExceeded, ErrorResponse, classi
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.requests import messages_of
 from reason.serving.litellm.responses import SampleCollector, split_usage, to_completion
-from reason.serving.openai_responses import EventTranslator, responses_body
+from reason.serving.openai_responses import ChunkTranslator, responses_body
 from reason.serving.openai_responses import ResponsesStream as ResponsesClientStream
 from support.litellm_models import served
 from support.scripted_tools import WEATHER
@@ -234,7 +234,7 @@ def text(kind: str = "output_text") -> list[dict[str, Any]]:
 
 def read(*events: dict[str, Any]) -> SampleCollector:
     reading = SampleCollector([0], lambda *_: None, "here")
-    reading.take(EventTranslator().chunks(events))
+    reading.take(ChunkTranslator().chunks(events))
     return reading
 
 
@@ -291,7 +291,7 @@ async def test_errors_in_the_stream(form, code, error, retryable):
     }[form]
     reading = SampleCollector([0], lambda *_: None, "here")
     with pytest.raises(Exception, match="it failed") as raised:
-        reading.take(EventTranslator().chunks([*text(), last]))
+        reading.take(ChunkTranslator().chunks([*text(), last]))
     async with opened() as (_, model):
         fault = classify_error(raised.value, model.target)
     assert (type(fault.error), fault.retryable) == (error, retryable)
