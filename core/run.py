@@ -32,7 +32,17 @@ from .events import (
     TextDelta,
     ToolProgress,
 )
-from .messages import ApprovalMode, Completion, Effect, Effort, EncodedOnce, Failure, Frozen, Prompt
+from .messages import (
+    TOOL_CHOICE_AUTO,
+    ApprovalMode,
+    Completion,
+    Effect,
+    Effort,
+    EncodedOnce,
+    Failure,
+    Frozen,
+    Prompt,
+)
 from .settings import LocalSettings
 from .store.records import NewCall, RunRecord, StoredCall
 from .store.run_writer import RunWriter
@@ -137,6 +147,20 @@ class RunConfig(EncodedOnce):
     conversation_budget: Budget | None = Field(default=None, exclude_if=lambda value: value is None)
     client_loop: str = Field(default="", exclude_if=lambda value: not value)
     one_call: bool = Field(default=False, exclude_if=lambda value: not value)
+
+    def for_client_loop(self, thread: str = "") -> RunConfig:
+        """This configuration with `client_loop`: of all but the messages after the question, forced calls and the seed.
+
+        A forced call is forced once, and a request without a seed has a new one.
+
+        Args:
+            thread: What equal questions must have in common besides.
+        """
+        common = {"continuation": (), "tool_choice": TOOL_CHOICE_AUTO}
+        question = self.question.with_references.model_copy(update=common)
+        digest = hashlib.sha256(self.model_copy(update={"question": question, "seed": 0}).encoded())
+        digest.update(thread.encode())
+        return self.model_copy(update={"client_loop": digest.hexdigest()})
 
 
 class ErrorFilter(Protocol):

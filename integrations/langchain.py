@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, ModelResponse
 from langchain_core.messages import AIMessage
+from langgraph.config import get_config
 
+from ..agents.loop.records import ToolCallStore, client_results, question_history
 from ..agents.loop.tool import tool_of
 from ..agents.pipeline import PipelineRun
 from ..agents.reasoner import LazyGraph, Reasoner
 from ..agents.resources import RunResources
 from ..core.concurrency import gather
-from ..core.errors import CapabilityMissing, UserError
+from ..core.errors import CapabilityMissing, UnknownName, UserError
+from ..core.events import RunFinished
 from ..core.messages import (
+    TOOL_CHOICE_NONE,
     Chunk,
     Completion,
     NextTokenDistribution,
@@ -24,19 +30,22 @@ from ..core.messages import (
     Tool,
     Usage,
 )
-from ..core.run import Run, new_run_id
-from ..core.store.records import NewRun
-from ..core.types import Question
+from ..core.run import Run, RunConfig, new_run_id, read_config
+from ..core.store.records import RunRecord
+from ..core.types import Answer, Question
 from ..reasoning.strategy import STRATEGIES, strategy_config
 from ..serving.model import Capabilities, Listener
-from .langgraph import to_message
+from .langgraph import from_message, to_message
 
 Handler = Callable[[Any], Awaitable[Any]]
 _ONLY_SAMPLES = "use a strategy that only samples and votes"
 
 
 class StrategyMiddleware(AgentMiddleware[Any, Any]):
-    """Makes each model turn of `langchain.agents.create_agent` by a strategy, a run of its own.
+    """Makes the model turns of `langchain.agents.create_agent` by a strategy.
+
+    The turns of one question are one run, with one budget and one trace; it waits while the agent executes its tools.
+    In a thread, a model call that is repeated, since the process was killed, takes the stored turn.
 
     The agent's model makes the samples, with its own prompt: strategies that only sample and vote, such as
     self-consistency, can be used. The turn is the response of the chosen sample.
@@ -44,7 +53,7 @@ class StrategyMiddleware(AgentMiddleware[Any, Any]):
         create_agent(model, tools, middleware=[StrategyMiddleware(reasoner, "self-consistency", n=5)])
 
     Args:
-        reasoner: Has the run store and the budget of each turn.
+        reasoner: Has the run store and the budget of each run.
         parameters: Parameters of the strategy.
     """
 
@@ -65,18 +74,59 @@ class StrategyMiddleware(AgentMiddleware[Any, Any]):
             continuation=tuple(messages[last + 1 :]),
             tools=tuple(map(_declaration, request.tools)),
         )
-        reasoner = self._reasoner
-        config = reasoner.plan(
-            question, strategy=self._strategy, parameters=self._parameters, model=model.name, tools=()
+        config = self._reasoner.plan(
+            question, strategy=self._strategy, parameters=self._parameters, model=model.name, tools=(), verify=()
         )
-        strategy = STRATEGIES.load(self._strategy)(strategy_config(self._strategy, config.parameters))
-        run = Run(new_run_id(), config, await reasoner.open_store())
-        run.writer.create(NewRun(config, config.tenant))
-        answer = await PipelineRun(run, RunResources({"main": model}, strategy), LazyGraph(None)).start()
+        thread = str(get_config().get("configurable", {}).get("thread_id") or "")
+        answer = await self._answer(config.for_client_loop(thread), model, thread)
         for completion, response in model.responses:
             if (completion.text, completion.tool_calls) == (answer.text, answer.tool_calls):
                 return response
-        raise UserError(f"{self._strategy} writes texts of its own", hint="use a strategy that chooses a sample")
+        if model.responses and answer.stopped in ("done", "waiting"):
+            raise UserError(f"{self._strategy} writes texts of its own", hint="use a strategy that chooses a sample")
+        name = hashlib.sha256(question_history(question, question.continuation).encode()).hexdigest()[:24]
+        return ModelResponse(result=[from_message(answer.message, f"{answer.run_id}-{name}")])
+
+    async def _answer(self, config: RunConfig, model: _HandlerModel, thread: str) -> Answer:
+        """The turn, of the run whose calls the messages end with, or of a new one."""
+        store, question = await self._reasoner.open_store(), config.question
+        calls = ToolCallStore(store)
+        call_id, results = client_results(question)
+        joined = await calls.client_runs(next(iter(results)), call_id, config.tenant) if results else ()
+        for run_id in joined:
+            with suppress(UnknownName):  # deleted meanwhile
+                record = await store.get_run(run_id, exact=True)
+                if record.config.get("client_loop") != config.client_loop:
+                    continue
+                if await calls.return_results(run_id, results) != "other":
+                    return await self._continue(record, frozenset(results), model)
+        run_id = new_run_id()
+        if thread:  # a killed process may have begun it
+            history = question_history(question, question.continuation)
+            run_id = f"lc-{hashlib.sha256(f'{config.client_loop}{history}'.encode()).hexdigest()[:24]}"
+            with suppress(UnknownName):
+                return await self._continue(await store.get_run(run_id, exact=True), frozenset(), model)
+        await store.create_run(run_id, config, tenant=config.tenant)
+        return await self._pipeline(Run(run_id, config, store), model).start()
+
+    async def _continue(self, record: RunRecord, results: frozenset[str], model: _HandlerModel) -> Answer:
+        """The turn that a stored run's results led to before, or lead to now."""
+        store = await self._reasoner.open_store()
+        events = await store.list_events(record.id)
+        ends = [event.answer for event in events if isinstance(event, RunFinished)]
+        ends = [end for end in ends if end.stopped != "cancelled"]
+        asked = [frozenset[str](), *(frozenset(call.id for call in end.pending) for end in ends)]
+        for before, end in zip(asked, ends, strict=False):
+            if before == results:
+                return end
+        await store.claim_run(record.id, allowed=("running", "waiting", "interrupted", "failed"))
+        run = Run(record.id, read_config(record), store, previous_events=events, has_started=bool(record.identities))
+        return await self._pipeline(run, model).resume(ends[-1] if ends else None)
+
+    def _pipeline(self, run: Run, model: _HandlerModel) -> PipelineRun:
+        config = run.config
+        strategy = STRATEGIES.load(config.strategy)(strategy_config(config.strategy, config.parameters))
+        return PipelineRun(run, RunResources({"main": model}, strategy), LazyGraph(None))
 
 
 class _HandlerModel:
@@ -92,15 +142,19 @@ class _HandlerModel:
         self.responses: list[tuple[Completion, Any]] = []
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        made = [await gather(self._sample(index) for index in request.indices) for request in requests]
+        made = [await gather(self._sample(request.prompt, index) for index in request.indices) for request in requests]
         for i, completions in enumerate(made):
             for done in completions:
                 if listener is not None:
                     listener(Chunk(request=i, sample_index=done.sample_index, text=done.text, completion=done))
         return made
 
-    async def _sample(self, index: int) -> Completion:
-        response = await self._handler(self._request)
+    async def _sample(self, prompt: Prompt, index: int) -> Completion:
+        request = self._request
+        if request.tools and (prompt.tool_choice == TOOL_CHOICE_NONE or not prompt.tools):  # the answer at the end
+            shown = [from_message(message, "") for message in prompt.messages if message.role != "system"]
+            request = request.override(messages=shown, tool_choice=TOOL_CHOICE_NONE)
+        response = await self._handler(request)
         said = next(message for message in response.result if isinstance(message, AIMessage))
         used = said.usage_metadata
         message = to_message(said)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -497,17 +496,7 @@ def plan_run(
     limit = response_tokens or given.get("max_tokens")
     update = {"adaptive_thinking": adaptive_thinking, "sample_tokens": limit, "one_call": one_call}
     config = config.model_copy(update={**update, "tool_rules": dict(tool_rules or {})})
-    return config.model_copy(update={"client_loop": _client_loop(config)}) if question.offered_tools else config
-
-
-def _client_loop(config: RunConfig) -> str:
-    """See `RunConfig.client_loop`: the digest of all but the messages after the question, forced calls and the seed.
-
-    A forced call is forced once, and a request without a seed has a new one.
-    """
-    common = {"continuation": (), "tool_choice": TOOL_CHOICE_AUTO}
-    question = config.question.with_references.model_copy(update=common)
-    return hashlib.sha256(config.model_copy(update={"question": question, "seed": 0}).encoded()).hexdigest()
+    return config.for_client_loop() if question.offered_tools else config
 
 
 def _param_of(error: UserError, options: ReasonOptions) -> str | None:
