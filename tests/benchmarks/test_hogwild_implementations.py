@@ -35,6 +35,6 @@ def test_all_implementations_sample_one_distribution(tmp_path):
                     assert torch.allclose(torch.as_tensor(got), expected, atol=1e-4)
 
 
-def _each(views):  # type: ignore[no-untyped-def]
+def _each(views):
     """The blocks of all views: the history, then each worker's own."""
     return [views[0][0], *(view[-1] for view in views)]

@@ -44,7 +44,7 @@ def test_chance_of_errors_needs_two_wrong_answers():
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=40), st.randoms())
 def test_fit_is_independent_of_order_and_bounded(records, shuffler):
     again = list(records)
-    shuffler.shuffle(again)  # type: ignore[attr-defined]
+    shuffler.shuffle(again)
     assert fitted(records) == fitted(again)
     assert all(MIN_WEIGHT <= weight <= MAX_WEIGHT for weight in fitted(records).values())
 
@@ -52,4 +52,4 @@ def test_fit_is_independent_of_order_and_bounded(records, shuffler):
 def test_invalid_input_raises():
     for wrong in ({"records": []}, {"chance": 1.0}, {"strength": -1.0}):
         with pytest.raises(UserError):
-            fitted(**wrong)  # type: ignore[arg-type]
+            fitted(**wrong)

@@ -35,7 +35,7 @@ def test_a_cell_that_held_and_is_broken_is_an_error_and_a_new_one_is_not(tmp_pat
 
 
 def test_the_models_are_those_of_the_keys_in_the_environment(tmp_path, monkeypatch):
-    checked: list[str] = []
+    checked = []
     monkeypatch.setattr(job, "check", lambda model: checked.append(model) or found(answer="ok"))
     for provider in EXAMPLE_MODELS:
         monkeypatch.delenv(f"{provider.upper()}_API_KEY", raising=False)

@@ -33,8 +33,8 @@ def endpoint() -> Iterator[Any]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.seen.append((self.path, dict(self.headers)))  # type: ignore[attr-defined]
-            status, body = server.reply  # type: ignore[attr-defined]
+            server.seen.append((self.path, dict(self.headers)))
+            status, body = server.reply
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -43,7 +43,7 @@ def endpoint() -> Iterator[Any]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.reply, server.seen = (200, b'{"data": [{"id": "small"}]}'), []  # type: ignore[attr-defined]
+    server.reply, server.seen = (200, b'{"data": [{"id": "small"}]}'), []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()

@@ -34,7 +34,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     async def load_embedding_model(name: str | None, settings: Any, *_: Any) -> WordVectors:
         names.append(name)
         model = WordVectors(identity=name or settings.embedding_model, dimension=32)
-        model.name = name or settings.embedding_model  # type: ignore[misc]
+        model.name = name or settings.embedding_model
         return model
 
     monkeypatch.setattr("reason.serving.encoders.embeddings.load_embedding_model", load_embedding_model)

@@ -121,7 +121,7 @@ def test_plain_lines_without_a_terminal_at_growing_intervals(capsys):
 
 
 def test_the_status_keeps_what_a_command_prints_at_the_end():
-    started: list[str] = []
+    started = []
     status = RunStatus()
     status.on_start = started.append
     assert (status.run_id, status.question, status.has_stored) == (None, None, False)

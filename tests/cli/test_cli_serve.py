@@ -115,7 +115,7 @@ def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
 
 
 def test_the_start_line_ends_the_progress(home, monkeypatch, capsys):
-    events: list[str] = []
+    events = []
 
     class Progress(StatusLine):
         def __init__(self, note: str) -> None:

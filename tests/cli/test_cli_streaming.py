@@ -26,7 +26,7 @@ def delta(text: str, parent: int = 1) -> TextDelta:
 @given(st.lists(st.text(alphabet="ab \n\t", max_size=4), max_size=12))
 def test_printed_text_is_stripped(pieces):
     with pytest.MonkeyPatch.context() as patch:
-        written: list[str] = []
+        written = []
         patch.setattr(console, "write", written.append)
         stream = TextStream(lambda: None, lambda: None)
         stream(call(1))
@@ -36,7 +36,7 @@ def test_printed_text_is_stripped(pieces):
 
 
 def test_screen_is_cleared_before_the_first_text(capsys):
-    cleared: list[str] = []
+    cleared = []
     stream = TextStream(lambda: cleared.append(capsys.readouterr().out), lambda: None)
     stream(call(1))
     stream(delta("\n"))
@@ -81,7 +81,7 @@ def test_only_the_first_generation_or_released_text_is_printed(events, printed, 
     [("cot", "once"), ("of-another-package", "once"), ("beam", "")],
 )
 def test_search_steps_are_not_streamed(strategy, printed, capsys):
-    cleared: list[str] = []
+    cleared = []
     stream = TextStream(lambda: cleared.append("cleared"), lambda: None)
     stream(RunStarted(question=Question(text="?"), strategy=strategy, models={}, seed=1))
     stream(call(1))
@@ -105,7 +105,7 @@ def test_closed_pipe_stops_the_run_once(monkeypatch):
         raise BrokenPipeError
 
     monkeypatch.setattr(console, "write", broken)
-    stopped: list[int] = []
+    stopped = []
     stream = TextStream(lambda: None, lambda: stopped.append(1))
     stream(call(1))
     stream(delta("a"))

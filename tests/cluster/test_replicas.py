@@ -111,7 +111,7 @@ def test_run_is_cancelled_through_another_replica(replicas, tag, accepting, othe
 def test_repeated_request_gets_the_same_run_through_another_replica(replicas, tag):
     replicas.backend.set_pace(QUICK)
     headers = {"Idempotency-Key": tag}
-    responses: list[httpx.Response] = []
+    responses = []
 
     def ask(url: str) -> None:
         with replicas.client(url) as client:

@@ -160,7 +160,7 @@ async def used_until(model: LoadBalancedModel, server: VllmProcess) -> None:
 async def test_a_host_that_is_cut_off_in_mid_stream_is_left_and_used_again_later(servers, network):
     run_both(servers)
     async with opened(servers, timeout_s=30) as model:
-        cut: list[VllmProcess] = []
+        cut = []
 
         def cut_off() -> None:
             cut.append(serving(model, servers))

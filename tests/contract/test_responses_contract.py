@@ -82,14 +82,14 @@ def test_openais_chat(kind, tmp_path, stream):
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
     ):
         parts = [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": {"url": IMAGE}}]
-        messages: list[Any] = [{"role": "user", "content": parts if kind.name == "gpt-5.6" else QUESTION}]
+        messages = [{"role": "user", "content": parts if kind.name == "gpt-5.6" else QUESTION}]
         usages, cities = [], []
         while not usages or messages[-1]["role"] == "tool":
             fields = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
-            made: Any = sdk.chat.completions.create(
+            made = sdk.chat.completions.create(
                 model="reason/cot",
                 messages=messages,
-                tools=[WEATHER.as_openai()],  # type: ignore[list-item]
+                tools=[WEATHER.as_openai()],
                 max_tokens=400,
                 **fields,
             )
@@ -113,8 +113,8 @@ def test_openais_responses(kind, tmp_path):
         sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
     ):
-        tool: Any = {"type": "function", "strict": None, **WEATHER.as_openai()["function"]}
-        items: list[Any] = [{"role": "user", "content": QUESTION}]
+        tool = {"type": "function", "strict": None, **WEATHER.as_openai()["function"]}
+        items = [{"role": "user", "content": QUESTION}]
         usages = []
         while not usages or items[-1].get("type") == "function_call_output":
             made = sdk.responses.create(model="reason/cot", input=items, tools=[tool], max_output_tokens=400)
@@ -134,8 +134,8 @@ def test_anthropics_messages(kind, tmp_path):
         sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
         anthropic.Anthropic(base_url=server.url, api_key="k") as sdk,
     ):
-        messages: list[Any] = [{"role": "user", "content": QUESTION}]
-        usages: list[tuple[int, int]] = []
+        messages = [{"role": "user", "content": QUESTION}]
+        usages = []
         while len(messages) % 2:
             made = sdk.messages.create(model="reason/cot", messages=messages, tools=[tool], max_tokens=400)
             usages.append((made.usage.input_tokens, made.usage.output_tokens))
@@ -151,7 +151,7 @@ def test_anthropics_messages(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["gpt-5.6"], indirect=True)  # of an unknown model nobody knows that it has schemas
 def test_a_schema_after_tools(kind, tmp_path):
     schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
-    form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    form = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
     with (
         sidecar(kind, tmp_path, calls=CALLS) as (upstream, server),
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as sdk,
@@ -160,7 +160,7 @@ def test_a_schema_after_tools(kind, tmp_path):
         made = sdk.chat.completions.create(
             model="reason/cot",
             messages=[{"role": "user", "content": QUESTION}],
-            tools=[WEATHER.as_openai()],  # type: ignore[list-item]
+            tools=[WEATHER.as_openai()],
             response_format=form,
             max_tokens=400,
         )

@@ -110,7 +110,7 @@ def test_confidences_outside_0_and_1_are_refused(confidence):
 )
 def test_invalid_curves_are_refused(fields):
     with pytest.raises(ValidationError):
-        CalibrationCurve(**fields)  # type: ignore[arg-type]
+        CalibrationCurve(**fields)
 
 
 def test_a_map_must_name_its_main_model():

@@ -109,7 +109,7 @@ def test_no_probability_reads_as_certainty():
 
 
 def test_claims_of_the_answer_are_supported_refuted_or_open():
-    open_verdicts: list[Verdict] = ["not_enough_evidence", "disputed", "unchecked", "unparsed"]
+    open_verdicts = ["not_enough_evidence", "disputed", "unchecked", "unparsed"]
     checked = verification(claim("supported"), claim("refuted"), *map(claim, open_verdicts))
     assert checked.counts == ClaimCounts(supported=1, refuted=1, open=4)
     assert counts_text(checked.counts) == "1 of 6 claims supported, 1 refuted, 4 open"

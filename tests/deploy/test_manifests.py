@@ -46,7 +46,7 @@ def drain_s(settings: Settings) -> float:
 
 
 def seconds(text: str) -> float:
-    number, unit = re.fullmatch(r"(\d+)([sm])", text).groups()  # type: ignore[union-attr]
+    number, unit = re.fullmatch(r"(\d+)([sm])", text).groups()
     return float(number) * {"s": 1, "m": 60}[unit]
 
 
@@ -151,7 +151,7 @@ def test_probes_and_ports_are_those_of_the_app(paths):
     _, ours = container()
     [port] = ours["ports"]
     assert ours["args"] == json.loads(
-        re.search(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+        re.search(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)[1]
     )
     assert ours["args"][ours["args"].index("--port") + 1] == str(port["containerPort"])
     for name, path in (("startup", "/healthz"), ("readiness", "/readyz"), ("liveness", "/healthz")):
@@ -187,7 +187,7 @@ def test_a_pod_that_ends_gets_no_new_runs_and_is_not_restarted():
 def test_the_proxy_notices_before_a_replica_refuses():
     """`drain_delay_s` of the documented settings is above the time in which the proxy's checks fail."""
     proxy = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
-    interval_ms, fall = map(int, re.search(r"check inter (\d+)ms fall (\d+)", proxy).groups())  # type: ignore[union-attr]
+    interval_ms, fall = map(int, re.search(r"check inter (\d+)ms fall (\d+)", proxy).groups())
     page = (DEPLOY.parent / "docs" / "deploying.md").read_text(encoding="utf-8")
     [delay_s] = map(float, re.findall(r"^drain_delay_s = ([\d.]+)", page, re.MULTILINE))
     assert delay_s >= 2 * fall * interval_ms / 1000

@@ -86,12 +86,12 @@ def test_the_temperature_is_the_direct_minimum_and_platt_has_no_better_neighbour
 
 @pytest.mark.parametrize("method", METHODS)
 def test_separable_answers_stay_finite_and_confidence_that_points_the_wrong_way_becomes_constant(method):
-    curve = fit_curve(method, *split([(0.25, 0)] * 30 + [(0.75, 1)] * 30))  # type: ignore[arg-type]
+    curve = fit_curve(method, *split([(0.25, 0)] * 30 + [(0.75, 1)] * 30))
     assert curve.apply(0.25) < 0.01
     assert curve.apply(0.75) > 0.99
     assert 0 <= curve.apply(0.0) <= curve.apply(1.0) <= 1
     wrong_way = split([(0.25, 1)] * 20 + [(0.25, 0)] * 10 + [(0.75, 1)] * 10 + [(0.75, 0)] * 20)
-    curve = fit_curve(method, *wrong_way)  # type: ignore[arg-type]
+    curve = fit_curve(method, *wrong_way)
     assert curve.constant
     assert curve.apply(0.9) == pytest.approx(0.5, abs=1e-4)
 
@@ -147,7 +147,7 @@ def test_a_fold_is_never_fitted_on_itself():
     # a confidence of its own for each answer, so that an answer can be found in what is fitted
     own = np.linspace(0.01, 0.99, len(rows))
     marked = type(answers)(own, answers.correct, answers.groups, answers.items, 0, 0)
-    seen: list[set[float]] = []
+    seen = []
 
     def spy(confidence: np.ndarray, correct: np.ndarray) -> CalibrationCurve:
         assert correct.tolist() == answers.correct[np.isin(own, confidence)].tolist()

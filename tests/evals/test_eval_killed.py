@@ -92,7 +92,7 @@ def test_a_run_killed_ten_times_gives_the_same_rows(seed, tmp_path):
     rng = random.Random(seed)
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(whole, tmp_path / "whole.log") == 0
-    paid_again: set[str] = set()
+    paid_again = set()
     for attempt in range(KILLS):
         before, log = stored(out), tmp_path / f"{attempt}.log"
         assert run(out, log, steps=rng.randint(10, 90), delay=rng.random() * 0.03) == -signal.SIGKILL

@@ -98,7 +98,7 @@ def test_runs_are_not_compared_with_all_others_to_be_grouped(monkeypatch):
         def get(self, *given: object) -> object:
             nonlocal looks
             looks += 1
-            return super().get(*given)  # type: ignore[call-overload]
+            return super().get(*given)
 
     settings_of = comparison.run_settings
     for module in (comparison, content):

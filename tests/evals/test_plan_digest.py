@@ -8,7 +8,7 @@ from reason.reasoning.strategy import STRATEGIES, create_strategy
 
 
 def digest(strategy: str, **parameters: object) -> str:
-    _, complete = create_strategy(strategy, parameters)  # type: ignore[arg-type]
+    _, complete = create_strategy(strategy, parameters)
     data = DatasetInfo(name="gsm8k", source="x", fingerprint="ab" * 32, size=10)
     models = {"main": "local/smollm2-135m"}
     return EvalPlan(dataset=data, strategy=strategy, parameters=complete, models=models).digest

@@ -18,7 +18,7 @@ def open_sums(source: DatasetSource) -> Dataset:
 
 
 async def test_runs_with_the_same_models_share_them(settings, monkeypatch, tmp_path):
-    opened: list[str] = []
+    opened = []
 
     async def load_model(name: str, *_: object) -> ScriptedModel:
         opened.append(name)

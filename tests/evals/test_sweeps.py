@@ -107,7 +107,7 @@ async def test_runs_are_in_order_and_share_samples(model, settings, run_jobs, tm
         "sums-4 cot + davinci",
         "sums-4:later self-consistency n=1",
     ]
-    begun: list[str] = []
+    begun = []
 
     class Noting(RunObserver):
         def __init__(self, label: str) -> None:
@@ -124,11 +124,11 @@ async def test_runs_are_in_order_and_share_samples(model, settings, run_jobs, tm
     runs = load_runs(run_folders([tmp_path]))
     verified = next(run for run in runs if run.manifest.plan.verify)
     assert all(row.run_id for row in verified.rows)
-    again: list[str] = []
+    again = []
 
     class Counting(Noting):
         def begin(self, total: int, rows: object) -> None:
-            again.append(f"{total} {len(list(rows))}")  # type: ignore[call-overload]
+            again.append(f"{total} {len(list(rows))}")
 
     calls = len(model.generate_calls)
     await run_jobs(jobs, resume=True, watch=Counting)

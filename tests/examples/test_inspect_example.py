@@ -27,7 +27,7 @@ def test_inspect_evaluates_a_vote_and_a_single_chain(example, home):
     module = example("inspect_task")
     tasks = [module.capitals(n=2, tokens=100), module.capitals("cot", tokens=64)]
     logs = inspect_ai.eval(tasks, model="none/none", log_dir=str(home / "logs"), display="none")
-    runs: set[str] = set()
+    runs = set()
     for log, strategy, chains, tokens in zip(logs, ("self-consistency", "cot"), (2, 1), (100, 64), strict=True):
         assert log.status == "success", log.error
         samples = read_eval_log(log.location).samples or []

@@ -254,7 +254,7 @@ def test_one_object_serves_two_loops_and_a_thread_and_leaves_no_process(worker):
     equivalence = Equivalence(timeout_s=60)
     assert asyncio.run(equivalence.same("x+1", "1+x", "math"))
     assert asyncio.run(equivalence.same("x+2", "2+x", "math"))
-    outcomes: list[bool] = []
+    outcomes = []
     thread = threading.Thread(target=lambda it=equivalence: outcomes.append(asyncio.run(it.same("x+3", "3+x", "math"))))
     thread.start()
     thread.join()

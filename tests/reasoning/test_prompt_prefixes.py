@@ -1,7 +1,5 @@
 """Prompts of a run begin alike: nothing that varies comes before the question, so prompt caches keep their prefixes."""
 
-from __future__ import annotations
-
 import pytest
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.conformance import QUESTION, PlainModel, TrialRunner
@@ -13,7 +11,7 @@ NEEDS_MORE = {"hogwild", "logprob", "rag"}
 
 @pytest.mark.parametrize("name", sorted(set(STRATEGIES.names()) - NEEDS_MORE))
 async def test_what_precedes_the_question_is_the_same_in_every_run(name, tmp_path, monkeypatch):
-    heads: set[str] = set()
+    heads = set()
     generate = PlainModel.generate
 
     async def recorded(self, requests, listener=None):

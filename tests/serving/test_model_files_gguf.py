@@ -1,7 +1,5 @@
 """Conversion of GGUF files: exact weights, every family, and damaged or unsupported files."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random
@@ -88,7 +86,7 @@ def test_configuration_and_tokenizer_files(tiny_gguf, find):
 def test_same_file_anywhere_has_the_same_fingerprint_and_is_converted_once(tiny_gguf, tmp_path, find):
     copy = shutil.copy(tiny_gguf, tmp_path / "copy.gguf")
     first = find(tiny_gguf)
-    stages: list[str] = []
+    stages = []
     second = find(copy, progress=lambda stage, *_: stages.append(stage))
     assert (first.directory, first.fingerprint) == (second.directory, second.fingerprint)
     assert "converting" not in stages

@@ -83,7 +83,7 @@ def test_sampled_texts_satisfy_the_schema(tokenizer):
     held = grammars(tokenizer)
     grammar, size, rng = held.of(PAIR), tokenizer.size + 3, np.random.default_rng(3)
     for sample in range(20):
-        said: list[int] = []
+        said = []
         state = ProcessorState((), said, sample, eos_ids=frozenset({1}))
         while not grammar.ended(state):
             choices = sorted(allowed(grammar, state, size))

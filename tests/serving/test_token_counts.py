@@ -78,7 +78,7 @@ async def test_a_vllm_server_counts_by_its_tokenizer(monkeypatch):
         count = await TokenCounter().count(model, prompt)
         assert count.method == "tokenizer"
         assert pages(server, "/tokenize") == 1
-        assert count.tokens == len(await model.ids_of(prompt))  # type: ignore[attr-defined]
+        assert count.tokens == len(await model.ids_of(prompt))
 
 
 async def test_other_providers_are_estimated_without_a_request(monkeypatch):

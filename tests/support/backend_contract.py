@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing, ContextTooLong
-from reason.core.messages import Chunk, Completion, Prompt, Request, SamplingParams
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.serving.model import Feature, LanguageModel
 from reason.serving.structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from reason.serving.tool_calls import TRIAL_TOOL
@@ -168,7 +168,7 @@ async def test_usage_counts_prompt_and_completion(backend: LanguageModel, probe:
 
 
 async def test_the_listener_hears_everything_once(backend: LanguageModel, probe: Probe) -> None:
-    heard: list[Chunk] = []
+    heard = []
     shown = backend.capabilities.logprobs
     sampling = SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5, logprobs=shown)
     requests = [Request(prompt=p, sampling=sampling) for p in probe.others]

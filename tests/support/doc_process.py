@@ -100,7 +100,7 @@ def install_replacements(tiny: Path) -> None:
         reason.serving.factory,
         reason.serving.rewards.factory,
     ):
-        module.load_model = load_model  # type: ignore[attr-defined]
+        module.load_model = load_model
     loading.read_hub = read_hub
 
 

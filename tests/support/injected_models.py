@@ -17,7 +17,7 @@ def loaded_models(models: Mapping[str, LanguageModel]) -> Iterator[None]:
         return models[name]
 
     before = reasoner_module.load_model
-    reasoner_module.load_model = load_model  # type: ignore[assignment]
+    reasoner_module.load_model = load_model
     try:
         yield
     finally:

@@ -113,7 +113,7 @@ def noted_run(citations: tuple[Evidence, ...] = SOURCES, **search: object) -> li
     events: list[Event] = [
         RunStarted(question=Question(text=QUESTION), strategy="coat", models={"main": answer.model}, seed=answer.seed),
         StageStarted(stage="solve"),
-        *noted_events(**search),  # type: ignore[arg-type]
+        *noted_events(**search),
         RunFinished(answer=answer),
     ]
     last = len(events)

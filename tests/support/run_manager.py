@@ -54,7 +54,7 @@ async def running_manager(
         bounds = settings.serve
         admission = AdmissionQueue(bounds.max_runs, bounds.max_queued)
         async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as run_manager:
-            run_manager.reasoner = reasoner  # type: ignore[attr-defined]
+            run_manager.reasoner = reasoner
             yield run_manager
 
 

@@ -52,7 +52,7 @@ class ScriptedWorkers(ScriptedModel):
     """
 
     def __init__(self, seen: Seen, script: Script = lambda text: {END: 1.0}, **settings: object) -> None:
-        super().__init__(script, **settings)  # type: ignore[arg-type]
+        super().__init__(script, **settings)
         self.seen = seen
         self.groups: list[ScriptedGroup] = []
 

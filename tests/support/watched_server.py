@@ -57,7 +57,7 @@ def serve() -> int:
                 out.write(json.dumps(block) + "\n")
                 out.flush()
 
-    reasoner.load_model = load_model  # type: ignore[assignment]
+    reasoner.load_model = load_model
     threading.Thread(target=respond, daemon=True).start()
     return int(main() or 0)
 
@@ -76,7 +76,7 @@ class WatchedServer:
 
     def __init__(self, folder: Path | None = None, **environment: str) -> None:
         self._scratch = None if folder else tempfile.TemporaryDirectory(prefix="reason-fuzz-")
-        self.folder = folder or Path(self._scratch.name)  # type: ignore[union-attr]
+        self.folder = folder or Path(self._scratch.name)
         self.log = self.folder / "server.log"
         self._environment = environment
         port = free_port()

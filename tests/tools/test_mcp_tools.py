@@ -112,7 +112,7 @@ async def test_a_write_after_the_death_of_an_idle_server_is_executed_once(pool, 
 
 async def test_progress_is_reported_and_cancellation_reaches_the_server(pool, log):
     tools = await opened(pool, log)
-    reported: asyncio.Queue[str] = asyncio.Queue()
+    reported = asyncio.Queue()
     context = ToolCallContext(run_id="run", intent="i", progress=reported.put_nowait)
     task = asyncio.ensure_future(tools["slow"].call({}, context))
     assert await reported.get() == "1 of 2"

@@ -48,7 +48,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 def test_no_claim_and_no_group_is_in_two_splits(drawn):
     cases = [case(f"claim {letter}", group) for letter, group in drawn]
     splits = split_cases(cases, holdout=0.5)
-    where: dict[str, set[str]] = {}
+    where = {}
     for split in ("train", "validation", "test"):
         for one in getattr(splits, split):
             where.setdefault(normalize_claim(one.claim), set()).add(split)
@@ -87,7 +87,7 @@ def test_neither_claim_nor_text_of_a_contrast_predicts_the_label():
     labels = {(pair.claim, pair.evidence): "supports"} | {(m.pair.claim, m.pair.evidence): m.label for m in made}
     assert len(labels) == 4
     for position in (0, 1):
-        by: dict[str, Counter[str]] = {}
+        by = {}
         for key, label in labels.items():
             by.setdefault(key[position], Counter())[label] += 1
         assert all(result == {"supports": 1, "refutes": 1} for result in by.values())

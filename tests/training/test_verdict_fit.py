@@ -93,8 +93,8 @@ def test_the_fit_has_the_lowest_loss_of_all_weights_with_the_features_signs():
 
 
 def test_no_weight_has_the_wrong_sign_whatever_the_data_say():
-    reversed_labels: dict[str, str] = {"supports": "refutes", "refutes": "supports", "neutral": "neutral"}
-    data = [replace(e, gold=reversed_labels[e.gold]) for e in examples()]  # type: ignore[arg-type]
+    reversed_labels = {"supports": "refutes", "refutes": "supports", "neutral": "neutral"}
+    data = [replace(e, gold=reversed_labels[e.gold]) for e in examples()]
     model = fit_verdict_model(data, judge="j").model
     for weights, signs in zip((model.supports, model.refutes), SIGNS, strict=True):
         assert all(weight * sign >= 0 for weight, sign in zip(weights.values(), signs, strict=True))

@@ -1,7 +1,5 @@
 """The approval mode "guard": after a result has been read, changes that the user's words do not name are held."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

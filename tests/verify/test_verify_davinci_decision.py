@@ -127,7 +127,7 @@ def test_the_shipped_model_is_used_for_exactly_its_judge(model):
 
 @pytest.mark.parametrize("changed", [{"verdicts": "none"}, {"aggregation": "mean"}])
 def test_anything_else_than_what_was_fitted_has_no_model(changed):
-    assert decision_rule_for(DavinciConfig(**changed), SHIPPED[0].judge).model is None  # type: ignore[arg-type]
+    assert decision_rule_for(DavinciConfig(**changed), SHIPPED[0].judge).model is None
 
 
 def test_without_a_model_the_fused_probabilities_are_taken_and_that_is_reported():

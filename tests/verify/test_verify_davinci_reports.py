@@ -62,7 +62,7 @@ async def harness(tmp_path: Any) -> Any:
         model = MeteredModel(ScriptedModel({}), "main", run)
         return VerifierContext(run, Models({"main": model}), MeteredEntailment(judge, run) if metered else judge)
 
-    make.sink = sink  # type: ignore[attr-defined]
+    make.sink = sink
     yield make
     await store.aclose()
 

@@ -68,7 +68,7 @@ async def test_cancelling_stops_between_two_batches(tiny, monkeypatch):
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
     compute = judge._compute
 
-    def counted(rows):  # type: ignore[no-untyped-def]
+    def counted(rows):
         nonlocal done
         done += 1
         loop.call_soon_threadsafe(begun.set)

@@ -153,7 +153,7 @@ async def test_pass_beyond_the_budget_is_not_run(harness):
 
 async def test_time_limit_ends_a_pass(harness, clock):
     class Slow(ScriptedWorkers):
-        async def start_workers(self, config: WorkerGroupConfig):  # type: ignore[no-untyped-def]
+        async def start_workers(self, config: WorkerGroupConfig):
             await asyncio.sleep(30)
 
     harness.model = Slow(lambda worker, view: LETTERS)

@@ -161,7 +161,7 @@ async def test_what_embeddings_say_is_not_swallowed():
             raise BackendError("no embeddings today")
 
     with pytest.raises(BackendError, match="no embeddings"):
-        await admitted(thought(CAPITAL), Broken())  # type: ignore[arg-type]
+        await admitted(thought(CAPITAL), Broken())
 
 
 # -- property 6: over random searches

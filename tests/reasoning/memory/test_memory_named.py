@@ -239,7 +239,7 @@ async def test_a_cancelled_add_is_done_or_not_begun(memory):
 
 async def test_nothing_is_kept_if_it_cannot_be_embedded(load):
     class Broken(WordVectors):
-        async def embed(self, texts: Sequence[str], **_: object) -> None:  # type: ignore[override]
+        async def embed(self, texts: Sequence[str], **_: object) -> None:
             raise BackendError("no embeddings today")
 
     memory = await load(Broken())

@@ -38,7 +38,7 @@ class Counted(WordVectors):
 
     def __init__(self, *, name: str = "test/words", fails_after: int | None = None, **how: Any) -> None:
         super().__init__(**{"dimension": DIMENSION, **how})
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self.fails_after = fails_after
         self.documents: list[str] = []
         self.closed = False
@@ -114,7 +114,7 @@ def index(documents: Path, tmp_path: Path) -> Index:
 @pytest.mark.parametrize("vectors", [True, False])
 async def test_it_answers_as_search_in_memory_does(index, vectors):
     model = Counted() if vectors else None
-    told: list[str] = []
+    told = []
     built = await index.build(model, progress=lambda stage, done, total: told.append(stage))
     assert (built.manifest.num_passages, built.manifest.num_documents) == (151, 2)
     assert built.changes.new == ["docs/note.md", "docs/rows.jsonl"]
@@ -126,7 +126,7 @@ async def test_it_answers_as_search_in_memory_does(index, vectors):
 async def test_the_approximate_index_finds_the_nearest(index, documents, monkeypatch):
     monkeypatch.setattr(vector_index, "MAX_EXACT", 100)
     monkeypatch.setattr(vector_index, "_SAMPLES_PER_LIST", 6)
-    trained: list[int] = []
+    trained = []
     faiss = vector_index.load_faiss()
     train = faiss.IndexIVFScalarQuantizer.train
     monkeypatch.setattr(
@@ -370,7 +370,7 @@ def test_adding_a_document_reads_no_other_documents(tmp_path):
     database = PassageDatabase(tmp_path / "passages.sqlite3", write=True)
     passages = [Passage(id=f"p{i}", source="s", title="", text="the same text") for i in range(3)]
     database.add_document("/a", "s", "0", passages)
-    statements: list[str] = []
+    statements = []
     database._db.set_trace_callback(statements.append)
     assert database.document("/b") is None
     assert database.unique_source("/b", "s") == "/b"

@@ -132,7 +132,7 @@ def test_torch_file_without_card_loads(tmp_path):
 
 
 def test_default_navigator_is_bundled(monkeypatch, file):
-    asked: list[object] = []
+    asked = []
 
     def files(package: object) -> Path:
         asked.append(package)

@@ -260,7 +260,7 @@ async def test_a_stream_that_breaks_off_goes_on_at_another_endpoint_and_shows_ea
         for server, endpoint in zip(servers, model.endpoints.all, strict=True):
             server.fault = lambda n: "cut 5" if sum(s.count for s in servers) == 1 else None
             endpoint.model.probe_usage = None  # what measuring cost is charged, too
-        heard: list[Chunk] = []
+        heard = []
 
         def client(chunk: Chunk) -> bool:
             heard.append(chunk)

@@ -17,7 +17,7 @@ from reason.core.errors import (
     UnknownName,
     UserError,
 )
-from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.factory import load_model
 from reason.serving.litellm.factory import load_litellm_model
@@ -86,7 +86,7 @@ async def test_what_may_be_permanent_is_retried_twice(opened, fault, requests):
 @pytest.mark.parametrize("fault", ["500", "429", "truncated", "wrong json", "disconnect", "cut"])
 async def test_transient_fault_is_retried(opened, fault):
     async with opened(fault={0: fault}.get) as (server, model):
-        heard: list[Chunk] = []
+        heard = []
         [[made]] = await model.generate([ask()], heard.append)
         assert made.ok
         assert server.count == 2
@@ -121,7 +121,7 @@ async def test_failed_sample_does_not_affect_the_others(opened):
     async with opened(settings=NO_RETRY) as (server, model):
         indices = (0, 2, 4)  # three requests
         server.fault = {1: "500"}.get
-        heard: list[Chunk] = []
+        heard = []
         [made] = await model.generate([ask(n=5).model_copy(update={"sample_indices": indices})], heard.append)
         assert [c.sample_index for c in made] == list(indices)
         assert sorted(c.failure.code if c.failure else "" for c in made) == ["", "", "backend_error"]

@@ -1,13 +1,11 @@
 """A provider whose reply goes through LiteLLM's own stream, and what is read of LiteLLM's map without importing it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
 import pytest
 from reason.core.errors import BackendError
-from reason.core.messages import Chunk, Prompt, Request, SamplingParams
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import Settings
 from reason.serving.litellm.providers import find_prices, find_target, load_litellm, map_entry
 
@@ -18,7 +16,7 @@ BASE = {"api_base": "http://127.0.0.1:9/v1"}
 
 async def test_samples_of_another_provider_are_requests_of_their_own(opened):
     async with opened(provider="deepseek", key="key") as (server, model):
-        heard: list[Chunk] = []
+        heard = []
         sampling = SamplingParams(n=4, seed=2, max_tokens=20)
         [made] = await model.generate([Request(prompt=PROMPT, sampling=sampling)], heard.append)
         assert all(c.text in ("blue sky", "red rose", "green grass") for c in made), [c.failure for c in made]

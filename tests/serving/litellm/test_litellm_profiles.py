@@ -313,7 +313,7 @@ async def test_every_request_passes_litellms_check(name, recorder):
     profile = can.profile
     quick = {"effort": "none"} if profile.can_think and profile.can_skip_thinking else {}
     blocks = ({"type": "thinking", "thinking": "I look.", "signature": "signed"},)
-    requests: list[dict[str, Any]] = [
+    requests = [
         {"default_temperature": 0.7},
         {"default_temperature": 0.7, "n": 3, "stop": ("\n\n",)},
         {"default_temperature": 0.0, "max_tokens": 8, "stop": ("\n",), **quick},

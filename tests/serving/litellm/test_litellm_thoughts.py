@@ -76,7 +76,7 @@ def thinks_in(kind: Kind) -> dict[str, Any]:
 @each(READ)
 async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind):
     async with opened(kind) as (server, model):
-        chunks: list[Chunk] = []
+        chunks = []
         made = await one(model, chunks=chunks, default_temperature=0.7, **thinks_in(kind))
         assert not server.refusals
         assert made.text.endswith("The answer is 12.")
@@ -455,7 +455,7 @@ def test_blocks_are_joined_from_their_deltas():
 
 
 def test_blocks_without_an_index_end_with_their_signature():
-    deltas: list[dict[str, Any]] = [
+    deltas = [
         {"type": "thinking", "thinking": "let "},
         {"type": "thinking", "thinking": "me", "signature": "s0"},
         {"type": "thinking", "thinking": "see", "signature": "s1"},
@@ -470,7 +470,7 @@ def test_blocks_without_an_index_end_with_their_signature():
 
 def test_reasoning_details_are_kept_as_they_are():
     detail = {"type": "reasoning.text", "index": 0, "format": "x"}
-    pieces: list[dict[str, Any]] = [{"text": "let "}, {"text": "me", "signature": "s"}]
+    pieces = [{"text": "let "}, {"text": "me", "signature": "s"}]
     chunks = [delta(reasoning_content=piece["text"], reasoning_details=[detail | piece]) for piece in pieces]
     thought = completion(read([*chunks, delta("stop", content="12")], FIELD)[0]).thought
     assert thought is not None
@@ -495,7 +495,7 @@ async def test_a_response_that_breaks_off_is_continued_in_its_thought_or_its_ans
         first = whole.answer_from + 3 if part == "answer" else whole.answer_from // 2
         server.reset()
         server.cuts = [first]
-        chunks: list[Chunk] = []
+        chunks = []
         made = await one(model, chunks=chunks, **thinks_in(kind))
         assert [len(g.choices) for g in server.generations] == [1, 1]
         assert not any(chunk.restarts for chunk in chunks)

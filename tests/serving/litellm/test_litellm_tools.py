@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
+from reason.core.messages import Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from reason.core.settings import Settings
 from reason.serving.litellm.model import LiteLLMModel
 from reason.serving.litellm.providers import find_target
@@ -43,7 +43,7 @@ def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
 async def test_calls_are_assembled_from_deltas(provider):
     async with opened(provider) as (server, model):
         assert model.capabilities.tools
-        heard: list[Chunk] = []
+        heard = []
         [made] = await model.generate([ask(n=2)], heard.append)
         for completion in made:
             assert (completion.text, completion.finish_reason) == (SAID, "stop")

@@ -81,7 +81,7 @@ def test_the_limit_of_tokens_has_the_name_that_the_server_knows(keys, name, base
 async def test_pages_of_a_server_are_read_with_the_key_and_the_headers_of_its_settings(monkeypatch):
     monkeypatch.setenv("MY_KEY", "secret")
     monkeypatch.setenv("OPENAI_ORG_ID", "org")
-    seen: list[bytes] = []
+    seen = []
 
     async def answer(reader, writer):
         seen.append(await reader.readuntil(b"\r\n\r\n"))

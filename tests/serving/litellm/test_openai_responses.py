@@ -195,7 +195,7 @@ def body_of(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 def test_items_are_in_the_order_in_which_the_model_wrote_them():
     calls = [ToolCall(name="weather", id=f"call-{i}").as_openai() for i in range(2)]
-    blocks: list[dict[str, Any]] = [
+    blocks = [
         {"type": "reasoning", "summary": [], "encrypted_content": text, "index": i, "calls_before": before}
         for i, (text, before) in enumerate([("a", 0), ("b", 1), ("c", 2)])
     ]
@@ -261,8 +261,8 @@ async def test_finish_reasons(events, finish, named):
 
 async def test_usage_has_what_was_read_from_the_cache_and_written_to_it():
     usage = {"input_tokens": 3000, "output_tokens": 70, "total_tokens": 3070}
-    usage["input_tokens_details"] = {"cached_tokens": 1000, "cache_write_tokens": 1500}  # type: ignore[assignment]
-    usage["output_tokens_details"] = {"reasoning_tokens": 64}  # type: ignore[assignment]
+    usage["input_tokens_details"] = {"cached_tokens": 1000, "cache_write_tokens": 1500}
+    usage["output_tokens_details"] = {"reasoning_tokens": 64}
     async with opened() as (_, model):
         made = completed(read(*text(), ended("completed", usage=usage)), model).usage
     assert (made.prompt_tokens, made.cached_tokens, made.cache_write_tokens) == (3000, 1000, 1500)
@@ -304,7 +304,7 @@ async def test_a_comment_and_the_answer_are_paragraphs():
 
 
 async def test_reasoning_between_calls_is_returned_between_them():
-    output: list[dict[str, Any]] = [
+    output = [
         {"type": "reasoning", "id": "rs_0", "summary": [], "encrypted_content": "a"},
         {"type": "function_call", "id": "fc_0", "call_id": "call-0", "name": "weather"},
         {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "b"},
@@ -362,7 +362,7 @@ def test_the_events_of_the_wire_are_openais(finish):
     stream = ResponsesStream(GPT, body, Generation(RESPONSES, body, [Choice()]), [sample], Shape())
     data = stream.begin() + stream.piece(0, tokens, is_first=True, finish=finish) + stream.broken()
     events = [json.loads(line[6:]) for line in data.decode().splitlines() if line.startswith("data: ")]
-    known: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+    known = TypeAdapter(ResponseStreamEvent)
     assert [known.validate_python(event).type for event in events] == [event["type"] for event in events]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
 

@@ -146,7 +146,7 @@ def test_a_sequence_whose_tokens_others_have_is_not_stored(decoder):
 def test_of_too_many_stored_sequences_the_least_recently_used_is_dropped(decoder):
     limit = decoder._memory._num_stored
     caches = [cache_of(decoder, 64) for _ in range(limit + 1)]
-    slots: list[list[int]] = []
+    slots = []
     for i, cache in enumerate(caches):
         if i == limit:  # uses the oldest, so that the second oldest is dropped
             caches[0].free(caches[0].new_table(slots[0]))

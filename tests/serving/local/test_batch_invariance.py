@@ -38,7 +38,7 @@ async def generate_while_prefilling(files: ModelFiles) -> tuple[list[tuple[int, 
             submitted.wait()
         return forward(chunks)
 
-    model._model.forward = recorded  # type: ignore[method-assign]
+    model._model.forward = recorded
     sampling = SamplingParams(max_tokens=12, seed=1, ignore_eos=True)
     decoding = asyncio.create_task(model.generate([Request(prompt=Prompt(text="a"), sampling=sampling)]))
     await asyncio.to_thread(reached.wait)
@@ -65,12 +65,12 @@ def test_drafts_keep_to_the_rows_whose_bits_are_kept():
     def sequence(used: int, is_single: bool) -> RunningSequence:
         cache = SimpleNamespace(used=used)
         location = SimpleNamespace(tree=SimpleNamespace(cache=cache))
-        return SimpleNamespace(location=location, task=SimpleNamespace(is_single_sample=is_single))  # type: ignore[return-value]
+        return SimpleNamespace(location=location, task=SimpleNamespace(is_single_sample=is_single))
 
     sequences = [sequence(20, True), sequence(20, False), sequence(0, True), sequence(3, True)]
 
     def drafts(rows: int) -> list[int]:
-        return max_invariant_drafts(sequences, SimpleNamespace(max_invariant_rows=rows))  # type: ignore[arg-type]
+        return max_invariant_drafts(sequences, SimpleNamespace(max_invariant_rows=rows))
 
     assert drafts(sys.maxsize) == [11, 0, 31, 28]  # to the end of a group of slots
     assert drafts(20) == [11, 0, 5, 0]
@@ -87,7 +87,7 @@ def test_products_in_batches_are_the_product(monkeypatch, rows):
     limits = weights._InvarianceLimits(doubles_single=False, batch_rows=16)
     monkeypatch.setattr(PackedLinear, "_limits", lambda self, rows: limits)
     batched = PackedLinear(weight)
-    calls: list[int] = []
+    calls = []
     op = batched._binary
     batched._binary = lambda part, *rest: calls.append(part.shape[0]) or op(part, *rest)
     assert torch.allclose(batched.plus(x, other).float(), plain.plus(x, other).float(), rtol=2e-2, atol=2e-2)

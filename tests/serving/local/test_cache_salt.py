@@ -18,7 +18,7 @@ FULL = len(PROMPT.text or "") - 1
 
 def request(prompt: Prompt, **sampling: object) -> Request:
     settings: dict[str, object] = {"max_tokens": 8, "seed": 1, "temperature": 0.0, "ignore_eos": True}
-    return Request(prompt=prompt, sampling=SamplingParams(**({"logprobs": True} | settings | sampling)))  # type: ignore[arg-type]
+    return Request(prompt=prompt, sampling=SamplingParams(**({"logprobs": True} | settings | sampling)))
 
 
 async def ask(model: LocalModel, salt: str) -> Completion:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -155,7 +154,7 @@ def test_prefill_and_drafts_are_computed_in_one_call(decoder):
 @pytest.mark.parametrize("weight_format", ["fp32", "bf16"])
 async def test_the_same_call_gives_the_same_samples_after_other_calls(tiny_files, weight_format):
     def request(text: str, **sampling: int) -> Request:
-        settings: dict[str, Any] = {"max_tokens": 40, "ignore_eos": True, "logprobs": True} | sampling
+        settings = {"max_tokens": 40, "ignore_eos": True, "logprobs": True} | sampling
         return Request(prompt=Prompt.user(text), sampling=SamplingParams(**settings))
 
     model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from reason.core.messages import Completion, Prompt, Request, SamplingParams
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.spec_decode import NgramSpeculator
 from reason.serving.model_files.find import ModelFiles
@@ -164,7 +164,7 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files, hf, theirs)
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)
     try:
         assert model.identity == f"{smollm2_files.fingerprint}+int4"
-        actual: list[Completion] = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
+        actual = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
         agree = 0
         for prompt, completion in zip(PROMPTS, actual, strict=True):
             exact = logprobs_of(hf, model._tokenizer.prompt_ids(prompt))[-1]

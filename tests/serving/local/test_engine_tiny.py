@@ -19,7 +19,7 @@ PROMPTS = ["a", "The quick brown fox", "x" * 90, "Zwölf Boxkämpfer", "b" * 30]
 
 def ask(text: str = "The quick brown fox", **sampling: object) -> Request:
     settings: dict[str, object] = {"max_tokens": 12, "seed": 1, "ignore_eos": True}
-    return Request(prompt=Prompt(text=text), sampling=SamplingParams(**({"logprobs": True} | settings | sampling)))  # type: ignore[arg-type]
+    return Request(prompt=Prompt(text=text), sampling=SamplingParams(**({"logprobs": True} | settings | sampling)))
 
 
 async def one(model: LocalModel, request: Request) -> Completion:
@@ -35,7 +35,7 @@ def reference_logprobs(files: ModelFiles, ids: Sequence[int]) -> torch.Tensor:
 
 
 def small(files: ModelFiles, **settings: int) -> LocalModel:
-    return LocalModel.load(files, weight_format="fp32", threads=1, **settings)  # type: ignore[arg-type]
+    return LocalModel.load(files, weight_format="fp32", threads=1, **settings)
 
 
 async def idle(model: LocalModel) -> None:
@@ -110,7 +110,7 @@ async def test_end_of_text(tiny):
 
 async def test_scores_are_those_of_plain_forward_passes(tiny, tiny_files):
     prompt = Prompt(text="The quick brown fox " * 5)
-    continuations: list[str | tuple[int, ...]] = ["jumps over", "sits", "", (5, 6, 7), "q", "r" * 300]
+    continuations = ["jumps over", "sits", "", (5, 6, 7), "q", "r" * 300]
     scored = await tiny.score(prompt, continuations)
     before = tiny._tokenizer.prompt_ids(prompt)
     for continuation, result in zip(continuations, scored, strict=True):
@@ -160,7 +160,7 @@ async def test_bad_arguments(tiny, tiny_files):
         await tiny.next_token([Prompt(text="a")], top=0)
     for settings in ({"threads": 0}, {"max_num_seqs": 0}, {"kv_cache_bytes": 0}, {"weight_format": "int3"}):
         with pytest.raises(UserError):
-            LocalModel.load(tiny_files("llama"), **settings)  # type: ignore[arg-type]
+            LocalModel.load(tiny_files("llama"), **settings)
 
 
 async def test_cancelling_frees_batch_slots_and_cache(tiny):
@@ -182,7 +182,7 @@ async def test_cancelling_frees_batch_slots_and_cache(tiny):
 
 
 async def test_a_short_request_need_not_wait_for_a_long_one(tiny):
-    order: list[str] = []
+    order = []
 
     async def run(name: str, request: Request) -> None:
         await tiny.generate([request])

@@ -149,7 +149,7 @@ FACTS = [f"The number {n} is {'even' if n % 2 == 0 else 'odd'}, and {n} times {n
 @pytest.mark.real
 @pytest.mark.parametrize("fixture", ["smollm2_files", "gemma3_files"])
 async def test_twenty_real_texts_are_those_of_transformers(fixture, request):
-    files: ModelFiles = request.getfixturevalue(fixture)
+    files = request.getfixturevalue(fixture)
     model = load(files)
     # the last two are nearly as long as Gemma's window of 512 tokens, and longer
     results = await greedy(model, [*QUESTIONS, " ".join(FACTS[:24]), " ".join(FACTS[:30])], 24)

@@ -34,8 +34,8 @@ def reference(directory: Path, ids: Sequence[int]) -> torch.Tensor:
         return model(torch.tensor([list(ids)])).logits[0]
 
 
-def load(files: Callable, variant: str, weight_format: str = "fp32") -> CausalLM:  # type: ignore[type-arg]
-    return _load_model(files(variant), weight_format)  # type: ignore[arg-type]
+def load(files: Callable, variant: str, weight_format: str = "fp32") -> CausalLM:
+    return _load_model(files(variant), weight_format)
 
 
 def forked(forward: CausalLM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -81,7 +81,7 @@ NATIVE = ["llama", "llama3", "qwen2", "qwen3"]
 def test_logits_equal_those_of_transformers(
     variant,
     tiny_files,
-    tiny_directory,  # type: ignore[type-arg]
+    tiny_directory,
 ):
     forward = load(tiny_files, variant)
     assert isinstance(forward, Decoder if variant in NATIVE else TransformersModel)
@@ -93,7 +93,7 @@ def test_logits_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize("variant", ["llama", "gemma3"])
-def test_bf16_is_near(variant, tiny_files, tiny_directory):  # type: ignore[type-arg]
+def test_bf16_is_near(variant, tiny_files, tiny_directory):
     one, _, _ = forked(load(tiny_files, variant, "bf16"))
     expected = reference(tiny_directory(variant), FIRST[:51])
     assert (one - expected).abs().mean() < 0.1 * expected.abs().mean()
@@ -128,7 +128,7 @@ def test_int4_multiplies_by_weights_rounded_to_sixteen_levels():
     assert (product - x.float() @ weight.T).abs().mean() > 0.15
 
 
-def test_int4_runs_and_is_refused_for_other_families(tiny_files):  # type: ignore[type-arg]
+def test_int4_runs_and_is_refused_for_other_families(tiny_files):
     one, _, _ = forked(load(tiny_files, "llama", "int4"))
     assert bool(one.isfinite().all())
     with pytest.raises(CapabilityMissing, match="int4"):

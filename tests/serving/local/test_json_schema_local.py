@@ -123,7 +123,7 @@ async def test_logits_processors_act_within_the_schema(engine):
 
 
 async def test_a_schema_that_cannot_be_held_to_stops_the_call_before_any_work(engine):
-    heard: list[object] = []
+    heard = []
     with pytest.raises(UserError, match="uniqueItems"):
         await engine.generate([requested(), requested({"type": "array", "uniqueItems": True})], heard.append)
     assert heard == []

@@ -95,4 +95,4 @@ async def test_what_it_writes_satisfies_the_schema(smollm2, schema):
         for at, token in enumerate(ids):
             row = grammar(np.zeros(smollm2._config.vocab_size, dtype=np.float32), ProcessorState((), list(ids[:at]), 0))
             assert np.isfinite(row[token])
-        assert grammar.ended(ProcessorState((), list(ids), 0))  # type: ignore[attr-defined]
+        assert grammar.ended(ProcessorState((), list(ids), 0))

@@ -64,7 +64,7 @@ operations = st.lists(
 def test_every_sequence_always_sees_exactly_its_own_tokens(steps):
     cache = make()
     tables = [cache.new_table()]
-    tokens: list[list[int]] = [[]]
+    tokens = [[]]
     fresh = iter(range(1, 100_000))
 
     def room(count: int) -> None:

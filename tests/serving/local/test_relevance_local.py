@@ -36,7 +36,7 @@ def test_relevance_is_that_of_the_rules_written_out(tiny_files, family):
 async def test_any_number_format_uses_the_checkpoints_weights(tiny_files):
     actual = []
     for weight_format in ("fp32", "int4"):
-        model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
+        model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)
         actual.append(await model.relevance(PROMPT, PARTS, CLAIM))
         await model.aclose()
     assert actual[0] == actual[1]

@@ -83,7 +83,7 @@ def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(variant, 
     draw = random.Random(workers)
     with torch.inference_mode():
         twins = Twins(tiny_directory(variant), workers)
-        inputs: dict[int, Sequence[int]] = {w: [draw.randrange(3, 264) for _ in range(4 + w)] for w in range(workers)}
+        inputs = {w: [draw.randrange(3, 264) for _ in range(4 + w)] for w in range(workers)}
         for number in range(30):
             ours, theirs = twins.run(inputs, layout)
             for mine, expected in zip(ours, theirs, strict=True):

@@ -178,7 +178,7 @@ def test_texts_of_one_tenant_are_never_drafted_for_another():
 
 def test_nothing_is_drafted_where_slot_order_matters_unless_requested():
     for mode, expected in (("auto", 0), ("on", 1), ("off", 0)):
-        look = NgramSpeculator((END,), mode)  # type: ignore[arg-type]
+        look = NgramSpeculator((END,), mode)
         look.add_prompt("", [1, 2, 3], 0)
         look.observe(1, [], 0, 1.0)
         assert len(look.draft([Waiting("", [1, 2])], [0])[0]) == expected
@@ -186,7 +186,7 @@ def test_nothing_is_drafted_where_slot_order_matters_unless_requested():
 
 def test_drafts_are_one_path_unless_a_tree_is_requested():
     for mode, tokens, parents in (("auto", (3, 4), (-1, 0)), ("on", (3, 4, 5), (-1, 0, -1))):
-        look = NgramSpeculator((END,), mode)  # type: ignore[arg-type]
+        look = NgramSpeculator((END,), mode)
         for text in ([1, 2, 3, 4], [1, 2, 5, 6], [0, 1, 2, 3, 4]):
             look.add_prompt("", text, 0)
         for size, seconds in ((1, 1.0), (8, 1.001)):  # further tokens cost nothing
@@ -202,7 +202,7 @@ def test_a_chain_has_the_most_probable_draft_token_after_each_token(texts, tail)
         index.add(text)
     draft = index.draft(tail, 16, 4, 0.01)
     chain, known = draft.most_likely_path(), paths(draft)
-    path: tuple[int, ...] = ()
+    path = ()
     for token, parent, chance in zip(chain.tokens, chain.parents, chain.probabilities, strict=True):
         assert parent == len(path) - 1
         below = {p[-1]: c for p, c in known.items() if p[:-1] == path}

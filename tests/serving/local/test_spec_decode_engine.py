@@ -17,7 +17,7 @@ REPEATED = "one two three four. one two three four. one two three four. one two"
 
 def load(files: ModelFiles, mode: str = "on", **settings: object) -> LocalModel:
     options: dict[str, object] = {"weight_format": "fp32", "threads": 1, "kv_cache_bytes": 64 << 20}
-    return LocalModel.load(files, speculative_decoding=mode, **(options | settings))  # type: ignore[arg-type]
+    return LocalModel.load(files, speculative_decoding=mode, **(options | settings))
 
 
 def reported(completions: Sequence[Sequence[Completion]]) -> list[object]:
@@ -37,7 +37,7 @@ def requests() -> list[Request]:
             "logprobs": True,
             "top_logprobs": 2,
         } | sampling
-        return Request(prompt=Prompt(text=text), sampling=SamplingParams(**chosen))  # type: ignore[arg-type]
+        return Request(prompt=Prompt(text=text), sampling=SamplingParams(**chosen))
 
     return [
         ask(REPEATED, temperature=0),
@@ -125,7 +125,7 @@ def test_logits_at_every_guess_are_those_of_its_path(tiny_files, variant):
             fresh = forward.new_kv_cache(96)
             return forward.forward([TokenChunk(fresh, fresh.new_table(), list(text), [len(text) - 1])])[0]
 
-        spelled: list[list[int]] = []
+        spelled = []
         for token, parent in zip(tokens, parents, strict=True):
             spelled.append([*(spelled[parent] if parent >= 0 else []), token])
         expected = [single([*ids, last]), single([*ids[:18], 21])]
@@ -136,7 +136,7 @@ def test_logits_at_every_guess_are_those_of_its_path(tiny_files, variant):
 
 @pytest.mark.parametrize("number_format", ["fp32", "bf16", "int4"])
 def test_a_single_path_changes_no_bit(tiny_files, number_format):
-    decoder = Decoder.load(tiny_files("llama").directory, number_format)  # type: ignore[arg-type]
+    decoder = Decoder.load(tiny_files("llama").directory, number_format)
     assert decoder.max_invariant_rows
     ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.inference_mode():
@@ -157,7 +157,7 @@ async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
     for variant, steady in (("llama", True), ("gpt_neox", False)):
         model = load(tiny_files(variant), "auto")
         budget = model._scheduler.speculator._budget
-        budget.num_draft_tokens = lambda rows, odds: len(odds)  # type: ignore[method-assign]
+        budget.num_draft_tokens = lambda rows, odds: len(odds)
         requested = Request(
             prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
         )

@@ -170,7 +170,7 @@ def fixed(row: RunningSequence) -> DraftTree:
 @pytest.mark.parametrize("guess", ["fixed", "knowing", "beside wrong ones"])
 @pytest.mark.parametrize("ends", [0.0, 0.1])
 def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer, guess, ends):
-    requested: list[dict[str, Any]] = [
+    requested = [
         {"n": 2, "temperature": 1.0},
         {"temperature": 0.0, "top_logprobs": 3},
         {"temperature": 1.0, "seed": 8, "stop": ("*+", "H")},
@@ -266,7 +266,7 @@ def test_a_grammar_sees_one_token_at_a_time(tokenizer, wrong, temperature):
     def work(
         guess: Callable[[RunningSequence], DraftTree] | None,
     ) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
-        seen: list[tuple[int, ...]] = []
+        seen = []
 
         def watching(row: Any, state: Any) -> Any:
             seen.append(tuple(state.generated_ids))

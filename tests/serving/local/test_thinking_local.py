@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from reason.core.errors import ContextTooLong, UserError
 from reason.core.messages import (
-    Chunk,
     Completion,
     LogitsProcessorSpec,
     Message,
@@ -180,7 +179,7 @@ async def test_a_model_samples_as_its_makers_recommend_unless_it_is_told_otherwi
     model = load(files)
     greedy = await sample(model, thinking_tokens=8, ignore_eos=True)
     asked = {"seed": 3, "thinking_tokens": 8, "max_tokens": 8, "ignore_eos": True}
-    heats: list[dict[str, Any]] = [
+    heats = [
         {"temperature": None, "default_temperature": 5.0},  # it thinks: as its makers recommend
         {"temperature": None, "default_temperature": 5.0, "effort": "none"},
         {"temperature": 5.0},
@@ -272,7 +271,7 @@ def test_thoughts_of_turns_with_tools_are_returned(thinking_files):
 
 
 async def test_a_sample_is_split_into_thought_and_answer(thinker):
-    chunks: list[Chunk] = []
+    chunks = []
     processors = (begins_thought(), forces(thinker, "</think>\n\n", 9))
     [[made]] = await thinker.generate([request(logits_processors=processors, max_tokens=6)], chunks.append)
     assert made.token_ids[0] == THINK
@@ -360,7 +359,7 @@ async def test_stops_apply_to_the_answer_and_to_a_thought_of_the_prompt(opened):
     assert made.thought is not None
     assert made.thought.text.endswith("a##b")
     assert (made.text, made.finish_reason, made.stop_reason) == ("c", "stop", "##")
-    chunks: list[Chunk] = []
+    chunks = []
     inside = request(
         ASK.with_thought(Thought(text="So", closed=False)), logits_processors=processors, max_tokens=40, stop=("##",)
     )

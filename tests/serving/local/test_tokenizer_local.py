@@ -11,7 +11,7 @@ from reason.serving.local.tokenizer import TextAssembler, Tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_directory) -> Tokenizer:  # type: ignore[no-untyped-def]
+def tokenizer(tiny_directory) -> Tokenizer:
     return Tokenizer(tiny_directory("llama"), "local/tiny")
 
 
@@ -110,7 +110,7 @@ def test_a_continuation_is_tokenized_with_its_prompt(tokenizer):
     )
 
 
-def test_a_model_without_template_or_tokenizer(tiny_directory, tmp_path):  # type: ignore[no-untyped-def]
+def test_a_model_without_template_or_tokenizer(tiny_directory, tmp_path):
     with pytest.raises(DataError, match=r"tokenizer\.json"):
         Tokenizer(tmp_path, "local/x")
     (tmp_path / "tokenizer.json").write_text("{")
@@ -125,7 +125,7 @@ def test_a_model_without_template_or_tokenizer(tiny_directory, tmp_path):  # typ
         Tokenizer(tmp_path, "local/x").render(Prompt.user("hi"))
 
 
-def test_a_template_cannot_reach_outside(tiny_directory, tmp_path):  # type: ignore[no-untyped-def]
+def test_a_template_cannot_reach_outside(tiny_directory, tmp_path):
     (tmp_path / "tokenizer.json").write_text((tiny_directory("llama") / "tokenizer.json").read_text())
     (tmp_path / "chat_template.jinja").write_text("{{ messages.__class__.__mro__ }}")
     with pytest.raises(UserError, match="refuses"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import CapabilityMissing
-from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
+from reason.core.messages import Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.tokenizer import Tokenizer
 from reason.serving.tool_calls import ToolCallAdapter, ToolSupport
@@ -115,7 +115,7 @@ def asking(choice: str, **sampling: object) -> Request:
 
 async def test_a_required_tool_is_called(shown):
     assert shown.capabilities.tools
-    heard: list[Chunk] = []
+    heard = []
     [made] = await shown.generate([asking("pick", n=12)], heard.append)
     for completion in made:
         assert (completion.text, completion.finish_reason) == ("", "stop")
@@ -140,7 +140,7 @@ async def test_any_tool_may_satisfy_required(shown):
 
 
 async def test_a_truncated_call_stays_text(shown):
-    heard: list[Chunk] = []
+    heard = []
     [[cut]] = await shown.generate([asking("pick", n=1, max_tokens=9)], heard.append)
     assert (cut.finish_reason, cut.tool_calls) == ("length", ())
     assert cut.text == '{"name": '
@@ -148,7 +148,7 @@ async def test_a_truncated_call_stays_text(shown):
 
 
 async def test_what_a_free_model_writes_stays_text_unless_it_is_a_call(shown):
-    heard: list[Chunk] = []
+    heard = []
     request = asking("auto", max_tokens=30)
     [made] = await shown.generate([request], heard.append)
     bare = request.model_copy(update={"prompt": Prompt(text=shown._tokenizer.render(request.prompt))})

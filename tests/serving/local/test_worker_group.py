@@ -158,7 +158,7 @@ async def test_cache_is_reserved_and_released(tiny):
     assert begun > before
     await write(group, 80, moves={30: (0, 1), 50: (1,)})
     assert tiny.cache_bytes > begun
-    state = group._group  # type: ignore[attr-defined]
+    state = group._group
     assert tiny.cache_bytes - before == state.cache.nbytes
     await group.aclose()
     await group.aclose()

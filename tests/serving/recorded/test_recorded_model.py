@@ -309,7 +309,7 @@ async def test_what_a_pool_cannot_do_is_refused(tmp_path, needed, feature):
 
 async def test_the_shortest_sample_finishes_first(tmp_path):
     model = model_of(tmp_path, samples(list("abcd"), [30, 10, 40, 10]))
-    heard: list[Chunk] = []
+    heard = []
     await model.generate([request(4)], heard.append)
     assert [c.sample_index for c in heard if c.completion] == [1, 3, 0, 2]
 
@@ -318,7 +318,7 @@ async def test_calls_in_flight_together_advance_together(tmp_path):
     """Three lanes: as one finishes the next begins, at that step."""
     lengths = [30, 10, 25, 12, 9, 8]
     model = model_of(tmp_path, samples(list("abcdef"), lengths))
-    finished: list[int] = []
+    finished = []
     waiting = iter(range(6))
 
     async def lane() -> None:
@@ -333,7 +333,7 @@ async def test_calls_in_flight_together_advance_together(tmp_path):
 
 async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_path):
     model = model_of(tmp_path, samples(list("abc"), [30, 10, 40]))
-    heard: list[Chunk] = []
+    heard = []
 
     def listen(chunk: Chunk) -> None:
         heard.append(chunk)
@@ -352,7 +352,7 @@ async def test_a_cancelled_sample_has_generated_what_it_had_at_that_step(tmp_pat
 
 async def test_the_clock_stands_still_while_a_finished_sample_is_worked_on(tmp_path, clock):
     model = model_of(tmp_path, samples(list("ab"), [10, 20]))
-    finished: list[str] = []
+    finished = []
 
     async def call(index: int, seconds: float) -> None:
         asked = request(2, indices=(index,))

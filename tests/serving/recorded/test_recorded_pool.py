@@ -79,7 +79,7 @@ def test_an_invalid_field_is_refused_with_its_line_and_value(tmp_path, change, m
 
 def test_lines_that_are_no_sample_are_refused(tmp_path):
     unanswered = {k: v for k, v in LINE.items() if k != "answer"}
-    refused: list[tuple[list[Any], str]] = [
+    refused = [
         ([unanswered], "line 1: the field 'answer' is missing"),
         ([LINE, '{"model": "m"'], "line 2: this is no JSON"),
         ([LINE, LINE], "line 2: sample 0 of m on sums:q1 is in line 1 already"),

@@ -54,7 +54,7 @@ def test_no_value_without_scores():
     with pytest.raises(BackendError, match="too long"):
         failed.value()
     with pytest.raises(UserError, match="'max'"):
-        StepScores(log_odds=(1.0,)).value("max")  # type: ignore[arg-type]
+        StepScores(log_odds=(1.0,)).value("max")
     with pytest.raises(UserError, match="one step"):
         StepScores(log_odds=(1.0, 2.0)).value("model")
 

@@ -64,9 +64,9 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model, 
     from reason.serving.local.engine import LocalModel
 
     theirs = [response[0] for response in await model.generate([probed(p) for p in PROMPTS])]
-    actual: dict[str, list[Completion]] = {}
+    actual = {}
     for weight_format in ("bf16", "fp32"):
-        local = LocalModel.load(smollm2_files, weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
+        local = LocalModel.load(smollm2_files, weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)
         try:
             actual[weight_format] = [response[0] for response in await local.generate([probed(p) for p in PROMPTS])]
         finally:
@@ -75,8 +75,8 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model, 
         wide, five = top(there), list(top(here).items())[:5]
         assert [wide[i] for i, _ in five] == pytest.approx([value for _, value in five], abs=TOLERANCE)
         assert max(wide, key=wide.__getitem__) in dict(five[:2])
-        entropy = there.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
-        complete = exact.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
+        entropy = there.extras["entropy_probe"]["entropy"][0]
+        complete = exact.extras["entropy_probe"]["entropy"][0]
         assert entropy == pytest.approx(complete, abs=0.1)
 
 
@@ -95,7 +95,7 @@ async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model, tmp_pat
         metered = MeteredModel(model, "main", run)
         before = model.cache
         queried, hit = counter("vllm:prefix_cache_queries"), counter("vllm:prefix_cache_hits")
-        nodes: list[tuple[int, ...]] = [()]
+        nodes = [()]
         for depth in range(3):
             sampling = SamplingParams(n=3, max_tokens=24, stop=STEP_STOPS, seed=depth, ignore_eos=True)
             requests = [
@@ -117,5 +117,5 @@ async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model, tmp_pat
     assert counter("vllm:prefix_cache_queries") - queried == usage.prompt_tokens
     assert counter("vllm:prefix_cache_hits") - hit == usage.cached_tokens
     calls = sink.of_type("call.finished")
-    assert sum(c.prompt_tokens for c in calls) == usage.prompt_tokens  # type: ignore[attr-defined]
-    assert sum(c.cached_tokens for c in calls) == usage.cached_tokens  # type: ignore[attr-defined]
+    assert sum(c.prompt_tokens for c in calls) == usage.prompt_tokens
+    assert sum(c.cached_tokens for c in calls) == usage.cached_tokens

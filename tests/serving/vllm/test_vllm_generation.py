@@ -25,7 +25,7 @@ class Characters:
 def grown(*outputs: tuple[str, str | None], report: dict[str, Any] | None = None, **sampling: Any) -> Completion:
     """The sample made of outputs, each the new tokens as characters and vLLM's finish reason."""
     request = Request(prompt=Prompt(text="a"), sampling=SamplingParams(**sampling))
-    growing = CompletionBuilder(request, 0, 0, [ord("a")], frozenset({END}), Characters())  # type: ignore[arg-type]
+    growing = CompletionBuilder(request, 0, 0, [ord("a")], frozenset({END}), Characters())
     for text, finish in outputs:
         made = SimpleNamespace(token_ids=list(map(ord, text)), logprobs=None, finish_reason=finish)
         growing.add(SimpleNamespace(num_cached_tokens=0, metrics=None, outputs=[made]))

@@ -118,7 +118,7 @@ def test_every_call_is_accepted(tree, reference, num_positional, keywords):
 
 def test_every_argument_of_the_engine_exists(tree):
     directory = Path("/models/x")
-    names: set[str] = {"kv_transfer_config", "pooler_config"}
+    names = {"kv_transfer_config", "pooler_config"}
     for cpu in (True, False):
         for settings in (VllmSettings(), VllmSettings(engine={"kv_cache_memory_bytes": 1 << 30})):
             names |= engine_arguments(directory, settings, None, cpu).keys()
@@ -293,7 +293,7 @@ def test_all_classes_for_vllm_are_known():
 @pytest.mark.parametrize("name", derived_classes())
 def test_every_override_overrides(tree, name):
     """Each public method of ours is one of vLLM's, takes what vLLM's takes, and none that vLLM requires is missing."""
-    theirs: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
+    theirs = {}
     for reference in bases_in_vllm(name):
         found = tree.find(reference)
         assert found is not None, f"{reference} does not exist"
@@ -301,7 +301,7 @@ def test_every_override_overrides(tree, name):
         for _, method, definition in tree.members(found[0], found[1]):
             if not isinstance(definition, ast.ClassDef):
                 theirs.setdefault(method, []).append(definition)
-    ours: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+    ours = {}
     for one in reversed([*own_classes(name)]):
         ours |= methods(our_classes()[one][0])
     new = set().union(*(NEW.get(one, set()) for one in (name, *own_classes(name))))

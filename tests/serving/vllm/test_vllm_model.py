@@ -73,7 +73,7 @@ async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model):
 
 async def test_steps_that_end_at_a_string_add_up_to_the_text(vllm_model):
     [[complete]] = await vllm_model.generate([request(max_tokens=24, ignore_eos=True)])
-    said: tuple[int, ...] = ()
+    said = ()
     steps = 0
     while len(said) < 24:
         left = SamplingParams(temperature=0.0, max_tokens=24 - len(said), ignore_eos=True, stop=(" is", ".", "\n"))
@@ -115,7 +115,7 @@ async def test_missing_logits_processors_are_detected(vllm_model, monkeypatch):
 @pytest.mark.parametrize(("threshold", "writer"), [(0.0, "large"), (100.0, "small")])
 async def test_first_token_of_a_step_is_probed_over_the_complete_vocabulary(vllm_model, tmp_path, threshold, writer):
     requested = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
-    how: dict[str, Any] = {"threshold": threshold, "answer": "writer", "max_step_tokens": 24, "thinking_tokens": 96}
+    how = {"threshold": threshold, "answer": "writer", "max_step_tokens": 24, "thinking_tokens": 96}
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     try:
         harness = TwoModels(store, vllm_model, vllm_model)

@@ -48,8 +48,7 @@ async def test_a_tenant_shares_with_itself_only(model):
     async def requested(salt: str) -> int:
         sampling = SamplingParams(temperature=0, max_tokens=4, seed=1, ignore_eos=True)
         [[made]] = await model.generate([Request(prompt=Prompt(text=TEXT).with_cache_salt(salt), sampling=sampling)])
-        cached: int = made.usage.cached_tokens
-        return cached
+        return made.usage.cached_tokens
 
     assert [await requested(salt) for salt in ("acme", "other", "", "acme", "other", "")] == [0, 0, 0, FULL, FULL, FULL]
     [scored] = await model.score(Prompt(text=TEXT).with_cache_salt("third"), [" a"])
@@ -64,7 +63,7 @@ async def test_a_required_tool_is_called(model):
     assert model.capabilities.tools
     prompt = Prompt.user("pick").model_copy(update={"tools": (PICK,), "tool_choice": "pick"})
     sampling = SamplingParams(max_tokens=80, seed=2, n=3)
-    pieces: list[Any] = []
+    pieces = []
     [made] = await model.generate([Request(prompt=prompt, sampling=sampling)], pieces.append)
     for completion in made:
         assert (completion.text, completion.finish_reason) == ("", "stop")

@@ -23,7 +23,7 @@ def backend(which: str) -> Any:
 @pytest.mark.parametrize("which", ["cpu", "flash"])
 def test_vllm_attends_for_all_rows_but_those_of_groups(which, monkeypatch):
     attention = backend(which).get_impl_cls()
-    called: list[str] = []
+    called = []
     own = attention.__mro__[2]
     monkeypatch.setattr(own, "forward", lambda self, *rest, **more: called.append("vLLM's"))
     layer = SimpleNamespace(layer_name="model.layers.0.self_attn.attn")
@@ -53,7 +53,7 @@ def test_a_step_is_planned_from_the_rows_of_the_batch(which, monkeypatch):
     builder = backend(which).get_builder_cls()
     own = builder.__mro__[2]
     monkeypatch.setattr(own, "build", lambda self, *rest, **more: SimpleNamespace())
-    reported: list[Any] = []
+    reported = []
     monkeypatch.setattr(attention.STATE, "step", lambda *given: reported.append(given))
     starts, lengths = torch.tensor([0, 1, 4]), torch.tensor([9, 30])
     common = SimpleNamespace(num_reqs=2, query_start_loc=starts, query_start_loc_cpu=starts, seq_lens=lengths)

@@ -364,7 +364,7 @@ def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path):
 
 def test_a_gpu_shares_with_model_runner_v1_only(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    own: dict[str, Any] = {"logits_processors": []}
+    own = {"logits_processors": []}
     for value in (None, "1"):
         monkeypatch.delenv(RUNNER_V2, raising=False)
         if value is not None:

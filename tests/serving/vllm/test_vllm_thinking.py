@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
+from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import VllmSettings
 from reason.serving.model_files.find import ModelFiles
 from support.thinking_templates import R1, with_template
@@ -85,7 +85,7 @@ async def test_thoughts_and_answers_are_the_embedded_engines(model, local):
     profile = model.capabilities.profile
     assert (profile.thinks, profile.prefix, profile.opened_by_template) == ("always", "thought", True)
     assert model.identity.endswith(profile.digest)
-    chunks: list[Chunk] = []
+    chunks = []
     closes = forces(model, "</think>\n\nThe answer", 12)
     [[mine]] = await model.generate([request(logits_processors=closes)], chunks.append)
     theirs = await sample(local, logits_processors=closes)

@@ -40,7 +40,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     program = subprocess.Popen([sys.executable, script, tiny_vllm_files.directory], stdout=subprocess.PIPE, text=True)
-    pids: list[int] = []
+    pids = []
     try:
         assert program.stdout is not None
         for line in program.stdout:
@@ -59,7 +59,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files, tmp_path):
 
 @pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])
 def test_a_server_and_the_program_itself_watch_nobody(owner, monkeypatch):
-    started: list[object] = []
+    started = []
     monkeypatch.setattr("reason.serving.vllm.engine.threading.Thread", lambda **k: started.append(k))
     monkeypatch.setenv(OWNER_PID, owner)
     start_watchdog()

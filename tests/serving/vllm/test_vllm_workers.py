@@ -129,7 +129,7 @@ async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupCo
                     feeds[chance.randrange(begun.num_workers)] = None
     finally:
         await group.aclose()
-    assert (group.counts.shared, group.counts.skipped) == (passes, 0)  # type: ignore[attr-defined]
+    assert (group.counts.shared, group.counts.skipped) == (passes, 0)
 
 
 def compare(sampled: Sequence[WorkerToken | None], expected: Sequence[Any]) -> None:

@@ -56,7 +56,7 @@ async def test_cancelling_leaves_the_server_idle(server, hosted, kind):
     for i in range(TIMES):
         after = draw.randint(1, 24)
         requests = [endless(i)]
-        when: Callable[[int], bool] = lambda n, after=after: n >= after  # noqa: E731
+        when = lambda n, after=after: n >= after  # noqa: E731
         if kind == "before the first token":
             requests = [endless(i).model_copy(update={"prompt": Prompt.user(f"{i} " + "word " * 300)})]
             when = lambda n: True  # noqa: E731

@@ -61,7 +61,7 @@ class ResponsesStream(Stream):
     _count = 0
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+        super().__init__(*args)
         self._items: list[Body] = []
         thinks = self.kind.is_thinking(self.body)
         digest = hashlib.sha256(json.dumps(self.body["input"]).encode()).hexdigest()[:8]

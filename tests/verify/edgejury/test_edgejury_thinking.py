@@ -175,7 +175,7 @@ async def test_a_limit_of_thoughts_is_shared_by_the_jurors(store):
 
 @pytest.mark.parametrize(("steps", "text"), [(10, ""), (120, "That is")])
 async def test_the_user_may_want_the_answer_while_the_jurors_think_or_write(store, steps, text):
-    made: list[int] = []
+    made = []
     all_began = asyncio.Event()
 
     async def step() -> None:  # of all jurors, who share a model: none writes before the last has begun

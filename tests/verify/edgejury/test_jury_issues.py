@@ -73,7 +73,7 @@ def test_reviewer_counts_once():
 def test_order_of_reviews_does_not_matter(entries, shuffler):
     reviews = [review(r, (c, kind, detail)) for r, c, kind, detail in entries]
     turned = list(reviews)
-    shuffler.shuffle(turned)  # type: ignore[attr-defined]
+    shuffler.shuffle(turned)
     assert pool_issues(turned) == pool_issues(reviews)
     named = {(r, c, kind) for r, c, kind, _ in entries}
     assert {(r, i.candidate, i.kind) for i in pool_issues(reviews) for r in i.reviewers} == named

@@ -11,7 +11,7 @@ from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.run import Run
 from reason.verify.edgejury.ranking import pair_agreement, rank, rank_by_agreement, rank_opinions
-from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
+from reason.verify.edgejury.types import Aggregate, Issue, Marks, Opinion, Ranking, Review
 from support.stored_runs import run_config
 
 RULES: tuple[Aggregate, ...] = ("borda", "points")
@@ -70,7 +70,7 @@ def test_unranked_opinion_has_borda_one_half():
 
 
 def test_only_factual_risks_are_counted():
-    kinds: tuple[IssueKind, ...] = ("factual_risk", "missing_edge_case", "unclear", "incomplete")
+    kinds = ("factual_risk", "missing_edge_case", "unclear", "incomplete")
     issues = tuple(Issue(candidate=c, kind=kind, detail="it is so") for c in range(3) for kind in kinds)
     reviews = [Review(reviewer=r, ok=True, scores=(), issues=issues) for r in (1, 7)]
     risks = {s.juror: s.factual_risks for s in rank(reviews, [0, 1, 2]).standings}
@@ -109,7 +109,7 @@ def test_ranking_is_independent_of_order(marks, rule, names, shuffler):
     reviews = [review(reviewer, given) for reviewer, given in enumerate(marks)]
     found = rank(reviews, range(5), aggregate=rule)
     turned = list(reviews)
-    shuffler.shuffle(turned)  # type: ignore[attr-defined]
+    shuffler.shuffle(turned)
     assert rank(turned, [4, 2, 0, 3, 1], aggregate=rule) == found
     # the same jury under other numbers: every juror has the score it had
     renamed = [review(names[r.reviewer], {names[m.candidate]: m.accuracy for m in r.scores}) for r in turned]
