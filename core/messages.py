@@ -601,8 +601,6 @@ class Completion(EncodedOnce):
             there is no answer.
         logprobs: Raw log-probability of each generated token, in nats; None if the backend does not return them.
         top_logprobs: Per position the most likely tokens, best first; None unless requested.
-        token_texts: Text of each generated token, where `top_logprobs` were requested and the backend shows it; else
-            empty.
         finish_reason: "stop" (end of text or a stop string), "length" (the answer reached `max_tokens`), "thinking" (it
             was cut while it thought: there is no answer), "budget" (the run's budget cut it short), "cancelled",
             "error".
@@ -620,7 +618,6 @@ class Completion(EncodedOnce):
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] | None = None
     top_logprobs: tuple[tuple[TopToken, ...], ...] | None = None
-    token_texts: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     finish_reason: FinishReason
     stop_reason: str | None = None
     usage: Usage = Usage()

@@ -33,7 +33,6 @@ Feature = Literal[
     "seed",
     "logits_processors",
     "json_schema",
-    "forks",
     "kv_sharing",
     "tools",
 ]
@@ -51,7 +50,6 @@ class Capabilities(Frozen):
         token_prompts: Prompts with a prefix, and scored ones, are sent as tokens: with neither attachments nor tools.
         seed: A seeded sample is reproducible, whatever else is in its batch.
         json_schema: Texts can be constrained to a JSON Schema (`SamplingParams.json_schema`).
-        forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
         tools: A prompt's tools are rendered in the model's own form, and its calls are parsed.
         context_tokens: Maximum tokens of prompt and completion together; None if unknown.
@@ -70,7 +68,6 @@ class Capabilities(Frozen):
     seed: bool = False
     logits_processors: frozenset[str] = frozenset()
     json_schema: bool = False
-    forks: bool = False
     kv_sharing: bool = False
     inputs: frozenset[AttachmentKind] = Field(default=frozenset(), exclude_if=lambda value: not value)
     tools: bool = False

@@ -547,7 +547,6 @@ def to_completion(
         token_ids=tuple(sample.token_ids),
         logprobs=tuple(sample.logprobs) if shows_logprobs(sampling) and sample.logprobs else None,
         top_logprobs=tuple(_top_tokens(row, texts) for row in top) or None,
-        token_texts=_token_texts(sample, texts) if top else (),
         finish_reason=finish,
         stop_reason=stop_reason if finish == "stop" else None,
         usage=usage,
@@ -592,13 +591,6 @@ def _top_tokens(row: Sequence[tuple[str, float]], texts: Mapping[int, str]) -> t
         TopToken(token_id=token_id(name), token=texts.get(token_id(name), name), logprob=value)
         for name, value in ranked
     )
-
-
-def _token_texts(sample: StreamedSample, texts: Mapping[int, str]) -> tuple[str, ...]:
-    """Texts of a sample's tokens; empty if the endpoint does not show them."""
-    if len(sample.names) != len(sample.logprobs):
-        return ()
-    return tuple(texts.get(token_id(name), name) for name in sample.names)
 
 
 def split_usage(

@@ -160,7 +160,6 @@ class LocalModel:
             seed=True,
             logits_processors=logits_processor_names(),
             json_schema=self._grammars.possible,
-            forks=True,
             kv_sharing=self._decoder is not None,
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,

@@ -205,11 +205,6 @@ class RunningSequence:
             )
         )
 
-    def _token_texts(self, count: int) -> tuple[str, ...]:
-        if not self._sampling.top_logprobs:
-            return ()
-        return tuple(map(self.task.tokenizer.token, self.sampler.generated[:count]))
-
     def _completion(self, reason: FinishReason, failure: Failure | None) -> Completion:
         is_first = self.index == self.task.request.indices[0]
         count = len(self._logprobs)
@@ -219,7 +214,6 @@ class RunningSequence:
             token_ids=tuple(self.sampler.generated[:count]),
             logprobs=tuple(self._logprobs) if self._sampling.logprobs else None,
             top_logprobs=tuple(self._top_logprobs) if self._sampling.top_logprobs else None,
-            token_texts=self._token_texts(count),
             finish_reason=reason,
             stop_reason=self._text.stop_reason if reason == "stop" else None,
             usage=Usage(

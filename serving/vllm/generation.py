@@ -161,7 +161,6 @@ class CompletionBuilder:
             token_ids=tuple(self._token_ids),
             logprobs=tuple(self._logprobs) if sampling.logprobs else None,
             top_logprobs=tuple(self._top_logprobs) if sampling.top_logprobs else None,
-            token_texts=tuple(map(self._tokenizer.token, self._token_ids)) if sampling.top_logprobs else (),
             finish_reason=reason,
             stop_reason=self._text.stop_reason if reason == "stop" else None,
             usage=Usage(

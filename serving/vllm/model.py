@@ -132,7 +132,6 @@ class VllmModel:
         self._max_num_seqs: int = engine.vllm_config.scheduler_config.max_num_seqs
         self._shares_cache = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
         self._batch_slots = BatchSlots(self._max_num_seqs)
-        self._has_prefix_cache = bool(engine.vllm_config.cache_config.enable_prefix_caching)
         self._running_engine = running
         self._work: set[asyncio.Task[Any]] = set()
 
@@ -191,7 +190,6 @@ class VllmModel:
             seed=True,
             logits_processors=logits_processor_names(),
             json_schema=self._grammars.possible,
-            forks=self._has_prefix_cache,
             kv_sharing=self._shares_cache,
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,

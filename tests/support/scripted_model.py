@@ -420,7 +420,6 @@ class _Writer:
             token_ids=tuple(map(_token_id, self.tokens[shown:])),
             logprobs=tuple(self.logprobs[shown:]) if sampling.logprobs or sampling.top_logprobs else None,
             top_logprobs=tuple(self.top[shown:]) if sampling.top_logprobs else None,
-            token_texts=tuple(self.tokens[shown:]) if sampling.top_logprobs else (),
             finish_reason=reason,
             stop_reason=stopped_by,
             usage=Usage(

@@ -93,7 +93,6 @@ async def test_what_llama_cpp_lacks_is_refused(tiny):
     assert features.scoring
     assert features.prefix
     assert features.seed
-    assert features.forks
     assert not features.kv_sharing
     with pytest.raises(CapabilityMissing, match="relevance"):
         await tiny.relevance(PROMPT, ["the"], "inn")
