@@ -109,7 +109,6 @@ class JuryStageEnded(Event):
 
     Attributes:
         stage: "answer", "review", "chair" or "agreement".
-        num_requests: Models that were called.
         num_responses: Models that responded in time, parsable or not.
         report: Its cost, a `StageCost`.
     """
@@ -133,7 +132,6 @@ class SearchNode(Frozen):
         parent: The node that it continues; None for a root.
         depth: Steps up to here; 0 for a root.
         text: The last step; empty for a root.
-        tokens: Tokens generated for this step.
         score: Score of the partial solution by the reward source, in [0, 1]; None if it has none.
         terminal: Whether the solution is complete.
         forced: Whether the step is a final answer that was requested because steps or budget had run out.
@@ -402,7 +400,6 @@ class StepRouted(Event):
     """The large model (role "main") or the small one has generated a step of a chain.
 
     Attributes:
-        index: Index of the step, from 0.
         entropy: Entropy of the step's first token under the small model, in nats; None if it was not computed.
         kind: The distribution that the entropy is of.
         reason: Why this model was chosen.

@@ -97,7 +97,6 @@ class Tool(Frozen):
     """A function that a model may call.
 
     Attributes:
-        description: What it does and when to use it, for the model.
         parameters: JSON Schema of its arguments, an object; empty for no arguments.
         strict: Whether the arguments must follow the schema, if the provider supports that; None is the provider's
             default.

@@ -51,8 +51,6 @@ class VerifierContext:
     """What a verifier works with.
 
     Attributes:
-        run: The run that pays.
-        models: The run's language models by role.
         entailment: The metered entailment that the verifier's parameters name.
         retriever: Retrieves evidence; None if the run has no evidence.
         tool_uses: The tool calls of the run and of its conversation, in order; None of a run without tools, whose

@@ -290,7 +290,6 @@ class ExpandRequest:
     """A prefix to continue. A search requests no node twice but for a last final answer.
 
     Attributes:
-        node: Id of the prefix's node.
         first: Index of the first continuation among all samples of this prefix's text. Nodes of equal text get
             different indices, so a caller that identifies samples by text and index never gets one twice.
         max_tokens: Maximum tokens of each continuation.
@@ -318,7 +317,6 @@ class SearchOutcome(Generic[N]):
         chosen: The solution that the search would return. Not terminal only if no complete solution exists and none
             could be completed; None before the first step.
         terminals: All complete solutions that may vote, the best first.
-        weights: Vote weight of each.
         stopped: Why the search ended: "done"; "exhausted", nothing was left to expand; "tokens", "prm_passes",
             "expansions" or "samples", a limit; or the caller's reason. Empty while the search is running.
     """

@@ -67,7 +67,6 @@ class Fit:
         lam2: Its scale.
         nll: Negative log-likelihood at the solution, in nats, summed over the paths.
         start_nll: The same at the start.
-        iterations: Of the solver.
         converged: Whether the solver reports it and the slope confirms it; the solution is used either way.
         swapped: Whether the solver's first component was the lower one, so that the two were swapped.
     """

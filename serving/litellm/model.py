@@ -133,8 +133,6 @@ class LiteLLMModel:
     """A language model at a provider.
 
     Args:
-        capabilities: What it can do, declared or measured.
-        traits: How it takes requests.
         limiter: Limit of concurrent requests; may be shared with other models.
         identity: Part of every key in the run store.
 

@@ -111,7 +111,6 @@ class Target:
         api_base: Address of the endpoint; None is the provider's own.
         api_key: Key; None lets LiteLLM look where the provider's own client does.
         key_env: Variable that holds the key, for messages.
-        settings: How to call it.
         parameters: Request parameters of the endpoint's format, or those that LiteLLM lists for the model.
         data_dir: Directory in which refused parameters are remembered.
         is_own_server: Whether the endpoint is self-hosted, not a provider's service.

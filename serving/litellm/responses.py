@@ -110,7 +110,6 @@ class StreamedSample:
     """One sample while it is streamed.
 
     Attributes:
-        blocks: The thought in the provider's own form.
         finish: The finish reason; None before the end.
         is_cut: Whether the sample was ended here, before the server ended it.
         calls: Tool calls by their index, as far as they were received.

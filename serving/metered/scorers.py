@@ -44,7 +44,6 @@ class MeteredReward:
 
     Args:
         model: The reward model; it is not closed by this object.
-        run: The run that pays.
 
     Raises:
         UserError: The run limits dollars, and the model's price is unknown.
@@ -120,7 +119,6 @@ class MeteredEmbedding:
 
     Args:
         model: The model; it is not closed by this object.
-        run: The run that pays.
 
     Raises:
         UserError: The run limits dollars, and the model's price is unknown.
