@@ -367,13 +367,18 @@ class FunctionTool(ToolFunction):
     name: str = ""
 
 
-def _is_of_server(value: Any) -> str:
+TYPE = "type="
+"""Beginning of the part of a fault's location that is no field, but the type of a tool."""
+
+
+def _type_of_tool(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return "mcp" if kind == "mcp" else "function"
+    return f"{TYPE}mcp" if kind == "mcp" else f"{TYPE}function"
 
 
 AnyTool = Annotated[
-    Annotated[ServerTool, Tag("mcp")] | Annotated[FunctionTool, Tag("function")], Discriminator(_is_of_server)
+    Annotated[ServerTool, Tag(f"{TYPE}mcp")] | Annotated[FunctionTool, Tag(f"{TYPE}function")],
+    Discriminator(_type_of_tool),
 ]
 
 
@@ -568,7 +573,8 @@ def _user_error(fault: dict[str, Any], body: Any) -> UserError:
     """Convert a validation error to a `UserError` that names the field."""
     if fault["type"] == "json_invalid":
         return UserError("the body is not valid JSON", hint=str(fault.get("ctx", {}).get("error", "")))
-    location = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
+    parts = (str(part) for part in fault["loc"] if part not in ("body", "header"))
+    location = ".".join(part for part in parts if not part.startswith(TYPE))
     if fault["type"] == "extra_forbidden":
         refusal: Refusal | None = body.refused.get(location)
         if refusal is not None:

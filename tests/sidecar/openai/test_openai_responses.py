@@ -117,6 +117,8 @@ def test_what_fails(respond, client):
         ("prompt", {"prompt": {"id": "p"}}),
         ("response_format", {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}),
         ("tools.0.type", {"tools": [{"type": "web_search"}]}),
+        ("tools.0.parameters", {"tools": [{"type": "function", "name": "f", "parameters": []}]}),
+        ("tools.0.server_label", {"tools": [{"type": "mcp"}]}),
         ("input.0.type", {"given": [{"type": "computer_call"}]}),
         ("input.0.content.0", {"given": [user([{"type": "input_image"}])]}),
         ("input", {"given": [assistant("hi")]}),
