@@ -125,7 +125,6 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint."""
         thread, namespace, parent = _names(config)
         kind, state = self.serde.dumps_typed(checkpoint)
         described = json.dumps(get_checkpoint_metadata(config, metadata)).encode()
@@ -192,12 +191,9 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
     # -- for synchronous callers
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`aget_tuple` for synchronous callers."""
         return self._bridge.call(lambda: self.aget_tuple(config))
 
     def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
-        """`alist` for synchronous callers."""
-
         async def read() -> list[CheckpointTuple]:
             return [found async for found in self.alist(config, **options)]
 
@@ -210,29 +206,23 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """`aput` for synchronous callers."""
         return self._bridge.call(lambda: self.aput(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """`aput_writes` for synchronous callers."""
         self._bridge.call(lambda: self.aput_writes(config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
-        """`adelete_thread` for synchronous callers."""
         self._bridge.call(lambda: self.adelete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """`adelete_for_runs` for synchronous callers."""
         self._bridge.call(lambda: self.adelete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """`acopy_thread` for synchronous callers."""
         self._bridge.call(lambda: self.acopy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """`aprune` for synchronous callers."""
         self._bridge.call(lambda: self.aprune(thread_ids, strategy=strategy))
 
     async def _write(self, thread: str, operation: Callable[[Connection], None]) -> None:
