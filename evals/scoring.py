@@ -28,12 +28,14 @@ from pydantic import Field
 from ..core.errors import UserError
 from ..core.messages import Frozen
 from ..core.types import Answer, Question
+from ..reasoning.answers.calls import normalized_calls
 from ..reasoning.answers.equivalence import Comparison, Equivalence
 from ..reasoning.answers.extraction import find_code, find_option, option_letter
 from ..reasoning.code_tests import question_code
 from ..reasoning.execution.sandbox import require_sandbox, run_tests
 from ..reasoning.logprob import softmax
 from .datasets.items import (
+    CallsGold,
     ChoiceGold,
     CodeGold,
     EvidenceSets,
@@ -348,6 +350,20 @@ def _figures(label: str, pairs: Sequence[tuple[str, str | None]]) -> LabelMetric
     )
 
 
+def score_calls(question: Question, gold: CallsGold, answer: Answer) -> Score:
+    """Whether an answer's tool calls are among the right ones; a question to the user calls nothing."""
+    made = normalized_calls(answer.tool_calls, question.tools) if answer.tool_calls else ""
+    hit = made in gold.right and answer.stopped != "abstained"
+    return Score(
+        value=float(hit),
+        correct=hit,
+        parsed=bool(made) or answer.answer is not None,
+        label=" or ".join(gold.right),
+        prediction=made or None,
+        confidence=answer.confidence,
+    )
+
+
 class Scorer:
     """Scores answers; an asynchronous context manager.
 
@@ -376,6 +392,8 @@ class Scorer:
                 return score_text(item.gold, answer)
             case CodeGold():
                 return await score_code(item.question, item.gold, answer)
+            case CallsGold():
+                return score_calls(item.question, item.gold, answer)
 
     async def _score_math(self, gold: MathGold, answer: Answer) -> Score:
         values = answer.answer

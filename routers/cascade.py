@@ -104,7 +104,7 @@ class Cascade:
     when_to_use: ClassVar[str] = "The good model is expensive, and a cheaper one answers most questions."
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", "small", "reward")
+    roles: ClassVar[tuple[str, ...]] = ("main", "small", "jury", "reward")
     supports_tools: ClassVar[bool] = True
 
     class Config(Parameters):

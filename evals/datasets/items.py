@@ -100,7 +100,18 @@ class CodeGold(Frozen):
     tests: Annotated[tuple[CodeTest, ...], Field(min_length=1, max_length=MAX_TESTS)]
 
 
-Gold = Annotated[MathGold | ChoiceGold | LabelGold | TextGold | CodeGold, Field(discriminator="type")]
+class CallsGold(Frozen):
+    """Tool calls that a source counts as right.
+
+    Attributes:
+        right: Their normal forms (`normalized_calls`); "" is the right answer without a call.
+    """
+
+    type: Literal["calls"] = "calls"
+    right: tuple[str, ...]
+
+
+Gold = Annotated[MathGold | ChoiceGold | LabelGold | TextGold | CodeGold | CallsGold, Field(discriminator="type")]
 """What is right, by `type`."""
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import cast, get_args
 
 from pydantic import ValidationError
 
 from ...core.errors import UserError
 from ...core.types import AnswerKind, Question
+from ...reasoning.answers.calls import normalized_calls
 from ...reasoning.answers.normalization import parse_numeral
 from ...serving.recorded.pool import PoolSample, QuestionKey, first_error
 from .custom import plain_gold
-from .items import Item
+from .items import CallsGold, Item
 from .records import Record
 from .spec import DatasetSpec, ReadOptions
 
@@ -27,6 +29,7 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             hint=f"one of {', '.join(_KINDS)}; options of a recorded question are part of its text",
         )
     first: dict[QuestionKey, tuple[PoolSample, Record]] = {}
+    called: dict[QuestionKey, list[PoolSample]] = {}
     for row in rows:
         try:
             sample = PoolSample.model_validate(dict(row.values))
@@ -34,6 +37,8 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             raise row.bad(first_error(e), hint="a pool has one sample a line") from e
         if dataset in (None, sample.dataset):
             first.setdefault(sample.key, (sample, row))
+            if sample.tools is not None or sample.calls is not None:
+                called.setdefault(sample.key, []).append(sample)
     datasets = {sample.dataset for sample, _ in first.values()}
     with_numbers = {
         name
@@ -41,6 +46,9 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
         if all(parse_numeral(s.gold or "") is not None for s, _ in first.values() if s.dataset == name)
     }
     for sample, row in first.values():
+        if sample.key in called:
+            yield _of_calls(called[sample.key], row, is_only=len(datasets) == 1)
+            continue
         if sample.gold is None:
             raise row.bad(
                 f"the field 'gold' of {sample.dataset}:{sample.question_id} is missing",
@@ -54,6 +62,26 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             gold=plain_gold((sample.gold,), question),
             subject=sample.dataset if len(datasets) > 1 else "",
         )
+
+
+def _of_calls(samples: Sequence[PoolSample], row: Record, *, is_only: bool) -> Item:
+    """A question about tool calls: right is what the source counts as right among the samples."""
+    first = samples[0]
+    tools = next((sample.tools for sample in samples if sample.tools is not None), ())
+    if any(sample.correct is None for sample in samples):
+        raise row.bad(
+            f"a sample of {first.dataset}:{first.question_id} calls tools, and its field 'correct' is missing",
+            hint="the source has to say which calls are right",
+        )
+    votes: Counter[str] = Counter()  # a source may judge equal calls by their form too: most of its verdicts count
+    for sample in samples:
+        votes[normalized_calls(sample.tool_calls, tools) if sample.calls else ""] += 1 if sample.correct else -1
+    return Item(
+        id=first.question_id if is_only else f"{first.dataset}:{first.question_id}",
+        question=Question(text=first.question_text, tools=tools),
+        gold=CallsGold(right=tuple(sorted(form for form, vote in votes.items() if vote >= 0))),
+        subject="" if is_only else first.dataset,
+    )
 
 
 POOL = DatasetSpec(

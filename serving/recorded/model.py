@@ -325,7 +325,7 @@ class RecordedModel:
         """
         if prompt.prefix or prompt.thought is not None:
             raise self._missing("prefix")
-        if prompt.tools:
+        if prompt.tools and not self._capabilities.tools:
             raise self._missing("tools")
         if prompt.text is not None:
             text = prompt.text
@@ -555,6 +555,7 @@ class _Served:
         has_thought = sample.thinking_tokens is not None or max_thinking is not None
         self.completion = Completion(
             text=self.text_of(length),
+            tool_calls=sample.tool_calls if length == tokens and request.prompt.tools else (),
             logprobs=logprobs[:length] if logprobs is not None and request.sampling.logprobs else None,
             finish_reason=reason,
             stop_reason=stop_reason,
@@ -613,6 +614,7 @@ def _capabilities(samples: Sequence[PoolSample]) -> Capabilities:
     return Capabilities(
         logprobs=all(s.token_logprobs is not None or s.mean_logprob is not None for s in samples),
         seed=True,
+        tools=any(s.tools is not None or s.calls is not None for s in samples),
         usd_per_prompt_token=0.0 if priced else None,
         usd_per_completion_token=price if priced else None,
         profile=profile,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ...core.errors import DataError, UserError
 from ...core.files import write_file
+from ...core.messages import Tool, ToolCall
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 """How the name of a pool ends."""
@@ -31,6 +33,25 @@ QuestionKey = tuple[str, str]
 Count = Annotated[int, Field(ge=0)]
 Logprob = Annotated[float, Field(le=1e-3, allow_inf_nan=False)]
 """A log-probability in nats; rounding may leave it just above 0."""
+
+
+class RecordedCall(BaseModel):
+    """A recorded tool call.
+
+    Attributes:
+        arguments: An object, or the text that the model wrote in place of one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    arguments: dict[str, JsonValue] | str
+
+    @property
+    def call(self) -> ToolCall:
+        """It as a call of a model."""
+        arguments = self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
+        return ToolCall(name=self.name, arguments=arguments)
 
 
 class PoolSample(BaseModel):
@@ -53,6 +74,8 @@ class PoolSample(BaseModel):
         finish_reason: "stop", or "length" if it was cut at the source's limit; None if not recorded.
         thinking_tokens: The first of `completion_tokens`, which are a thought; None if not recorded.
         usd: What it cost, in US dollars; None if not recorded.
+        tools: Tools that the question offers; a question has those of any of its samples.
+        calls: Tools that the sample calls: name, and arguments as an object; empty if it calls none.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -73,6 +96,8 @@ class PoolSample(BaseModel):
     finish_reason: Literal["stop", "length"] | None = None
     thinking_tokens: Count | None = None
     usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    tools: tuple[Tool, ...] | None = None
+    calls: tuple[RecordedCall, ...] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +121,12 @@ class PoolSample(BaseModel):
         if self.completion_tokens is None and self.token_logprobs is not None:
             return len(self.token_logprobs)
         return self.completion_tokens
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Its calls as those of a model, with IDs."""
+        calls = (one.call for one in self.calls or ())
+        return tuple(call.model_copy(update={"id": f"call_{i}"}) for i, call in enumerate(calls))
 
     @property
     def key(self) -> QuestionKey:

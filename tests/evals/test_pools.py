@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 from reason.core.errors import DataError, UserError
+from reason.core.messages import Message, Prompt, Request
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.pools import import_pool, parse_pool_map, summarize
+from reason.evals.scoring import Scorer
+from reason.reasoning.answers.extraction import read_candidate
+from reason.serving.recorded.model import load_recorded
 from reason.serving.recorded.pool import read_pool
 from support.recorded_pools import sample, samples, write
+from support.viewer_runs import answer_of
 
 
 def lines(path: Path, *rows: dict[str, Any]) -> Path:
@@ -126,3 +131,27 @@ def test_the_questions_of_a_pool_are_a_dataset(tmp_path):
         load_dataset("pool", data=path, options={"kind": "choice"})
     with pytest.raises(DataError, match=r"line 1: the field 'gold' of sums:q1 is missing"):
         load_dataset("pool", data=write(tmp_path, [sample(gold=None)], "g.jsonl"))
+
+
+async def test_recorded_tool_calls_are_answered_and_judged_by_the_source(tmp_path):
+    tools = [{"name": "find", "parameters": {"type": "object", "properties": {"k": {"default": 5}}}}]
+    called = {"name": "find", "arguments": {"city": "Rome"}}
+    rows = [
+        sample(answer=None, calls=[called], tools=tools, correct=True, gold=None),
+        sample(answer=None, model="b", calls=[{**called, "arguments": {"city": "Oslo"}}], correct=False, gold=None),
+        sample(answer="no call", model="c", calls=[], correct=False, gold=None),
+    ]
+    pool = write(tmp_path, rows)
+    (item,) = load_dataset("pool", data=pool).items
+    assert item.gold.right == ('[{"arguments":{"city":"Rome","k":5},"name":"find"}]',)
+    prompt = Prompt(messages=(Message(role="user", content=item.question.text),), tools=item.question.tools)
+    async with Scorer() as scorer:
+        for model, value in (("m", 1.0), ("b", 0.0), ("c", 0.0)):
+            ((completion,),) = await load_recorded(f"recorded/{pool}:{model}").generate([Request(prompt=prompt)])
+            candidate = read_candidate(completion, item.question)
+            answer = answer_of(candidate.text, candidate.answer, tool_calls=candidate.tool_calls)
+            score = await scorer.score(item, answer)
+            assert (score.value, score.parsed) == (value, True)
+    missing = [row.model_copy(update={"correct": None}) for row in rows]
+    with pytest.raises(DataError, match="its field 'correct' is missing"):
+        load_dataset("pool", data=write(tmp_path, missing, "other.jsonl"))

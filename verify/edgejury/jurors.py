@@ -327,6 +327,7 @@ def make_roster(jurors: Sequence[Juror], chair: MeteredModel) -> Roster:
 
 def family_of(model: str) -> str:
     """The family of a model by its string: the first letters of the last part, "qwen" of `local/Qwen2.5-0.5B`."""
-    last = model.rstrip("/").rsplit("/", 1)[-1].casefold()
+    recorded = re.search(r"\.jsonl(?:\.gz)?:(.+)", model)
+    last = (model if recorded is None else recorded[1]).rstrip("/").rsplit("/", 1)[-1].casefold()
     match = re.search(r"[a-z]+", last)
     return last if match is None else match[0]

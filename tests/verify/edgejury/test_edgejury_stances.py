@@ -98,7 +98,13 @@ def test_call_allowance(calls, expected):
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [("local/Qwen2.5-Coder-0.5B", "qwen"), ("local/smollm2-135m", "smollm"), ("openai/gpt-4o", "gpt"), ("x/7", "7")],
+    [
+        ("local/Qwen2.5-Coder-0.5B", "qwen"),
+        ("local/smollm2-135m", "smollm"),
+        ("openai/gpt-4o", "gpt"),
+        ("x/7", "7"),
+        ("recorded/runs/pool.jsonl.gz:org/gpt-4o", "gpt"),
+    ],
 )
 def test_family_of_model_name(name, family):
     assert family_of(name) == family
