@@ -26,6 +26,9 @@ from support.postgres_server import CannotStart, PostgresServer
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for one another at every operation
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# `reason` sets it before it imports LiteLLM; tests that import LiteLLM first would wait for the network.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
 # A shell's background jobs ignore Ctrl-C, and so would all programs that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

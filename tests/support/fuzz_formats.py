@@ -112,10 +112,12 @@ def openai_bodies(data: bytes) -> None:
         if data[0] & 1:
             asked = chat_run_request(ChatRequest.model_validate(given), reasoner(), "tenant")
         else:
-            app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), run_manager=None))
+            app = SimpleNamespace(
+                state=SimpleNamespace(reasoner=reasoner(), run_manager=None, settings=reasoner().settings)
+            )
             body = ResponsesRequest.model_validate(given)
             if body.previous_response_id is None:  # else it would be looked up in a store
-                asked = anyio.run(_run_request, body, app, SimpleNamespace(tenant="tenant"))
+                asked = anyio.run(_run_request, body, app, SimpleNamespace(tenant="tenant", key_id="key"), None)
     except ValidationError:
         pass
     except ReasonError as e:
