@@ -40,7 +40,7 @@ def is_users_own(tool: str, arguments: Mapping[str, JsonValue], texts: Sequence[
     words = [word if word.endswith("ing") else stem(word) for word in tool_words(tool)]
     verbs = {word for word in words if synonyms(word) is not None}
     named = verbs - _NOUNS
-    leaves = list(_leaves(dict(arguments)))
+    leaves = [leaf for value in arguments.values() for leaf in _leaves(value)]
     for clause, around in _clauses(plain("\n".join(texts)).replace("e-mail", "email")):
         said = [verb for verb in named or verbs or words if _stems(clause) & (synonyms(verb) or {verb})]
         if said and len(said) >= len(named) and all(_is_said(leaf, around) for leaf in leaves):
@@ -78,7 +78,7 @@ def _stems(text: str) -> set[str]:
 
 def _is_said(leaf: JsonValue, said: str) -> bool:
     if leaf is None or isinstance(leaf, bool):
-        return leaf is not False  # "no" may turn the action into its opposite
+        return leaf is None  # words do not name a switch: "force", "public", "on"
     if isinstance(leaf, int | float):
         number = str(int(leaf) if float(leaf).is_integer() else leaf)
         return any(token.replace(",", "").removesuffix(".00") == number for token in _TOKEN.findall(said))
@@ -88,7 +88,8 @@ def _is_said(leaf: JsonValue, said: str) -> bool:
 
 def _leaves(value: JsonValue) -> Iterator[JsonValue]:
     if isinstance(value, dict):
-        for inner in value.values():
+        for name, inner in value.items():  # names within an argument are the model's, not the tool's
+            yield name
             yield from _leaves(inner)
     elif isinstance(value, list):
         for inner in value:

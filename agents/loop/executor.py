@@ -161,12 +161,12 @@ class ToolExecutor:
         return row.model_copy(update={"status": "proposed" if needs else "approved"})
 
     def _needs_approval(self, turn: int, call: ToolCall, effect: Effect) -> bool:
-        if self._approve in ("never", "all") or effect == "read":
-            return self._approve == "all"
+        if self._approve != "guard" or effect == "read":
+            return self._approve == "all" or (self._approve == "writes" and effect != "read")
         question = self._run.question
         messages = (*question.conversation, *question.continuation)
-        if self._approve == "writes" or not (turn or any(message.role == "tool" for message in messages)):
-            return self._approve == "writes"
+        if not (turn or any(message.role == "tool" for message in messages)):
+            return False
         texts = (question.text, *(message.content for message in messages if message.role == "user"))
         return not RESOURCES.load("guard")(call.name, call.parsed_arguments or {}, texts)
 

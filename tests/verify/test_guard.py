@@ -37,6 +37,9 @@ def test_the_writes_that_users_asked_for_are():
         ("send_email", {"to": "ann@x.org", "body": "Back at 6."}, False),
         ("send_email", {"to": "ann@x.org.evil.net", "body": ""}, False),
         ("set_heating", {"on": False}, False),
+        ("delete_file", {"path": "old.md", "force": True}, False),  # no word names a switch
+        ("delete_file", {"path": {"old.md": None}}, True),
+        ("delete_file", {"path": {"todo.md": None}}, False),
         ("set_heating", {"celsius": 21.0}, True),
         ("set_heating", {"celsius": 2}, False),
     ],
