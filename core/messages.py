@@ -140,6 +140,13 @@ class ToolCall(Frozen):
             return None
         return read if isinstance(read, dict) else None
 
+    @property
+    def text(self) -> str:
+        """The call as people read it: `search(query="moon", k=3)`."""
+        values = self.parsed_arguments
+        pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in (values or {}).items())
+        return f"{self.name}({self.arguments if values is None else ', '.join(pairs)})"
+
     def as_openai(self) -> dict[str, Any]:
         """The call in OpenAI's format."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}

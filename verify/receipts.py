@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Final, Literal, get_args
 
@@ -100,7 +101,7 @@ _BY_VERB: Final[dict[str, frozenset[str]]] = {
     verb: frozenset(chain.from_iterable(group for group in _SYNONYMS if verb in group))
     for verb in frozenset(chain.from_iterable(_SYNONYMS))
 }
-_PHRASES: Final = {name.partition("_")[0]: name for name in _BY_VERB if "_" in name}
+_PHRASES: Final = frozenset(name.partition("_")[0] for name in _BY_VERB if "_" in name)
 _PARTICLES: Final = frozenset(name.partition("_")[2] for name in _BY_VERB if "_" in name)
 _OF_NOUN: Final = {
     "refund": "refund", "reimbursement": "refund", "cancellation": "cancel", "booking": "book", "reservation": "book",
@@ -112,12 +113,12 @@ _GENERIC: Final = word_set("process complete handle finalize perform make do put
 _NO_CHANGE: Final = word_set(
     "check look find search review verify notice read list retrieve fetch compute calculate compare consider use try "
     "understand think see identify analyze summarize explain mention provide include recommend suggest assume base "
-    "round translate format need want decide determine estimate count convert rewrite draft confirm ask gather collect "
-    "pull examine inspect scan locate discover observe learn receive hope believe expect realize gather infer conclude "
-    "answer cover outline describe highlight show display present note sort group rank pick choose select match have "
-    "be go come wait stop skip leave keep assess evaluate cross-check double-check prepare write quote cite paraphrase "
-    "fail miss attempt say render work get"
-) - {"note", "write", "sort", "stop", "leave", "confirm", "ask", "pull"}
+    "round translate format need want decide determine estimate count convert rewrite draft gather collect examine "
+    "inspect scan locate discover observe learn receive hope believe expect realize infer conclude answer cover "
+    "outline describe highlight show display present group rank pick choose select match have be go come wait skip "
+    "keep assess evaluate cross-check double-check prepare quote cite paraphrase fail miss attempt say render work "
+    "get"
+)
 """Verbs of what changes nothing, or of the answer itself."""
 _VAGUE: Final = word_set(
     "add make write set change move apply remove create generate put open note run include replace report drop start "
@@ -136,9 +137,7 @@ _IRREGULAR: Final = {
     "went": "go", "came": "come", "said": "say", "was": "be", "were": "be", "been": "be", "had": "have",
     "left": "leave",
 }  # fmt: skip
-_NO_VERB: Final = word_set(
-    "need indeed speed red bed hundred shed seed feed wed led unsubscribed-ed based related interested"
-)
+_NO_VERB: Final = word_set("need indeed speed red bed hundred shed seed feed wed led based related interested")
 _ADVERB: Final = (
     r"(?:just|now|also|already|then|since|all|both|gone\s+ahead\s+and|went\s+ahead\s+and|ahead\s+and|[a-z]+ly)"
 )
@@ -290,62 +289,102 @@ def _action(word: str, rest: str, voice: Literal["active", "perfect", "past"] = 
 # -- receipts
 
 
-def find_receipt(claim: str, uses: Sequence[ToolUse]) -> Receipt | None:
-    """What a run's calls say about a claim; None if it states no action. Of several actions the worst decides."""
-    receipts = [receipt for one in actions_of(claim) if (receipt := _receipt(one, claim, uses)) is not None]
-    if not receipts:
-        return None
-    worst = max(receipts, key=lambda receipt: _STATES.index(receipt.state))
-    return Receipt(worst.state, tuple(dict.fromkeys(use for receipt in receipts for use in receipt.uses)))
+class _Reading:
+    """What a call says, read once for all claims."""
+
+    def __init__(self, use: ToolUse) -> None:
+        self.use = use
+        self._result = use.result[:_MAX_READ_CHARS]
+
+    @cached_property
+    def text(self) -> str:
+        """The arguments and the result, for comparisons."""
+        return plain(f"{self.use.arguments} {self._result}")
+
+    @cached_property
+    def named(self) -> set[str]:
+        """The words and numbers of the call."""
+        use = self.use
+        text = f"{_CAMEL.sub(' ', use.tool)} {use.description} {use.arguments} {self._result}".replace("_", " ")
+        return {_base(token) for token in _TOKEN.findall(text)} | {_base(word) for word in tool_words(text)}
+
+    @cached_property
+    def stated(self) -> set[str]:
+        """The verbs that the result of a read states in the past."""
+        words = tool_words(self._result) if self.use.effect == "read" and self.use.ok else []
+        return {stem(word) for word in words if _is_past(word)}
+
+    @cached_property
+    def tool(self) -> list[str]:
+        """The words of the tool's name."""
+        return [stem(word) for word in tool_words(self.use.tool)]
+
+    @cached_property
+    def verbs(self) -> set[str]:
+        """The words that name the action; a tool whose name says little names it in its arguments."""
+        arguments = tool_words(self.use.arguments) if _GENERIC_TOOL.intersection(self.tool) else []
+        return {*self.tool, *map(stem, arguments)}
+
+    @cached_property
+    def objects(self) -> set[str]:
+        """The arguments that look like IDs."""
+        return {token for token in re.findall(r"[\w@.-]{2,}", plain(self.use.arguments)) if re.search(r"\d|@", token)}
+
+    def does(self, verb: str) -> bool:
+        """Whether it names an action; a read only one that is its whole name, such as `add`."""
+        if self.use.effect == "read":
+            return self.tool == [verb]
+        names = _BY_VERB.get(verb, frozenset({verb})) - {"do", ""}
+        return any(self.verbs.issuperset(name.split("_")) for name in names)
 
 
-def _receipt(action: _Action, claim: str, uses: Sequence[ToolUse]) -> Receipt | None:
+def find_receipts(claims: Sequence[str], uses: Sequence[ToolUse]) -> list[Receipt | None]:
+    """What a run's calls say about claims; None of one that states no action. Of several actions the worst decides."""
+    readings = [_Reading(use) for use in uses]
+    results: list[Receipt | None] = []
+    for claim in claims:
+        receipts = [receipt for one in actions_of(claim) if (receipt := _receipt(one, claim, readings)) is not None]
+        worst = max(receipts, key=lambda receipt: _STATES.index(receipt.state), default=None)
+        shown = tuple(dict.fromkeys(use for receipt in receipts for use in receipt.uses))
+        results.append(None if worst is None else Receipt(worst.state, shown))
+    return results
+
+
+def _receipt(action: _Action, claim: str, readings: Sequence[_Reading]) -> Receipt | None:
     """None if the verb may be that of the answer, or a passive's of somebody else."""
-    done = [use for use in uses if _does(use, action.verb)]
+    done = [one for one in readings if one.does(action.verb)]
     codes = {plain(code) for code in _CODE.findall(action.object)}
-    exact = [use for use in done if all(_is_about(code, use, uses) for code in codes)]
+    exact = [one for one in done if all(_is_about(code, one, readings) for code in codes)]
     details = _details(action.object, action.verb) or _details(claim, action.verb)  # "it" is what the sentence names
-    complete = [use for use in exact if use.ok and details <= _named(use) and not _NO_SUCCESS.search(use.result)]
-    failed = [use for use in exact if not use.ok]
+    succeeded = [one for one in exact if one.use.ok]
+    complete = [one.use for one in succeeded if details <= one.named and not _NO_SUCCESS.search(one.use.result)]
+    failed = [one.use for one in exact if not one.use.ok]
     if complete and not failed:
         return Receipt("found", (complete[-1],))
-    changes = tuple(use for use in uses if use.ok and use.effect != "read")
+    changes = [one for one in readings if one.use.ok and one.use.effect != "read"]
     is_vague = action.verb in _VAGUE and not _OF_THE_USER.search(action.object)
-    is_stated = action.voice != "active" and any(use.ok and _states(use, action.verb) for use in uses)
+    names = _BY_VERB.get(action.verb, frozenset({action.verb}))
+    is_stated = action.voice != "active" and not all(names.isdisjoint(one.stated) for one in readings)
     if is_vague or (not done and (is_stated or action.voice == "past")):
         return None  # an act of the answer, or of somebody else
-    if failed and not any(use.ok for use in exact):
+    if failed and not succeeded:
         return Receipt("failed", (failed[-1],))
-    if codes and not exact and (done or not any(_is_about(code, use, uses) for code in codes for use in changes)):
-        return Receipt("other", tuple(done)) if done or changes else Receipt("missing")
-    return Receipt("unclear", changes) if changes else Receipt("missing")
+    is_other = bool(codes) and not exact
+    if is_other and done:
+        return Receipt("other", tuple(one.use for one in done))
+    if not changes:
+        return Receipt("missing")
+    if is_other and not any(_is_about(code, one, readings) for code in codes for one in changes):
+        return Receipt("other")
+    return Receipt("unclear", tuple(one.use for one in changes))
 
 
-def _does(use: ToolUse, verb: str) -> bool:
-    """Whether a call names an action; a read only one that is its whole name, such as `add`."""
-    names = _BY_VERB.get(verb, frozenset({verb})) - {"do", ""}
-    tool = [stem(word) for word in tool_words(use.tool)]
-    if use.effect == "read":
-        return tool == [verb]
-    # a tool whose name says little names the action in its arguments
-    words = {*tool, *(stem(word) for word in tool_words(use.arguments) if _GENERIC_TOOL.intersection(tool))}
-    return any(words.issuperset(name.split("_")) for name in names)
-
-
-def _is_about(code: str, use: ToolUse, uses: Sequence[ToolUse]) -> bool:
+def _is_about(code: str, call: _Reading, readings: Sequence[_Reading]) -> bool:
     """Whether a call names a code, or a read shows it with an argument of the call, as a card's number with its ID."""
-    if code in _text(use):
+    if code in call.text:
         return True
-    arguments = {token for token in re.findall(r"[\w@.-]{2,}", plain(use.arguments)) if re.search(r"\d|@", token)}
-    reads = (_text(other) for other in uses if other.effect == "read" and other.ok)
-    return any(code in text and any(argument in text for argument in arguments) for text in reads)
-
-
-def _states(use: ToolUse, verb: str) -> bool:
-    names = _BY_VERB.get(verb, frozenset({verb}))
-    return use.effect == "read" and any(
-        _is_past(w) and stem(w) in names for w in tool_words(use.result[:_MAX_READ_CHARS])
-    )
+    texts = (one.text for one in readings if one.use.effect == "read" and one.use.ok)
+    return any(code in text and any(argument in text for argument in call.objects) for text in texts)
 
 
 _GENERIC_TOOL: Final = word_set(
@@ -362,13 +401,6 @@ def _details(text: str, verb: str) -> set[str]:
     return {_base(word) for word in words if stem(word.lower()) != verb and not word.lower().endswith("ed")} - {""}
 
 
-def _named(use: ToolUse) -> set[str]:
-    text = f"{_CAMEL.sub(' ', use.tool)} {use.description} {use.arguments} {use.result[:_MAX_READ_CHARS]}".replace(
-        "_", " "
-    )
-    return {_base(token) for token in _TOKEN.findall(text)} | {_base(word) for word in tool_words(text)}
-
-
 def _base(token: str) -> str:
     token = plain(token).replace(",", "").removesuffix(".00").removesuffix(".0").removesuffix("'s").removesuffix("s")
     return token.lstrip("0") if token.isdigit() else token
@@ -377,10 +409,6 @@ def _base(token: str) -> str:
 def tool_words(text: str) -> list[str]:
     """The words of a name, as `sendEmail` and `order_cancel` have them, in lower case."""
     return _WORD.findall(_CAMEL.sub(" ", text).lower())
-
-
-def _text(use: ToolUse) -> str:
-    return plain(f"{use.arguments} {use.result[:_MAX_READ_CHARS]}")
 
 
 # -- reports

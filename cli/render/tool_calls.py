@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from ...core.events import Event, ToolFinished, ToolStarted
+from ...core.messages import ToolCall
 from ...core.types import PendingToolCall
 from .console import one_line, say, truncate
 
@@ -28,13 +28,7 @@ class ToolLines:
 
 def call_text(tool: str, arguments: str, max_chars: int = MAX_CALL_CHARS) -> str:
     """A call on one line: `search(query="moon", k=3)`."""
-    try:
-        parsed = json.loads(arguments or "{}")
-        pairs = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parsed.items()]
-        text = ", ".join(pairs)
-    except (ValueError, AttributeError):
-        text = arguments
-    return truncate(one_line(f"{tool}({text})"), max_chars)
+    return truncate(one_line(ToolCall(name=tool, arguments=arguments).text), max_chars)
 
 
 def print_pending(pending: Sequence[PendingToolCall], resume: str) -> None:

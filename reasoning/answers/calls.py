@@ -5,8 +5,8 @@ steps, each over what the one before left: whether to answer or to call, which t
 six different searches are not beaten by two equal deletions. Calls that change something must be wanted by more than
 half of all samples (`WRITE_QUORUM`), else the next choice is taken, and without any the user is asked.
 
-Source: Wang et al., "Soft Self-Consistency Improves Language Model
-Agents" (ACL 2024), which shows that exact voting over actions fails where actions are diverse; the steps are our own.
+Source: Wang et al., "Soft Self-Consistency Improves Language Model Agents" (ACL 2024), which shows that exact voting
+over actions fails where actions are diverse; the steps are our own.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from math import fsum
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import JsonValue
-
 from ...core.errors import UserError
 from ...core.json_schema import JsonSchema, schema_fault
 from ...core.messages import Tool, ToolCall, canonical_calls
+from ...core.store.records import canonical_json
 from ...core.types import Candidate, Question, Solution
 
 WRITE_QUORUM: Final = 0.5
 """Share of all samples that calls which change something must exceed."""
 MAX_SHOWN_PROPOSALS: Final = 3
 """Proposals that a question to the user lists."""
-_MAX_DEPTH = 32
+_MAX_STEPS: Final = 20_000
+"""Steps of the normal form of a call: a schema that refers to itself can ask for any number."""
 
 
 # -- equality
@@ -55,62 +57,79 @@ def _normalized(call: ToolCall, tool: Tool | None) -> ToolCall:
     arguments = call.parsed_arguments
     if arguments is None:
         return call
-    schema: JsonSchema = {} if tool is None else tool.parameters
-    return ToolCall(name=call.name, arguments=json.dumps(_value(arguments, schema, schema, 0)))
+    with suppress(RecursionError):
+        value = _Normalizer({} if tool is None else tool.parameters).value(arguments)
+        return ToolCall(name=call.name, arguments=json.dumps(value))
+    return call
 
 
-def _value(value: Any, schema: Any, root: JsonSchema, depth: int) -> Any:
-    """The normal form of a value under a schema; what lies too deep stays as it is."""
-    if depth > _MAX_DEPTH:
+@dataclass
+class _Normalizer:
+    """Brings values into their normal forms under a schema; raises `RecursionError` where that takes too long."""
+
+    root: JsonSchema
+    steps: int = 0
+
+    def value(self, value: Any, schema: Any = None) -> Any:
+        """The normal form of a value under a part of the schema; by default, under the whole."""
+        schema = self._resolved(value, self.root if schema is None else schema)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, str):
+            return _text(value, schema.get("format"))
+        if isinstance(value, list):
+            first = schema.get("prefixItems") or []
+            rest = schema.get("items", {})
+            items = [self.value(v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
+            return sorted(items, key=canonical_json) if schema.get("uniqueItems") is True else items
+        if isinstance(value, dict):
+            properties = schema.get("properties") or {}
+            other = schema.get("additionalProperties", {})
+            defaults = {k: s["default"] for k, s in properties.items() if isinstance(s, dict) and "default" in s}
+            return {k: self.value(v, properties.get(k, other)) for k, v in {**defaults, **value}.items()}
         return value
-    schema = _resolved(value, schema, root, depth)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        return _text(value, schema.get("format"))
-    if isinstance(value, list):
-        first = schema.get("prefixItems") or []
-        rest = schema.get("items", {})
-        items = [_value(v, first[i] if i < len(first) else rest, root, depth + 1) for i, v in enumerate(value)]
-        return sorted(items, key=_sort_key) if schema.get("uniqueItems") is True else items
-    if isinstance(value, dict):
-        properties = schema.get("properties") or {}
-        other = schema.get("additionalProperties", {})
-        defaults = {k: s["default"] for k, s in properties.items() if isinstance(s, dict) and "default" in s}
-        return {k: _value(v, properties.get(k, other), root, depth + 1) for k, v in {**defaults, **value}.items()}
-    return value
 
+    def _resolved(self, value: Any, schema: Any) -> Mapping[str, Any]:
+        """The schema with references followed, and of alternatives the first that the value satisfies."""
+        self.steps += 1
+        if self.steps > _MAX_STEPS:
+            raise RecursionError
+        if not isinstance(schema, dict):
+            return {}
+        own = {key: part for key, part in schema.items() if key not in ("$ref", "anyOf", "oneOf", "allOf")}
+        parts: list[Any] = list(schema.get("allOf") or [])
+        if isinstance(reference := schema.get("$ref"), str):
+            parts.append(self._referred(reference))
+        for alternatives in (schema.get("anyOf"), schema.get("oneOf")):
+            parts += self._chosen(value, alternatives or [])
+        for part in parts:
+            own = {**self._resolved(value, part), **own}
+        return own
 
-def _resolved(value: Any, schema: Any, root: JsonSchema, depth: int) -> Mapping[str, Any]:
-    """The schema with references followed, and of alternatives the first that the value satisfies."""
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
-        return {}
-    own = {key: part for key, part in schema.items() if key not in ("$ref", "anyOf", "oneOf", "allOf")}
-    parts: list[Any] = list(schema.get("allOf") or [])
-    if isinstance(reference := schema.get("$ref"), str):
-        parts.append(_referred(reference, root))
-    for alternatives in (schema.get("anyOf"), schema.get("oneOf")):
-        parts += [part for part in alternatives or [] if _satisfies(value, part, root)][:1]
-    for part in parts:
-        own = {**_resolved(value, part, root, depth + 1), **own}
-    return own
+    def _chosen(self, value: Any, alternatives: Sequence[Any]) -> Sequence[Any]:
+        """The first alternative that a value satisfies, if any; one of a simple type is found without validation."""
+        known = [part for part in alternatives if isinstance(part, dict)]
+        fitting = [part for part in known if isinstance(value, _TYPES.get(str(part.get("type")), object))]
+        if len(fitting) == 1 and fitting[0].get("type") in _TYPES:
+            return fitting
+        return [part for part in fitting if self._satisfies(value, part)][:1]
 
+    def _referred(self, reference: str) -> Any:
+        target: Any = self.root
+        for key in reference.removeprefix("#").split("/")[1:]:
+            target = target.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+        return target if reference.startswith("#") else None
 
-def _referred(reference: str, root: JsonSchema) -> Any:
-    target: Any = root
-    for key in reference.removeprefix("#").split("/")[1:]:
-        target = target.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
-    return target if reference.startswith("#") else None
-
-
-def _satisfies(value: Any, schema: Any, root: JsonSchema) -> bool:
-    if not isinstance(schema, dict):
+    def _satisfies(self, value: Any, schema: Any) -> bool:
+        definitions = {key: part for key, part in self.root.items() if key in ("$defs", "definitions")}
+        self.steps += 100  # it takes milliseconds
+        with suppress(UserError):
+            return not schema_fault(json.dumps(value), {**definitions, **schema})
         return False
-    definitions: JsonSchema = {key: root[key] for key in root if key in ("$defs", "definitions")}
-    try:
-        return not schema_fault(json.dumps(value), {**definitions, **schema})
-    except UserError:
-        return False
+
+
+_TYPES: Final = {"string": str, "boolean": bool, "null": type(None)}
+"""Types that no other rule of a schema needs to be told apart by."""
 
 
 def _text(text: str, form: Any) -> str:
@@ -139,24 +158,17 @@ def _text(text: str, form: Any) -> str:
     return text
 
 
-def _sort_key(value: JsonValue) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 # -- votes
 
 
 def settle_calls(
     solution: Solution, classes: Sequence[Sequence[int]], shares: Sequence[float], question: Question
 ) -> Solution:
-    """A vote's solution with its choice settled by the steps above, if a candidate calls tools.
+    """A vote's solution; if a candidate calls tools, with its choice settled by the steps above.
 
     Args:
         classes: Positions of equal answers; of equally good classes the first one wins.
         shares: Share of the votes of each class, which is the confidence in it.
-
-    Returns:
-        The solution; if no class may be chosen, with a question to the user as its answer.
     """
     candidates = solution.candidates
     tools = [tuple(sorted(call.name for call in candidates[members[0]].tool_calls)) for members in classes]
@@ -193,28 +205,14 @@ def with_quorum(solution: Solution, classes: Sequence[Sequence[int]], question: 
     candidates = solution.candidates
     if solution.chosen not in ineligible(classes, candidates, question):
         return solution
-    largest = sorted(classes, key=lambda own: -len(own))[:MAX_SHOWN_PROPOSALS]
     proposals = "".join(
-        f"\n- {len(own)} of {len(candidates)}: {', '.join(map(_shown, candidates[own[0]].tool_calls))}"
-        for own in largest
+        f"\n- {len(own)} of {len(candidates)}: {', '.join(call.text for call in candidates[own[0]].tool_calls)}"
+        for own in sorted(classes, key=len, reverse=True)[:MAX_SHOWN_PROPOSALS]  # stable
     )
     text = f"The attempts do not agree on what to change, so nothing was changed:{proposals}\nWhat should be done?"
-    asking = Candidate(text=text, answer=text)
-    return solution.model_copy(
-        update={
-            "candidates": (*candidates, asking),
-            "chosen": len(candidates),
-            "confidence": None,
-            "stopped": "abstained",
-        }
-    )
-
-
-def _shown(call: ToolCall) -> str:
-    arguments = call.parsed_arguments
-    if arguments is None:
-        return f"{call.name}({call.arguments})"
-    return f"{call.name}({', '.join(f'{k}={json.dumps(v, ensure_ascii=False)}' for k, v in arguments.items())})"
+    candidates = (*candidates, Candidate(text=text, answer=text))
+    update = {"chosen": len(candidates) - 1, "confidence": None, "stopped": "abstained"}
+    return solution.model_copy(update={**update, "candidates": candidates})
 
 
 def _changes(tool: Tool) -> bool:

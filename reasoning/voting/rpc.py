@@ -184,11 +184,8 @@ class RPC:
             stopped=samples.stopped,
             notes=notes,
         )
-        if not any(candidate.tool_calls for candidate in candidates):
-            return solution
-        classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
-        shares = [finished * math.fsum(weights[i] for i in own) / math.fsum(weights) for own in classes]
-        return settle_calls(solution, classes, shares, question)
+        shares = [finished * math.fsum(weights[i] for i in own) / math.fsum(weights) for own in result.classes]
+        return settle_calls(solution, result.classes, shares, question)
 
 
 def _path_text(candidate: Candidate, index: int) -> str:

@@ -48,11 +48,13 @@ class WeightedVoteResult:
         chosen: Position of the winning answer's heaviest candidate, of equals the first.
         share: The winning answer's share of all weights.
         sums: Sum of weights of each answer, the largest first.
+        classes: Positions of equal answers.
     """
 
     chosen: int
     share: float
     sums: dict[str, float]
+    classes: list[list[int]]
 
 
 async def weighted_vote(
@@ -75,7 +77,7 @@ async def weighted_vote(
     names = {k: str(candidates[classes[k][0]].answer) for k in ranking}
     run.emit(VoteUpdated(votes={names[k]: len(classes[k]) for k in ranking}, total=len(candidates)))
     chosen = max(classes[ranking[0]], key=lambda i: (weights[i], -i))
-    return WeightedVoteResult(chosen, sums[ranking[0]] / total, {names[k]: sums[k] for k in ranking})
+    return WeightedVoteResult(chosen, sums[ranking[0]] / total, {names[k]: sums[k] for k in ranking}, classes)
 
 
 class SelfConsistency:

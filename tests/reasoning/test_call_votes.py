@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.messages import Tool, ToolCall
+from reason.core.messages import Tool, ToolCall, canonical_calls
 from reason.core.types import Candidate, Question, Solution
 from reason.reasoning.answers.calls import normalized_calls, settle_calls, with_quorum
 
@@ -110,6 +110,12 @@ def test_an_endless_schema_ends():
         normalized_calls([ToolCall(name="f", arguments='{"x": 1.0}')], [endless])
         == '[{"arguments":{"x":1},"name":"f"}]'
     )
+
+
+def test_a_schema_that_grows_without_end_leaves_the_call_as_it_is():
+    grows = {"properties": {"a": {"$ref": "#", "default": {}}, "b": {"$ref": "#", "default": {}}}}
+    calls = [ToolCall(name="f", arguments='{"x": 1.0}')]
+    assert normalized_calls(calls, [Tool(name="f", parameters=grows)]) == canonical_calls(calls)
 
 
 def test_the_order_of_calls_matters_only_between_changes():

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from reason.verify.receipts import find_receipt
+from reason.verify.receipts import find_receipts
 from reason.verify.verifier import ToolUse
+
+
+def find_receipt(claim, uses):
+    return find_receipts([claim], uses)[0]
 
 
 def use(tool, arguments, *, ok=True, result="ok", effect="write", description=""):

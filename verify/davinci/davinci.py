@@ -25,7 +25,7 @@ from ...reasoning.strategy import Stability
 from ..attribution import attribute_claims, samples_of, segments_of
 from ..claims import question_text, split_claims, split_claims_by_model
 from ..entailment.windows import WindowedEntailment
-from ..receipts import Receipt, action_report, find_receipt, use_passage, with_receipt
+from ..receipts import Receipt, action_report, find_receipts, use_passage, with_receipt
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import (
     Claim,
@@ -178,9 +178,11 @@ class Davinci:
     ) -> None:
         """Add the reports on claims of actions, of which the judge decides those that name their calls unclearly."""
         unclear: dict[int, Receipt] = {}
-        for i, (claim, draft) in enumerate(zip(claims, drafts, strict=True)):
-            receipt = find_receipt(claim.text, uses) if draft is None else None
-            if receipt is None:
+        texts = [claim.text for claim in claims]
+        is_long = sum(len(use.result) for use in uses) > LONG_CHARS
+        receipts = await off_loop(lambda: find_receipts(texts, uses), is_long=is_long)
+        for i, (claim, receipt) in enumerate(zip(claims, receipts, strict=True)):
+            if receipt is None or drafts[i] is not None:
                 continue
             if receipt.state != "unclear":
                 drafts[i] = action_report(claim, receipt)

@@ -27,6 +27,8 @@ from ...reasoning.anonymity import Roster
 from ...reasoning.answers.extraction import option_letter
 from ...reasoning.strategy import MAX_TOKENS, Models, Parameters
 from ...serving.metered.model import MeteredModel
+from ...serving.recorded.model import PREFIX as RECORDED
+from ...serving.recorded.model import parse_name
 from ..verifier import AUTO
 
 MIN_JURORS: Final = 3
@@ -327,7 +329,8 @@ def make_roster(jurors: Sequence[Juror], chair: MeteredModel) -> Roster:
 
 def family_of(model: str) -> str:
     """The family of a model by its string: the first letters of the last part, "qwen" of `local/Qwen2.5-0.5B`."""
-    recorded = re.search(r"\.jsonl(?:\.gz)?:(.+)", model)
-    last = (model if recorded is None else recorded[1]).rstrip("/").rsplit("/", 1)[-1].casefold()
+    if model.startswith(RECORDED):
+        model = parse_name(model)[1] or model
+    last = model.rstrip("/").rsplit("/", 1)[-1].casefold()
     match = re.search(r"[a-z]+", last)
     return last if match is None else match[0]
