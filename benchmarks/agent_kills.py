@@ -43,12 +43,13 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 from reason import Reasoner
 from reason.agents.loop.records import Decision
-from reason.agents.loop.saver import RunStoreSaver
+from reason.agents.loop.saver import LoopSaver
 from reason.agents.loop.tool import tool_of
 from reason.core.errors import UnknownName
 from reason.core.settings import Settings
 from reason.core.store import open_store
 from reason.core.types import PendingToolCall
+from reason.integrations.checkpoints import RunStoreSaver
 from reason.integrations.langgraph import agent_graph  # noqa: F401 (no fork has to import it)
 from reporting import made_here, table
 
@@ -252,7 +253,7 @@ async def ours(world: World, saver: str) -> None:
             await stack.enter_async_context(reasoner)
             store = await reasoner.open_store()
             if not saver:
-                world.watch(RunStoreSaver)
+                world.watch(LoopSaver)
                 try:
                     record = await store.get_run("r")
                 except UnknownName:

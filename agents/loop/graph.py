@@ -17,7 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from ...core.store.sql import RunStore, to_json
-from .saver import RunStoreSaver
+from .saver import LoopSaver
 from .state import NODES, LoopContext, LoopState, NodeName, checkpointed, next_node, run_node
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LoopGraph:
     """The loop of a store's runs, any number of them at once; without a store it has no checkpoints."""
 
     def __init__(self, store: RunStore | None) -> None:
-        self._graph = _build_graph(None if store is None else RunStoreSaver(store))
+        self._graph = _build_graph(None if store is None else LoopSaver(store))
 
     async def last_state(self, run_id: str) -> LoopState | None:
         """The state of a run's last checkpoint; None if no node has ended."""
@@ -73,7 +73,7 @@ def _outside_other_graphs() -> Iterator[None]:
 
 
 def _build_graph(
-    checkpointer: RunStoreSaver | None,
+    checkpointer: LoopSaver | None,
 ) -> CompiledStateGraph[GraphState, LoopContext, GraphState, GraphState]:
     graph = StateGraph(GraphState, context_schema=LoopContext)
     graph.add_edge(START, "model")

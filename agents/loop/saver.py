@@ -1,4 +1,4 @@
-"""`RunStoreSaver`: LangGraph's checkpoints in the run store, with history, pending writes, copies and pruning.
+"""LangGraph's checkpoints in the run store, as far as the loop needs them; `integrations/checkpoints.py` has the rest.
 
 Each method submits one operation to the store's queue before it awaits anything, and LangGraph starts its coroutines in
 order. So the writes of a task are committed with the checkpoint that follows them, or before it.
@@ -7,9 +7,9 @@ order. So the writes of a task are committed with the checkpoint that follows th
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -19,7 +19,6 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    get_checkpoint_id,
     get_checkpoint_metadata,
     writes_sort_key,
 )
@@ -28,33 +27,14 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from ...core.store.group_commit import Connection, Row
 from ...core.store.sql import RunStore
-from ...core.sync_bridge import SyncBridge
-
-T = TypeVar("T")
-
-PAGE: Final = 50
-"""Checkpoints that `list` reads at once."""
 
 
-class RunStoreSaver(BaseCheckpointSaver[int]):
-    """Keeps the checkpoints of graphs in the run store: those of our runs, and those of any other graph.
-
-    Writes join the store's next transaction, and those to a thread that is a run of another process are refused.
-
-    The synchronous methods work in any thread, also in one with a running event loop.
-
-    Args:
-        store: The run store; it must stay open as long as the saver is used.
-        serde: Serializes values. The default is MessagePack of LangGraph's and LangChain's types and never pickle;
-            classes of your own need `JsonPlusSerializer(allowed_msgpack_modules=[…])`.
-    """
+class LoopSaver(BaseCheckpointSaver[int]):
+    """Keeps checkpoints and their writes; those to a thread that is a run of another process are refused."""
 
     def __init__(self, store: RunStore, *, serde: SerializerProtocol | None = None) -> None:
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
         self._store = store
-        self._bridge = SyncBridge()
-
-    # -- reading
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The named checkpoint, or the last one of its namespace, with its pending writes."""
@@ -62,45 +42,8 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         where, values = "thread_id = ? AND checkpoint_ns = ?", [thread, namespace]
         if checkpoint:
             where, values = f"{where} AND checkpoint_id = ?", [*values, checkpoint]
-        found = await self._store.commits.read(partial(_select, where=where, values=values, limit=1))
+        found = await self._store.commits.read(partial(select_checkpoints, where=where, values=values, limit=1))
         return self._tuple(*found[0]) if found else None
-
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,  # noqa: A002 (LangGraph's name)
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """Checkpoints, newest first.
-
-        Args:
-            config: Their thread, and their namespace and ID if it names them; None is all threads.
-        """
-        names = {} if config is None else config["configurable"]
-        named = [column for column in _KEY if names.get(column) is not None]
-        where = ["1 = 1", *(f"{column} = ?" for column in named)]
-        values = [str(names[column]) for column in named]
-        if before is not None:
-            where.append("checkpoint_id < ?")
-            values.append(str(get_checkpoint_id(before)))
-        last: Sequence[str] = ()
-        while limit is None or limit > 0:
-            page = [*where, "(checkpoint_id, thread_id, checkpoint_ns) < (?, ?, ?)"] if last else where
-            condition, bound = " AND ".join(page), [*values, *last]
-            found = await self._store.commits.read(partial(_select, where=condition, values=bound, limit=PAGE))
-            for row, writes in found:
-                metadata = json.loads(bytes(row[6]))
-                if all(metadata.get(key) == value for key, value in (filter or {}).items()):
-                    yield self._tuple(row, writes)
-                    limit = None if limit is None else limit - 1
-                    if limit == 0:
-                        return
-            if len(found) < PAGE:
-                return
-            thread, namespace, checkpoint = found[-1][0][:3]
-            last = checkpoint, thread, namespace
 
     def _tuple(self, row: Row, writes: Sequence[Row]) -> CheckpointTuple:
         thread, namespace, checkpoint, parent, kind, state, metadata = row
@@ -115,8 +58,6 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
                 for task, channel, kind, value, *_ in ordered
             ],
         )
-
-    # -- writing
 
     async def aput(
         self,
@@ -144,87 +85,6 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         ]
         await self._write(key[0], lambda db: db.write(_REPLACE_WRITE if replaces else _ADD_WRITE, *rows))
 
-    async def adelete_thread(self, thread_id: str) -> None:
-        """Delete all checkpoints and writes of a thread. A run of that name keeps its calls and events."""
-
-        def delete(db: Connection) -> None:
-            for table in _COLUMNS:
-                db.write(f"DELETE FROM {table} WHERE thread_id = ?", (thread_id,))  # noqa: S608
-
-        await self._write(thread_id, delete)
-
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints and writes of LangGraph's runs, by the `run_id` of their metadata."""
-
-        def delete(db: Connection) -> None:
-            for row in db.execute("SELECT thread_id, checkpoint_ns, checkpoint_id, metadata FROM checkpoints"):
-                if json.loads(bytes(row[3])).get("run_id") in run_ids:
-                    _delete(db, row[:3])
-
-        if run_ids:
-            await self._store.commits.write(delete)
-
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy all checkpoints and writes of a thread to another one."""
-
-        def copy(db: Connection) -> None:
-            for table, columns in _COLUMNS.items():
-                db.write(
-                    f"INSERT INTO {table} (thread_id, {columns}) SELECT CAST(? AS TEXT), {columns} FROM {table} "  # noqa: S608
-                    "WHERE thread_id = ? ON CONFLICT DO NOTHING",
-                    (target_thread_id, source_thread_id),
-                )
-
-        await self._write(target_thread_id, copy)
-
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Delete checkpoints of threads: all ("delete"), or all but the last of each namespace ("keep_latest").
-
-        Ancestors from which the last checkpoint reads a delta channel are kept.
-        """
-        for thread in thread_ids:
-            if strategy == "delete":
-                await self.adelete_thread(thread)
-            else:
-                await self._write(thread, partial(_keep_latest, thread=thread))
-
-    # -- for synchronous callers
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._bridge.call(lambda: self.aget_tuple(config))
-
-    def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
-        async def read() -> list[CheckpointTuple]:
-            return [found async for found in self.alist(config, **options)]
-
-        yield from self._bridge.call(read)
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        return self._bridge.call(lambda: self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        self._bridge.call(lambda: self.aput_writes(config, writes, task_id, task_path))
-
-    def delete_thread(self, thread_id: str) -> None:
-        self._bridge.call(lambda: self.adelete_thread(thread_id))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        self._bridge.call(lambda: self.adelete_for_runs(run_ids))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        self._bridge.call(lambda: self.acopy_thread(source_thread_id, target_thread_id))
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        self._bridge.call(lambda: self.aprune(thread_ids, strategy=strategy))
-
     async def _write(self, thread: str, operation: Callable[[Connection], None]) -> None:
         """Commit an operation, unless the thread is a run that this process does not own."""
 
@@ -236,19 +96,18 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
         await self._store.commits.write(write, thread)
 
 
-_KEY: Final = ("thread_id", "checkpoint_ns", "checkpoint_id")
-_COLUMNS: Final = {
+COLUMNS: Final = {
     "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
     "checkpoint_writes": "checkpoint_ns, checkpoint_id, task_id, idx, task_path, channel, type, value",
 }
 """The tables, and their columns after `thread_id`."""
 _PUT: Final = (
-    f"INSERT INTO checkpoints (thread_id, {_COLUMNS['checkpoints']}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+    f"INSERT INTO checkpoints (thread_id, {COLUMNS['checkpoints']}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
     "ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id) DO UPDATE SET "
     "type = excluded.type, checkpoint = excluded.checkpoint, metadata = excluded.metadata"
 )
 _ADD_WRITE: Final = (
-    f"INSERT INTO checkpoint_writes (thread_id, {_COLUMNS['checkpoint_writes']}) "  # noqa: S608
+    f"INSERT INTO checkpoint_writes (thread_id, {COLUMNS['checkpoint_writes']}) "  # noqa: S608
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _REPLACE_WRITE: Final = _ADD_WRITE.replace(
@@ -258,11 +117,11 @@ _REPLACE_WRITE: Final = _ADD_WRITE.replace(
 )
 
 
-def _select(db: Connection, where: str, values: Sequence[str], limit: int) -> list[tuple[Row, list[Row]]]:
+def select_checkpoints(db: Connection, where: str, values: Sequence[str], limit: int) -> list[tuple[Row, list[Row]]]:
     """Checkpoints with their writes, newest first."""
     order = "checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC"
     chosen = f"FROM checkpoints WHERE {where} ORDER BY {order} LIMIT {limit}"
-    rows = db.execute(f"SELECT thread_id, {_COLUMNS['checkpoints']} {chosen}", values)
+    rows = db.execute(f"SELECT thread_id, {COLUMNS['checkpoints']} {chosen}", values)
     writes: dict[Row, list[Row]] = {tuple(row[:3]): [] for row in rows}
     sql = (
         "SELECT task_id, channel, type, value, task_path, idx, thread_id, checkpoint_ns, checkpoint_id "  # noqa: S608
@@ -272,31 +131,6 @@ def _select(db: Connection, where: str, values: Sequence[str], limit: int) -> li
     for write in db.execute(sql, values):
         writes[tuple(write[6:])].append(write)
     return [(row, writes[tuple(row[:3])]) for row in rows]
-
-
-def _delete(db: Connection, key: Sequence[str]) -> None:
-    for table in _COLUMNS:
-        db.write(f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?", key)  # noqa: S608
-
-
-def _keep_latest(db: Connection, thread: str) -> None:
-    parents: dict[tuple[str, str], str | None] = {}
-    """The ancestor that a checkpoint needs, by namespace and ID."""
-    rows = db.execute(
-        "SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id, metadata FROM checkpoints WHERE thread_id = ? "
-        "ORDER BY checkpoint_id DESC",
-        (thread,),
-    )
-    for namespace, checkpoint, parent, metadata in rows:
-        has_deltas = json.loads(bytes(metadata)).get("counters_since_delta_snapshot")
-        parents[namespace, checkpoint] = parent if has_deltas else None
-    latest: dict[str, str | None] = {}
-    for namespace, checkpoint in parents:
-        needed = latest.setdefault(namespace, checkpoint)
-        if checkpoint == needed:
-            latest[namespace] = parents[namespace, checkpoint]
-        else:
-            _delete(db, (thread, namespace, checkpoint))
 
 
 def _names(config: RunnableConfig) -> tuple[str, str, str | None]:

@@ -10,10 +10,10 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
 from reason.core.types import Document
+from reason.integrations.checkpoints import RunStoreSaver
 from support.scripted_model import ScriptedModel, replies
 
 THREAD: Any = {"configurable": {"thread_id": "theirs"}}

@@ -10,10 +10,10 @@ import pytest
 import reason.core.store.postgres as postgres
 import reason.core.store.sqlite as sqlite
 from langgraph.checkpoint.base import empty_checkpoint
-from reason.agents.loop.saver import RunStoreSaver
 from reason.core.budget import Budget
 from reason.core.messages import Completion, Usage
 from reason.core.store.records import NewCall, RunWrites
+from reason.integrations.checkpoints import RunStoreSaver
 from reason.sidecar.coordination import RunCoordinator
 from reason.sidecar.key_store import KeyLimits, KeyStore
 from reason.sidecar.run_list import find_runs

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reason.agents.loop.records import Decision, ToolCallStore
-from reason.agents.loop.saver import RunStoreSaver
+from reason.agents.loop.saver import LoopSaver
 from reason.agents.loop.tool import ExecutableTool, ToolCallContext, schema_tool
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UnknownName
@@ -109,7 +109,7 @@ def _in_child(killer: Killer, directory: Path, outcome: Literal["done", "failed"
     if child == 0:
         try:
             killer.watch(ToolCallStore, "add", "decide", "start", "finish")
-            killer.watch(RunStoreSaver, "aput", "aput_writes")
+            killer.watch(LoopSaver, "aput", "aput_writes")
             asyncio.run(_continue(directory, killer, outcome))
             os._exit(0)
         except BaseException:  # noqa: BLE001

@@ -9,10 +9,10 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
-from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.loop.state import NODES
 from reason.agents.loop.tool import tool_of
 from reason.core.errors import UserError
+from reason.integrations.checkpoints import RunStoreSaver
 from support.agent_model import call
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}

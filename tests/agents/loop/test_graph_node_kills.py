@@ -17,9 +17,9 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 from reason.agents.loop.records import ToolCallStore
-from reason.agents.loop.saver import RunStoreSaver
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
+from reason.integrations.checkpoints import RunStoreSaver
 from reason.integrations.langgraph import agent_graph  # noqa: F401 (no fork has to import it)
 from support.agent_model import AgentModel, call
 from support.injected_models import loaded_models

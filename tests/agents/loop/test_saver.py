@@ -11,10 +11,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
-from reason.agents.loop.saver import PAGE, RunStoreSaver
 from reason.core.errors import StoreError
 from reason.core.store.sqlite import SqliteStore
 from reason.core.sync_bridge import SyncBridge
+from reason.integrations.checkpoints import PAGE, RunStoreSaver
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 PUT: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
