@@ -161,7 +161,7 @@ def read_tests(path: Path | None) -> tuple[CodeTest, ...]:
     """
     if path is None:
         return ()
-    from ..reasoning.code_tests import parse_tests
+    from ..reasoning.code_test_files import parse_tests
 
     return parse_tests(read_text(path, "test file", "--tests"), input_name(path))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 import typer
 
 from ..agents.reasoner import Reasoner
-from ..agents.verification import TextVerification
 from ..core.budget import Budget
 from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError, UserError
 from ..core.events import (
@@ -40,8 +38,7 @@ from .approvals import TerminalApprover
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, LineReader, keys, run_interruptible
 from .options import AnswerOptions, resume_flags
 from .render.answer import print_answer, print_json, print_notes
-from .render.claims import print_verification
-from .render.console import TextWriter, can_animate, say, write_line
+from .render.console import TextWriter, can_animate, say
 from .render.run_status import RunStatus
 from .render.tool_calls import ToolLines, print_pending
 
@@ -63,9 +60,6 @@ ANSWER_KEY = "a"
 
 Answering = Callable[[Reasoner, Sequence[Sink], bool], Awaitable[Answer]]
 """Calls the reasoner with the sinks, and whether they need text deltas."""
-
-Verifying = Callable[[Progress, Sequence[Sink]], Awaitable[TextVerification]]
-"""Verifies a text; takes the progress callback of loading, and the sinks."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +145,14 @@ def answer_in_terminal(
             if stream is not None and stream.pipe_closed:
                 raise typer.Exit(EXIT_BROKEN_PIPE) from None
             _print(status.answer, output, status, stream)
-            _say_interrupted(status, output, "the partial run is saved")
+            say_interrupted(status, output, "the partial run is saved")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (BudgetExceeded, NotVerified) as e:
             _print(e.partial, output, status, stream)
             raise
         except ReasonError as e:
             _print(None, output, status, stream)
-            _say_saved(status, output, e)
+            say_saved(status, output, e)
             raise
         value = _print(answer, output, status, stream)
         print_notes(answer, status.exhausted, value=value, with_summary=not output.as_json)
@@ -192,53 +186,15 @@ def attended(reasoner: Reasoner, status: RunStatus, approver: TerminalApprover |
         yield
 
 
-def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextVerification:
-    """Verify a text and print the verification.
-
-    Args:
-        work: Verifies the text.
-        output: Where and how the verification is written.
-        budget: Limits shown in the progress line.
-
-    Raises:
-        typer.Exit: Interrupted; the run is saved.
-        ReasonError: Nothing could be verified.
-    """
-    status = RunStatus(budget.model_dump(exclude_none=True), "reading")
-
-    async def run() -> TextVerification:
-        return await work(status.pulled, [status, *traces])
-
-    with open_trace(output.trace) as traces:
-        try:
-            with status:
-                verified = run_interruptible(run(), on_first=lambda: status.note("stopping"))
-        except asyncio.CancelledError:
-            _say_interrupted(status, output, "the run is saved")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except ReasonError as e:
-            _say_saved(status, output, e)
-            raise
-    if output.as_json:
-        record = {"limits": status.set_limits, "stopped_by": status.exhausted}
-        record |= json.loads(verified.model_dump_json())
-        record["question"] = record["question"] or None
-        write_line(json.dumps(record, indent=2, ensure_ascii=False))
-    else:
-        print_verification(verified)
-    for sentence in verified.degraded:
-        say(sentence, label="note", style="cyan")
-    return verified
-
-
-def _say_interrupted(status: RunStatus, output: Output, saved: str) -> None:
+def say_interrupted(status: RunStatus, output: Output, saved: str) -> None:
+    """Report that a run was interrupted, and how it is resumed."""
     resume = "" if status.run_id is None else f"; {saved}: {output.resume_command(status.run_id)}"
     say(f"interrupted{resume}")
     if status.answer is not None and (lost := status.answer.usage.lost_tokens):
         say(f"{lost:,} generated tokens of unfinished calls are lost", label="note", style="cyan")
 
 
-def _say_saved(status: RunStatus, output: Output, error: ReasonError) -> None:
+def say_saved(status: RunStatus, output: Output, error: ReasonError) -> None:
     """Say how a failed run is resumed, if any of it is stored or the model may respond next time."""
     if status.run_id is not None and (status.has_stored or isinstance(error, BackendError)):
         what = "the work so far is saved" if status.has_stored else "to try again"

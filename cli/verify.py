@@ -165,7 +165,8 @@ def verify(options: VerifyOptions) -> None:
         parameters["judge"] = options.judge
     settings = load_settings(budget=options.budget.limits, store=options.store)
     from ..agents.verification import averify_text
-    from .terminal_run import Output, verify_in_terminal
+    from .terminal_run import Output
+    from .terminal_verification import verify_in_terminal
 
     with open_page(options.html) as write_page:
         verified = verify_in_terminal(

@@ -1,27 +1,19 @@
-"""JSON Schemas of structured outputs, and the validation of texts by them.
-
-Those made here are limited to the part of JSON Schema that all providers support: every field of an object is required
-and no other is allowed. Those of callers, and the texts of models, are validated in bounded time.
-"""
+"""The JSON Schemas of callers, and the validation of models' texts by them, in bounded time."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
 from pydantic import JsonValue
-from pydantic_core import from_json
 
 from .errors import UserError
 from .messages import parse_json
 
 JsonSchema = dict[str, JsonValue]
 
-STRING_SCHEMA: Final[JsonSchema] = {"type": "string"}
 OBJECT_SCHEMA: Final[JsonSchema] = {"type": "object"}
 """Any JSON object: OpenAI's format `json_object`."""
 MAX_SCHEMA_PARTS: Final = 20_000
@@ -30,52 +22,6 @@ MAX_VALIDATION_STEPS: Final = 50_000
 """Maximum keywords that are applied to the parts of one text: a few lines of a schema can require 2^100."""
 PATTERN_S: Final = 0.05
 """Maximum seconds of one match of a regular expression."""
-
-
-MAX_PARSED_CHARS: Final = 40_000
-"""Characters of a completion that are searched for JSON."""
-_MAX_STARTS = 16
-_PARTIAL_NUMBER = re.compile(r"[\d.eE+-]+\Z")
-
-
-def find_object(completion: str, accepts: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The first JSON object in a completion that `accepts` returns True for: a complete one, else a truncated one."""
-    text = completion[:MAX_PARSED_CHARS]
-    decoder = json.JSONDecoder(strict=False)
-    starts = [match.start() for match in re.finditer(r"\{", text)][:_MAX_STARTS]
-    for is_truncated in (False, True):
-        for start in starts:
-            try:
-                value = (
-                    from_json(_PARTIAL_NUMBER.sub("", text[start:]).encode("utf-8", "replace"), allow_partial=True)
-                    if is_truncated
-                    else decoder.raw_decode(text, start)[0]
-                )
-                if isinstance(value, dict) and "\\u" in text:
-                    # "?" in place of lone surrogates, which files and databases cannot hold
-                    value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict) and accepts(value):
-                return value
-    return None
-
-
-def enum_schema(values: Sequence[str] | range) -> JsonSchema:
-    """One of some strings or integers."""
-    options: list[JsonValue] = list(values)
-    return {"type": "integer" if isinstance(values, range) else "string", "enum": options}
-
-
-def array_schema(items: JsonSchema, max_items: int) -> JsonSchema:
-    """An array of up to `max_items` items."""
-    return {"type": "array", "items": items, "maxItems": max_items}
-
-
-def object_schema(fields: Mapping[str, JsonValue]) -> JsonSchema:
-    """An object of exactly these fields, in this order."""
-    names: list[JsonValue] = list(fields)
-    return {"type": "object", "properties": dict(fields), "required": names, "additionalProperties": False}
 
 
 def is_strict(schema: JsonValue) -> bool:

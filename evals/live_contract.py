@@ -27,7 +27,6 @@ from ..core.errors import (
     SchemaNotSatisfied,
     UserError,
 )
-from ..core.json_schema import object_schema
 from ..core.messages import (
     TOOL_CHOICE_AUTO,
     TOOL_CHOICE_REQUIRED,
@@ -51,6 +50,7 @@ from ..serving.litellm.providers import find_settings
 from ..serving.litellm.transport import Transport
 from ..serving.metered.model import MeteredModel
 from ..serving.model import UNCOUNTED, Listener
+from ..serving.output_schemas import object_schema
 from ..serving.profiles.profile import Parameter
 from ..serving.quick_calls import quick_params
 from ..serving.refusals import remember_refusal

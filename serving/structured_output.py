@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from pydantic import JsonValue
 
 from ..core.errors import BackendError, CapabilityMissing, UserError
-from ..core.json_schema import enum_schema, object_schema
+from .output_schemas import enum_schema, object_schema
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions

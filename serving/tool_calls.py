@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ..core.errors import CapabilityMissing, UserError
-from ..core.json_schema import JsonSchema, enum_schema, object_schema
+from ..core.json_schema import JsonSchema
 from ..core.messages import (
     TOOL_CHOICE_AUTO,
     TOOL_CHOICE_REQUIRED,
@@ -37,6 +37,7 @@ from ..core.messages import (
     parse_json,
 )
 from .model import Listener
+from .output_schemas import enum_schema, object_schema
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 """What is around calls."""

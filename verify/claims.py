@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 
 from ..core.concurrency import LONG_CHARS, off_loop
 from ..core.errors import Cancelled, ReasonError, UserError
-from ..core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_schema
+from ..core.json_schema import JsonSchema
 from ..core.messages import Frozen, Prompt, Request
 from ..core.types import Question
 from ..reasoning.knowledge import Snippet
@@ -27,6 +27,7 @@ from ..reasoning.quoting import find_quotation, quote_line, quote_snippets
 from ..reasoning.retrieval.words import content_words, is_negated, number_values, split_words
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
+from ..serving.output_schemas import STRING_SCHEMA, array_schema, object_schema
 from ..serving.quick_calls import JUDGE_REMEDY, quick_capabilities, quick_params
 from .injection import without_instructions
 from .types import Claim

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -12,10 +11,7 @@ from rich.text import Text
 
 from ...core.types import CheckedClaim, Evidence, Verdict, Verification
 from ...core.verdicts import counts_text, is_computed, verdict_name, verdict_text
-from .console import one_line, out, print_line, printable, truncate
-
-if TYPE_CHECKING:
-    from ...agents.verification import TextVerification
+from .console import one_line, print_line, printable, truncate
 
 
 def source_with_span(source: str, start: int | None, end: int | None) -> str:
@@ -71,23 +67,6 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
         for detail in _details(claim, all_evidence):
             rows.add_row("", detail)
         console.print(rows)
-
-
-def print_verification(verified: TextVerification) -> None:
-    """Print a verified text with its claims marked, the claims, and the verdict."""
-    console, claims = out(), verified.verification.claims
-    print_line(console, answer_with_marks(verified.answer, claims))
-    console.print()
-    if claims:
-        print_claims(console, claims)
-        console.print()
-    line = summary_line(verified.verification)
-    if verified.usage.reward_calls:
-        line.append(f"; {verified.usage.reward_calls:,} passes", "dim")
-    if verified.usage.completion_tokens:
-        line.append(f"; {verified.usage.completion_tokens:,} tokens", "dim")
-    line.append(f"; run {verified.run_id}", "dim")
-    print_line(console, line)
 
 
 def print_checked(console: Console, verification: Verification) -> None:

@@ -8,7 +8,7 @@ from typing import cast, get_args
 from ...core.errors import UserError
 from ...core.types import AnswerKind, Document, Question
 from ...reasoning.answers.extraction import answer_kind
-from ...reasoning.code_tests import parse_tests
+from ...reasoning.code_test_files import parse_tests
 from .items import ChoiceGold, CodeGold, Item, MathGold, TextGold
 from .records import Record
 from .spec import DatasetSpec, ReadOptions

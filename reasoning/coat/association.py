@@ -19,18 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...core.events import AssociatedItem, MemoryAssociated
-from ...core.json_schema import (
-    STRING_SCHEMA,
-    JsonSchema,
-    array_schema,
-    enum_schema,
-    find_object,
-    object_schema,
-)
+from ...core.json_schema import JsonSchema
 from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...serving.metered.model import MeteredModel
+from ...serving.output_schemas import STRING_SCHEMA, array_schema, enum_schema, find_object, object_schema
 from ..knowledge import SELF_SOURCE, MemoryItem
 from ..memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal
 from ..memory.working_memory import WorkingMemory

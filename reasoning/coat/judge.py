@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...core.errors import UserError
-from ...core.json_schema import JsonSchema, enum_schema, object_schema
+from ...core.json_schema import JsonSchema
 from ...core.messages import Request
 from ...serving.metered.model import MeteredModel
+from ...serving.output_schemas import enum_schema, object_schema
 from ...serving.quick_calls import quick_params, report_cut
 from . import prompts
 from .prompts import PathStep, ThoughtPrompts

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from reason.agents.verification import TextVerification
-from reason.cli.render.claims import answer_with_marks, print_checked, print_verification
+from reason.cli.render.claims import answer_with_marks, print_checked
 from reason.cli.render.console import out
+from reason.cli.terminal_verification import print_verification
 from reason.core.types import Agreement, CheckedClaim, Evidence, RunUsage, Verification
 
 ANSWER = "It opened in 1926. It is 240 m long. It charges a toll. Swans nest below it."

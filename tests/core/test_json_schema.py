@@ -4,7 +4,8 @@ import sys
 
 import pytest
 from reason.core.errors import UserError
-from reason.core.json_schema import OBJECT_SCHEMA, check_schema, enum_schema, is_strict, object_schema, schema_fault
+from reason.core.json_schema import OBJECT_SCHEMA, check_schema, is_strict, schema_fault
+from reason.serving.output_schemas import enum_schema, object_schema
 
 SCHEMA = object_schema({"colour": enum_schema(["red", "blue"]), "shades": {"type": "integer", "minimum": 1}})
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from reason.core.json_schema import find_object
 from reason.core.messages import Completion, canonical_calls, is_canonical_calls, parse_json
 from reason.core.types import Candidate, Question
 from reason.reasoning.anonymity import Blinding
@@ -21,6 +20,7 @@ from reason.reasoning.coat.judge import read_scores
 from reason.reasoning.rlot.assessment import read_assessment
 from reason.reasoning.rlot.block_runner import read_list, read_number, read_step, read_yes_no
 from reason.reasoning.segmentation import sentence_spans, split_steps
+from reason.serving.output_schemas import find_object
 from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
 from reason.verify.claims import parse_entries, split_claims
 from reason.verify.edgejury.answering import read_opinion

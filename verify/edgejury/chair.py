@@ -15,14 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ...core.errors import BudgetExceeded, UserError
-from ...core.json_schema import (
-    STRING_SCHEMA,
-    JsonSchema,
-    array_schema,
-    enum_schema,
-    find_object,
-    object_schema,
-)
+from ...core.json_schema import JsonSchema
 from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
@@ -31,6 +24,7 @@ from ...reasoning.answers.extraction import complete_sentences, extract_answer, 
 from ...reasoning.prompts import LETTERS, fit_prompt, question_prompt
 from ...reasoning.quoting import quote_line, remove_invisible
 from ...serving.metered.model import MeteredModel
+from ...serving.output_schemas import STRING_SCHEMA, array_schema, enum_schema, find_object, object_schema
 from .answering import closed_kind
 from .jurors import CHAIR_TOKENS
 from .panel import JurorRequest, Panel, find_text, objects_in, repair_request, texts_in, thought_of

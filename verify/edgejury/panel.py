@@ -16,11 +16,11 @@ from typing import Any, Final
 from ...core.concurrency import gather
 from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError
 from ...core.events import JuryStageEnded
-from ...core.json_schema import MAX_PARSED_CHARS
 from ...core.messages import Completion, Failure, Message, Prompt, Request
 from ...core.run import Run
 from ...reasoning.quoting import quote_line
 from ...serving.metered.model import MeteredModel
+from ...serving.output_schemas import MAX_PARSED_CHARS
 from ...serving.quick_calls import quick_params
 from .types import Stage, StageCost
 

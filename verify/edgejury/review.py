@@ -20,14 +20,7 @@ from typing import Any, Final, get_args
 
 from ...core.errors import BudgetExceeded
 from ...core.events import ReviewAdded
-from ...core.json_schema import (
-    STRING_SCHEMA,
-    JsonSchema,
-    array_schema,
-    enum_schema,
-    find_object,
-    object_schema,
-)
+from ...core.json_schema import JsonSchema
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
@@ -35,6 +28,7 @@ from ...reasoning.anonymity import MATERIAL_NOTICE, Blinding, make_blinding, sho
 from ...reasoning.prompts import fit_prompt, question_prompt
 from ...reasoning.quoting import find_quotation, remove_invisible
 from ...reasoning.retrieval.words import split_words
+from ...serving.output_schemas import STRING_SCHEMA, array_schema, enum_schema, find_object, object_schema
 from .jurors import REVIEW_TOKENS, Juror
 from .panel import JurorRequest, Panel, objects_in, repair_request
 from .types import MAX_MARK, MIN_MARK, Issue, IssueKind, KeptQuote, Marks, PooledIssue, Quote, Review

@@ -21,11 +21,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ...core.errors import BackendError
-from ...core.json_schema import JsonSchema, enum_schema, object_schema
+from ...core.json_schema import JsonSchema
 from ...core.messages import Completion, Failure, NextTokenDistribution, Prompt, Request, SamplingParams
 from ...reasoning.knowledge import Snippet
 from ...reasoning.quoting import quote_line, quote_snippets, remove_invisible
 from ...serving.model import LanguageModel
+from ...serving.output_schemas import enum_schema, object_schema
 from ...serving.quick_calls import first_tokens, quick_capabilities, quick_params, report_cut
 from ...serving.verdict_distribution import MIN_COVERAGE, TOP_LOGPROBS, has_verdict_distribution, verdict_from_token
 from ..types import Label, Pair, Support, support

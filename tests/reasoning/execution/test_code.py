@@ -5,7 +5,8 @@ from reason.core.errors import UserError
 from reason.core.types import CodeTest, Question
 from reason.reasoning.answers.equivalence import equal_without_algebra
 from reason.reasoning.answers.extraction import answer_kind, extract_answer, find_code
-from reason.reasoning.code_tests import example_tests, parse_tests, question_code, question_tests
+from reason.reasoning.code_test_files import parse_tests
+from reason.reasoning.code_tests import example_tests, question_code, question_tests
 
 
 def code_in(text, wanted=()):

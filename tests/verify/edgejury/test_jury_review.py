@@ -7,9 +7,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.json_schema import find_object
 from reason.core.types import Question
 from reason.reasoning.anonymity import Blinding, show_answers
+from reason.serving.output_schemas import find_object
 from reason.verify.edgejury.panel import find_text
 from reason.verify.edgejury.review import read_review, review_prompt
 from reason.verify.edgejury.types import Review
