@@ -154,6 +154,14 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
+def runs(store: SqliteStore) -> Any:
+    """Runs on the store of the test."""
+    from support.stored_runs import RunHarness
+
+    return RunHarness(store)
+
+
+@pytest.fixture
 def inspect_logging() -> Iterator[None]:
     """Take back the logging that Inspect sets up for the process: its file goes with the directory of the test."""
     yield

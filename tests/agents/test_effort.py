@@ -10,9 +10,9 @@ from reason.core.errors import UserError
 from reason.core.run import RunConfig, read_config
 from reason.core.settings import Settings
 from reason.core.store.records import RunRecord
-from reason.core.types import Question
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
+from support.stored_runs import run_config
 
 SCRIPT = thinking("two and two", "The answer is 4.")
 LIMITED = THINKS.model_copy(
@@ -47,7 +47,7 @@ async def test_an_argument_beats_the_setting_and_a_questions_the_reasoners(setti
 
 
 def test_a_configuration_without_the_dial_is_dumped_as_before():
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1)
+    config = run_config()
     assert not {"effort", "thinking_tokens"} & set(config.model_dump())
     assert "thinking_tokens" not in Budget().model_dump()
     dialled = config.model_copy(update={"effort": "low", "thinking_tokens": 9})
@@ -87,6 +87,6 @@ async def test_effort_none_suits_a_model_that_does_not_think(settings):
 
 
 def test_a_stored_effort_is_read_again():
-    config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={}, seed=1, effort="low")
+    config = run_config(effort="low")
     record = RunRecord.model_construct(id="r", config=config.model_dump(mode="json"))
     assert read_config(record) == config

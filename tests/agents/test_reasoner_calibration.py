@@ -14,14 +14,14 @@ from reason.agents.reasoner import Reasoner, read_config
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
 from reason.core.events import MemorySink
-from reason.core.run import RunConfig
 from reason.core.settings import Settings
-from reason.core.types import Document, Question, Verification
+from reason.core.types import Document, Verification
 from reason.evals.calibration import save_calibration_map
 from reason.reasoning.strategy import Parameters
 from reason.verify.verifier import VERIFIERS
 from support.calibration_maps import PARAMETERS, make_map
 from support.scripted_model import ScriptedModel, replies
+from support.stored_runs import run_config
 
 LIKELY = replies("The answer is Paris.", "The answer is Lyon.", weights=[3, 1])
 
@@ -180,11 +180,8 @@ async def test_a_verification_never_changes_the_confidence_of_an_answer(model, s
 
 
 async def test_another_effort_than_that_of_the_map_is_named(model, settings) -> None:
-    config = RunConfig(
-        question=Question(text="Where?"), strategy="self-consistency", parameters=PARAMETERS, models={}, seed=1
-    )
     known = make_map(effort="high", thinking_tokens=500)
-    config = config.model_copy(update={"calibration": known, "thinking_tokens": 500})
+    config = run_config(strategy="self-consistency", parameters=PARAMETERS, calibration=known, thinking_tokens=500)
     note = calibration_difference(config, {"main": "scripted@1"})
     assert note.endswith("fitted under other settings: effort was high and is unset")
     assert calibration_difference(config.model_copy(update={"effort": "high"}), {"main": "scripted@1"}) == ""

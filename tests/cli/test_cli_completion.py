@@ -8,10 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from reason.core.run import RunConfig
 from reason.core.settings import load_settings
 from reason.core.store import open_store
-from reason.core.types import Question
+from support.stored_runs import run_config
 
 
 def complete(*words: str, **environment: str) -> list[str]:
@@ -71,14 +70,7 @@ def test_runs_are_those_of_the_store(home):
     async def record() -> None:
         store = await open_store(load_settings().store)
         for name in ("20260101-120000-aaaaaa", "20260102-120000-bbbbbb"):
-            config = RunConfig(
-                question=Question(text="What is 6 times 7?"),
-                strategy="cot",
-                parameters={},
-                models={"main": "m"},
-                seed=1,
-            )
-            await store.create_run(name, config)
+            await store.create_run(name, run_config())
         await store.aclose()
 
     asyncio.run(record())

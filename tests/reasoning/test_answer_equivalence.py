@@ -17,7 +17,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.reasoning.answers import equivalence as math_process
@@ -29,6 +29,7 @@ from reason.reasoning.answers.equivalence import (
     answer_classes,
     is_heavy,
 )
+from support.stored_runs import run_config
 from support.waiting import wait_until
 
 
@@ -336,7 +337,7 @@ async def test_a_vote_has_the_time_that_is_left_to_the_run(tmp_path, monkeypatch
     async with aclosing(await SqliteStore.open(tmp_path / "runs.sqlite3")) as store:
         for seconds in (None, 12.0, 0.5):
             budget = Budget(seconds=seconds)
-            config = RunConfig(question=question, strategy="cot", parameters={}, models={}, seed=5, budget=budget)
+            config = run_config(question=question, budget=budget)
             run = Run("r", config, store)
             assert await answer_classes(["1", "1.0", "2"], question, run) == [[0, 1], [2]]
     assert given == [MAX_ALGEBRA_S, 12.0, MIN_ALGEBRA_S]

@@ -3,7 +3,7 @@
 import pytest
 from reason.core.budget import Budget
 from reason.core.messages import Completion, Prompt, Thought, Usage
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.types import Candidate, Question, Solution
 from reason.reasoning.conclude import (
     conclude,
@@ -15,6 +15,7 @@ from reason.reasoning.conclude import (
 from reason.serving.metered.model import MeteredModel
 from reason.serving.profiles.profile import ModelProfile
 from support.scripted_model import ALWAYS_THINKS, HIDES_THOUGHTS, THINKS, ScriptedModel, thinking
+from support.stored_runs import run_config
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")
@@ -41,10 +42,7 @@ async def store(store):
 
 
 def a_run(store, **budget):
-    config = RunConfig(
-        question=QUESTION, strategy="cot", parameters={}, models={"main": "m"}, budget=Budget(**budget), seed=1
-    )
-    return Run("r", config, store)
+    return Run("r", run_config(question=QUESTION, budget=Budget(**budget), seed=1), store)
 
 
 def model_in(run, profile=THINKS):

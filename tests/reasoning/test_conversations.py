@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from reason.core.errors import InvalidResponse
 from reason.core.messages import Message, Prompt, Tool, ToolCall
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.types import Document, Question, Solution
 from reason.reasoning.knowledge import Knowledge
 from reason.reasoning.prompts import conversation_text, question_prompt, question_text
@@ -17,6 +17,7 @@ from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.scorers import MeteredReward
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
+from support.stored_runs import run_config
 
 TURNS = (
     Message(role="system", content="Speak plainly."),
@@ -57,7 +58,7 @@ class Recording(ScriptedModel):
 async def solve(store, name, parameters, question=QUESTION, model=None):
     """Run a strategy; return its prompts, the problems that it had scored, and the context of its knowledge queries."""
     model = model or Recording()
-    config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=3)
+    config = run_config(question=question, strategy=name)
     await store.create_run("r", {})
     run = Run("r", config, store)
     reward, judged = ScriptedReward(lambda step: 0.7), []

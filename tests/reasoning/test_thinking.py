@@ -27,7 +27,7 @@ class Harness(RunHarness):
         super().__init__(store, model)
         self.small = small
 
-    async def start(self, strategy, *, name="r", effort=None, **parameters):
+    async def prepare(self, strategy, *, name="r", effort=None, **parameters):
         self.strategy, _ = create_strategy(strategy, parameters)
         models = {"main": await self.begin(name, strategy=strategy, question=QUESTION, seed=2, effort=effort)}
         if self.small is not None:
@@ -36,7 +36,7 @@ class Harness(RunHarness):
         self.models = Models(models, MeteredReward(reward, "reward", self.run))
 
     async def solve(self, strategy, **given):
-        await self.start(strategy, **given)
+        await self.prepare(strategy, **given)
         return await fit_to_thinking(self.strategy, self.models, self.run).solve(QUESTION, self.models, self.run)
 
     def requests(self):
@@ -88,7 +88,7 @@ async def test_the_substitute_has_the_effort_and_the_temperature_of_the_user(sto
 @pytest.mark.parametrize("name", STEPS)
 async def test_an_effort_and_steps_of_the_answer_exclude_each_other(store, name):
     harness = Harness(store, ScriptedModel(replies("The answer is 4."), profile=THINKS))
-    await harness.start(name, effort="high")
+    await harness.prepare(name, effort="high")
     error = refused(harness)
     assert error.param == "effort"
     assert "effort high" in error.message
@@ -113,7 +113,7 @@ async def test_a_model_that_can_skip_its_thoughts_does_so_in_every_request(store
 )
 async def test_routing_and_working_inside_thoughts_that_cannot_be_continued_is_refused(store, name, profile, may_skip):
     harness = Harness(store, always(profile))
-    await harness.start(name)
+    await harness.prepare(name)
     error = refused(harness)
     assert error.message == f"{name} works inside thoughts, and always cannot continue one that is given"
     assert "vLLM" in error.hint
@@ -122,9 +122,9 @@ async def test_routing_and_working_inside_thoughts_that_cannot_be_continued_is_r
 
 async def test_both_models_must_continue_thoughts(store):
     harness = Harness(store, always(THINKS), ScriptedModel(replies("4"), name="plain"))
-    await harness.start("glimprouter")
+    await harness.prepare("glimprouter")
     assert "always thinks before it answers, and plain cannot continue its thought" in refused(harness).message
-    await harness.start("glimprouter", effort="none", name="s")
+    await harness.prepare("glimprouter", effort="none", name="s")
     assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
 
 
@@ -132,7 +132,7 @@ async def test_both_models_must_continue_thoughts(store):
 @pytest.mark.parametrize("name", THOUGHT)
 async def test_models_that_do_not_think_or_continue_thoughts_are_taken(store, name, profile):
     harness = Harness(store, ScriptedModel(replies("4"), profile=profile))
-    await harness.start(name)
+    await harness.prepare(name)
     assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
 
 
@@ -141,7 +141,7 @@ async def test_strategies_inside_a_cascade_are_replaced_and_refused_too(store):
     solution = await harness.solve("cascade", first="beam", then="cot", threshold=0.5)
     assert "always always thinks: used self-consistency (n=16) instead of beam" in harness.run.degraded
     assert solution.best.answer == "4"
-    await harness.start("cascade", first="cot", then="glimprouter", name="s")
+    await harness.prepare("cascade", first="cot", then="glimprouter", name="s")
     with pytest.raises(UserError, match="glimprouter works inside thoughts"):
         await harness.strategy.solve(QUESTION, harness.models, harness.run)
     assert harness.run.ledger.usage().model_calls == 0

@@ -5,7 +5,7 @@ import json
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import Message
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.types import Question
 from reason.reasoning.answers.equivalence import AnswerLabels, Equivalence, answer_classes
 from reason.reasoning.strategy import Models, create_strategy, require_features, require_tool_support
@@ -13,7 +13,7 @@ from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.scripted_tools import WEATHER, ToolModel, calling
-from support.stored_runs import RunHarness
+from support.stored_runs import RunHarness, run_config
 
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
@@ -113,7 +113,7 @@ def test_other_strategies_refuse_tools(name):
 
 
 async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
-    config = RunConfig(question=QUESTION, strategy="cot", parameters={}, models={"main": "scripted"}, seed=5)
+    config = run_config(question=QUESTION)
     run = Run("r", config, store)
     models = Models({"main": MeteredModel(ScriptedModel(replies("x")), "main", run)})
     strategy, _ = create_strategy("cot", {})
@@ -126,7 +126,7 @@ async def test_calls_equal_only_the_same_call(store):
     one, two = '[{"arguments":{"x":1.0},"name":"f"}]', '[{"arguments":{"x":1},"name":"f"}]'
     answers = ["4", one, None, two, "4.0", one, "5"]
     numbers = QUESTION.model_copy(update={"kind": "number"})
-    run = Run("r", RunConfig(question=numbers, strategy="cot", parameters={}, models={}, seed=5), store)
+    run = Run("r", run_config(question=numbers), store)
     assert await answer_classes(answers, numbers, run) == [[0, 4], [1, 5], [3], [6]]
     labels = AnswerLabels(numbers)
     async with Equivalence() as equivalence:

@@ -6,14 +6,13 @@ import httpx
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import UserError
-from reason.core.run import RunConfig
-from reason.core.types import Question
 from reason.sidecar.policy import check_samples
 from reason.sidecar.server import frozen_heap
 from support.instant_model import InstantModel
 from support.loop_lag import LoopWatchdog
 from support.run_manager import ANNE, abandoned_run, config_of, running_manager
 from support.sidecar_server import serving, settings_for
+from support.stored_runs import run_config
 from support.waiting import wait_until
 
 POISON = {"question": "x", "strategy": "beam", "parameters": {"k": 1000, "width": 1000}, "budget": {"seconds": 5}}
@@ -30,9 +29,7 @@ def answer(prompt, index):
 
 
 def config(strategy, **parameters):
-    return RunConfig(
-        question=Question(text="x"), strategy=strategy, parameters=parameters, models={"main": "m"}, seed=1
-    )
+    return run_config(strategy=strategy, parameters=parameters)
 
 
 def test_the_poison_request_is_refused_with_its_remedy(tmp_path, models):

@@ -4,14 +4,13 @@ import asyncio
 import re
 import zlib
 
-from reason.core.budget import Budget
 from reason.core.errors import BackendError
 from reason.core.events import MemorySink
 from reason.core.messages import Usage
-from reason.core.run import Run, RunConfig
-from reason.core.types import Question
 from reason.reasoning.knowledge import Snippet
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
+
+from support.stored_runs import RunHarness
 
 
 class ScriptedKnowledgeSource:
@@ -62,27 +61,12 @@ async def hang():
     await asyncio.Event().wait()
 
 
-class KnowledgeRuns:
+class KnowledgeRuns(RunHarness):
     """Runs on one store; a run whose name is given again is resumed."""
 
-    def __init__(self, store):
-        self.store, self.sink, self.begun = store, MemorySink(), set()
-
-    async def run(self, name="r", *, reuse="run", recording=True, seed=7, **budget):
-        config = RunConfig(
-            question=Question(text="?"),
-            strategy="coat",
-            parameters={},
-            models={"main": "scripted"},
-            budget=Budget(**budget),
-            seed=seed,
-            reuse=reuse,
-        )
-        if name not in self.begun:
-            await self.store.create_run(name, {})
-            self.begun.add(name)
+    async def run(self, name="r", *, reuse="run", replay=False, seed=7, **budget):
         self.sink = MemorySink()
-        return Run(name, config, self.store, sinks=[self.sink], recording=recording)
+        return await self.start(name, budget=budget, replay=replay, strategy="coat", seed=seed, reuse=reuse)
 
     async def client(self, *sources, name="r", **options):
         """A client of these sources in a run that is begun or resumed."""

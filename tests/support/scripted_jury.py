@@ -11,15 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from reason.core.budget import Budget
 from reason.core.events import MemorySink
-from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import ReplayModel
 
 from support.scripted_model import CLOSE, END, ScriptedModel, thinking
+from support.stored_runs import RunHarness, recorded
 
 CAPITAL = Question(text="What is the capital of Australia?", choices=("Sydney", "Canberra", "Melbourne", "Perth"))
 OPEN = Question(text="Who wrote the ferry timetable?", kind="text")
@@ -132,7 +130,7 @@ def rules(answer: Callable[[str], str] | str, choice: str | None = None, **more)
     return chair
 
 
-class JuryRuns:
+class JuryRuns(RunHarness):
     """Runs of a strategy of several models on one run store; `run`, `sink` and `models` are of the run begun last.
 
     Args:
@@ -143,42 +141,30 @@ class JuryRuns:
     """
 
     def __init__(self, store, by_role, entailment=None, strategy="edgejury"):
-        self.strategy_name = strategy
-        self.store, self.by_role, self.entailment = store, dict(by_role), entailment
-        self.begun = set()
+        super().__init__(store)
+        self.strategy_name, self.by_role, self.entailment = strategy, dict(by_role), entailment
 
     async def solve(self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, limit=None, **given):
         """Put a question before the jury; a run whose name is given again goes on; `limit` is that of each thought."""
         self.strategy, parameters = create_strategy(self.strategy_name, given)
-        config = RunConfig(
+        self.sink, models = MemorySink(), self.by_role
+        self.run = await self.start(
+            name,
             question=question,
             strategy=self.strategy_name,
             parameters=parameters,
-            models={role: model.name for role, model in self.by_role.items()},
-            budget=budget or Budget(),
+            models={role: model.name for role, model in models.items()},
+            budget=budget,
             seed=seed,
             thinking_tokens=limit,
+            replay=replay,
         )
-        if name not in self.begun:
-            await self.store.create_run(name, {})
-            self.begun.add(name)
-        self.sink = MemorySink()
-        self.run = Run(name, config, self.store, sinks=[self.sink], recording=not replay)
-        models = self.by_role
         if replay:
-            timed = budget is not None and budget.seconds is not None
-            models = {
-                role: ReplayModel(m.name, m.identity, m.capabilities, limit="seconds" if timed else None)
-                for role, m in models.items()
-            }
+            models = {role: recorded(m, budget) for role, m in models.items()}
         self.models = Models(
             {role: MeteredModel(model, role, self.run) for role, model in models.items()}, entailment=self.entailment
         )
         return await self.strategy.solve(question, self.models, self.run)
-
-    @property
-    def spent(self):
-        return self.run.ledger.usage()
 
     def reports(self, kind):
         """The records in the events of a kind, in order."""

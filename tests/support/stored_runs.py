@@ -6,6 +6,7 @@ from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import ReplayModel
 from reason.serving.metered.scorers import MeteredReward
 
 
@@ -15,19 +16,29 @@ def run_config(**changes):
     return RunConfig(**known | {"seed": 3} | changes)
 
 
+def recorded(model, budget):
+    """The model as a replay has it."""
+    timed = budget is not None and budget.seconds is not None
+    return ReplayModel(model.name, model.identity, model.capabilities, limit="seconds" if timed else None)
+
+
 class RunHarness:
     """A store and a model; `run` is the run started last."""
 
-    def __init__(self, store, model):
+    def __init__(self, store, model=None):
         self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
 
-    async def begin(self, name="r", *, model=None, budget=None, conclusion=None, **config):
-        """Begin or resume a run; its main model, metered."""
+    async def start(self, name="r", *, budget=None, conclusion=None, replay=False, **config):
+        """Start or resume a run."""
         config = run_config(budget=budget or Budget(), **config)
         if name not in self.begun:
             await self.store.create_run(name, {})
             self.begun.add(name)
-        self.run = Run(name, config, self.store, sinks=[self.sink], conclusion=conclusion)
+        return Run(name, config, self.store, sinks=[self.sink], conclusion=conclusion, recording=not replay)
+
+    async def begin(self, name="r", *, model=None, **config):
+        """Begin or resume a run; its main model, metered."""
+        self.run = await self.start(name, **config)
         return MeteredModel(model or self.model, "main", self.run)
 
     async def generate(self, *requests, name="r", **options):

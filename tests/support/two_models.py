@@ -7,15 +7,13 @@ own at each place, and the rest follows from the letter. What it writes says who
 import math
 import random
 
-from reason.core.budget import Budget
 from reason.core.events import MemorySink
-from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
-from reason.serving.metered.replay import ReplayModel
 
 from support.scripted_model import CLOSE, END, OPEN, THINKS, ScriptedModel
+from support.stored_runs import RunHarness, recorded
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 LETTERS = "abcdefgh"
@@ -103,14 +101,13 @@ class Probed(Shown):
         return [[self.measured(r, c) for c in row] for r, row in zip(requests, made, strict=True)]
 
 
-class TwoModels:
+class TwoModels(RunHarness):
     """Runs on one store; `run`, `sink` and `models` are of the run begun last."""
 
     def __init__(self, store, small=None, large=None, *, profile=None):
-        self.store = store
+        super().__init__(store)
         self.small = small or ScriptedModel(chain("small"), name="small", profile=profile)
         self.large = large or ScriptedModel(chain("large"), name="large", profile=profile)
-        self.begun = set()
 
     async def begin(
         self,
@@ -126,31 +123,24 @@ class TwoModels:
         **given,
     ):
         self.strategy, parameters = create_strategy(strategy, given)
-        config = RunConfig(
+        self.sink = MemorySink()
+        models = {"main": self.large, "small": self.small}
+        self.run = await self.start(
+            name,
             question=question,
             strategy=strategy,
             parameters=parameters,
-            models={"main": self.large.name, "small": self.small.name},
-            budget=budget or Budget(),
+            models={role: model.name for role, model in models.items()},
+            budget=budget,
             seed=seed,
             effort=effort,
             thinking_tokens=effort_tokens,
+            replay=replay,
         )
-        if name not in self.begun:
-            await self.store.create_run(name, {})
-            self.begun.add(name)
-        self.sink = MemorySink()
-        self.run = Run(name, config, self.store, sinks=[self.sink], recording=not replay)
-        models = {"main": self.large, "small": self.small}
         if replay:
-            models = {role: self.recorded(m, budget) for role, m in models.items()}
+            models = {role: recorded(m, budget) for role, m in models.items()}
         self.models = Models({role: MeteredModel(model, role, self.run) for role, model in models.items()})
         self.question = question
-
-    def recorded(self, model, budget):
-        """The model as a replay has it."""
-        timed = budget is not None and budget.seconds is not None
-        return ReplayModel(model.name, model.identity, model.capabilities, limit="seconds" if timed else None)
 
     async def solve(self, name="r", **given):
         await self.begin(name, **given)
@@ -160,10 +150,6 @@ class TwoModels:
         """Make both models ones that think."""
         self.small = ScriptedModel(self.small._script, name="small", profile=THINKS)
         self.large = ScriptedModel(self.large._script, name="large", profile=THINKS)
-
-    @property
-    def spent(self):
-        return self.run.ledger.usage()
 
     def generated(self):
         """Generated tokens of each model by the run's ledger."""

@@ -24,7 +24,7 @@ from navigator_training import (
 )
 from reason.core.errors import BackendUnavailable, BudgetExceeded, UserError
 from reason.core.files import question_digest
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.store.run_writer import CALL_DELAY_S
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
@@ -46,6 +46,7 @@ from support.eval_tasks import answered, sums
 from support.navigation_model import SUM, SumsModel, SumsWorld, Workshop, step_chance
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
+from support.stored_runs import run_config
 
 R, D, DB, RF, GA = Block
 
@@ -128,7 +129,7 @@ def earn(tmp_path, kind, chances, correct, gamma=0.9, reward=None):
 
     async def inside():
         store = await SqliteStore.open(tmp_path / "rewards.db")
-        config = RunConfig(question=PROBLEM, strategy="rlot", parameters={}, models={"main": "m"}, seed=0, reuse="none")
+        config = run_config(question=PROBLEM, strategy="rlot", seed=0, reuse="none")
         run = Run("r", config, store)
         if not await store.list_runs():
             await store.create_run("r", {})

@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reason.core.budget import Budget
 from reason.core.errors import BackendError
-from reason.core.events import MemorySink
 from reason.core.files import write_fitted_file
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Candidate, Document, Evidence, Question, Solution
 from reason.reasoning.strategy import Models
-from reason.serving.metered.model import MeteredModel
 from reason.verify.davinci.davinci import (
     Davinci,
     check_claim_arithmetic,
@@ -46,25 +41,16 @@ def by_content(pair: Pair) -> Support | None:
 
 
 @pytest.fixture
-async def harness(tmp_path: Any) -> Any:
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    sink, begun = MemorySink(), list[str]()
-
-    async def make(entailment: Any = None, *, metered: bool = False, **budget: Any) -> VerifierContext:
-        config = RunConfig(
-            question=Question(text="q"), strategy="cot", parameters={}, models={}, budget=Budget(**budget), seed=1
-        )
-        name = f"r{len(begun)}"
-        begun.append(name)
-        await store.create_run(name, {})
-        run = Run(name, config, store, sinks=[sink])
+def harness(runs):
+    async def make(entailment=None, *, metered=False, **budget):
+        model = await runs.begin(f"r{len(runs.begun)}", model=ScriptedModel({}), budget=budget)
         judge = entailment or ScriptedEntailment(by_content)
-        model = MeteredModel(ScriptedModel({}), "main", run)
-        return VerifierContext(run, Models({"main": model}), MeteredEntailment(judge, run) if metered else judge)
+        return VerifierContext(
+            runs.run, Models({"main": model}), MeteredEntailment(judge, runs.run) if metered else judge
+        )
 
-    make.sink = sink
-    yield make
-    await store.aclose()
+    make.sink = runs.sink
+    return make
 
 
 async def reports(

@@ -14,9 +14,10 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.events import MemorySink
 from reason.core.messages import ToolCall
-from reason.core.run import Run, RunConfig
+from reason.core.run import Run
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from support.stored_runs import run_config
 
 X = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"], "additionalProperties": False}
 
@@ -34,10 +35,7 @@ def executor(store):
     """Makes an executor of the run, as a new process would; its run has a sink."""
 
     def make(tools, *, budget=None, question=None, **options):
-        config = RunConfig(
-            question=question or Question(text="?"), strategy="cot", parameters={}, models={}, seed=1,
-            budget=Budget(**(budget or {})), tools=("t",),
-        )  # fmt: skip
+        config = run_config(question=question or Question(text="?"), budget=Budget(**(budget or {})), tools=("t",))
         sink = MemorySink()
         made = ToolExecutor(Run("r", config, store, sinks=[sink]), tools, **{"approve": "never", **options})
         made.sink = sink

@@ -147,7 +147,7 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
         assert sorted(n["code"] for n in told) == sorted(codes)
         assert len(runs.sink.of_type("run.degraded")) == bool(codes)
         # a resumed run, and a replay, go the same way and ask nothing
-        for again in ({}, {"recording": False}):
+        for again in ({}, {"replay": True}):
             other = Faulty() if not again else RecordedSource(source.name, source.kind, source.identity)
             client = await runs.client(other, **again)
             assert texts(await client.query(queries, 3)) == texts(found)
@@ -243,7 +243,7 @@ async def test_other_runs_are_answered_when_asked_for_but_never_by_a_failure(run
     assert second.texts == ["raise", "hang"]
     await runs.store.delete_run("first")
     third = RecordedSource(second.name, second.kind, second.identity)
-    replay = await runs.client(third, name="second", recording=False)
+    replay = await runs.client(third, name="second", replay=True)
     assert texts(await clock.run(replay.query(["good", "raise", "hang"], 3))) == [["fact of good"], [], []]
     fourth = Faulty()
     await clock.run((await runs.client(fourth, name="second", reuse="none")).query(["good"], 3))
@@ -253,7 +253,7 @@ async def test_other_runs_are_answered_when_asked_for_but_never_by_a_failure(run
 async def test_a_replay_that_asks_for_something_new_ends(runs):
     await (await runs.client(ScriptedKnowledgeSource(FACTS))).query(["moon"], 3)
     before = len(await runs.store.list_calls("r"))
-    run = await runs.run(recording=False)
+    run = await runs.run(replay=True)
     recorded = RecordedSource("scripted", "python", "scripted@1")
     assert isinstance(recorded, KnowledgeSource)
     with pytest.raises(NotRecorded, match="resume it"):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from reason.core.errors import StoreError
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
 from reason.reasoning.knowledge import Passage, Retriever
 from reason.reasoning.retrieval.retriever import CombinedRetriever, MeteredRetriever, RecordedRetriever
 
@@ -31,15 +27,6 @@ class Listed:
         self.closed += 1
 
 
-@pytest.fixture
-async def run(tmp_path: Any) -> Any:
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    config = RunConfig(question=Question(text="q"), strategy="cot", parameters={}, models={}, seed=1)
-    await store.create_run("r", {})
-    yield lambda: Run("r", config, store)
-    await store.aclose()
-
-
 async def test_the_best_of_all_places_come_first_and_ids_stay_apart():
     one, two = Listed("one", ("a", 0.5), ("b", 0.1)), Listed("two", ("a", 0.4), ("c", 0.3))
     both = CombinedRetriever([one, two])
@@ -51,20 +38,20 @@ async def test_the_best_of_all_places_come_first_and_ids_stay_apart():
     assert (one.closed, two.closed) == (1, 1)
 
 
-async def test_a_resumed_run_looks_up_only_what_it_has_not_found(run):
+async def test_a_resumed_run_looks_up_only_what_it_has_not_found(runs):
     place = Listed("place", ("a", 0.5))
-    first = await MeteredRetriever(place, run()).retrieve(["x", "y", "x"], 1)
-    again = await MeteredRetriever(place, run()).retrieve(["y", "z"], 1)
+    first = await MeteredRetriever(place, await runs.start()).retrieve(["x", "y", "x"], 1)
+    again = await MeteredRetriever(place, await runs.start()).retrieve(["y", "z"], 1)
     assert place.asked == [["x", "y"], ["z"]]
     assert first[1] == again[0] == place.passages
-    await MeteredRetriever(place, run()).retrieve(["x"], 2)  # more are wanted than were looked for
+    await MeteredRetriever(place, await runs.start()).retrieve(["x"], 2)  # more are wanted than were looked for
     assert place.asked[-1] == ["x"]
 
 
-async def test_a_replay_finds_what_was_found_and_refuses_what_was_not(run):
+async def test_a_replay_finds_what_was_found_and_refuses_what_was_not(runs):
     place = Listed("place", ("a", 0.5))
-    await MeteredRetriever(place, run()).retrieve(["x"], 1)
-    replayed = MeteredRetriever(RecordedRetriever(place.name, place.identity), run())
+    await MeteredRetriever(place, await runs.start()).retrieve(["x"], 1)
+    replayed = MeteredRetriever(RecordedRetriever(place.name, place.identity), await runs.start())
     assert await replayed.retrieve(["x"], 1) == [place.passages]
     with pytest.raises(StoreError, match="the passages of 'new'"):
         await replayed.retrieve(["new"], 1)

@@ -9,13 +9,8 @@ np = pytest.importorskip("numpy")
 
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded, UserError
-from reason.core.events import MemorySink
 from reason.core.messages import Usage
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
 from reason.serving.encoders.embeddings import CachedEmbedding
 from reason.serving.encoders.protocols import EmbeddingModel
 from reason.serving.metered.scorers import MeteredEmbedding
@@ -132,25 +127,8 @@ async def test_invalid_inputs():
         await model.embed(["a"], kind="question")
 
 
-@pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    sink = MemorySink()
-
-    async def make(name="r", **budget):
-        config = RunConfig(
-            question=Question(text="?"), strategy="x", parameters={}, models={}, budget=Budget(**budget), seed=1
-        )
-        await store.create_run(name, {})
-        return Run(name, config, store, sinks=[sink])
-
-    make.sink = sink
-    yield make
-    await store.aclose()
-
-
-async def test_computed_texts_are_charged(harness):
-    run = await harness(usd=1.0)
+async def test_computed_texts_are_charged(runs):
+    run = await runs.start(budget={"usd": 1.0})
     model = MeteredEmbedding(CachedEmbedding(Counting(price=0.1)), "embedding", run)
     assert isinstance(model, EmbeddingModel)
     heard = []
@@ -160,17 +138,17 @@ async def test_computed_texts_are_charged(harness):
     assert (usage.prompt_tokens, usage.model_calls, usage.completion_tokens) == (2, 0, 0)
     assert usage.cost_usd == pytest.approx(0.2)
     assert [u.prompt_tokens for u in heard] == [2]
-    assert [e.operation for e in harness.sink.of_type("call.started")] == ["embed", "embed"]
+    assert [e.operation for e in runs.sink.of_type("call.started")] == ["embed", "embed"]
     with pytest.raises(BudgetExceeded) as told:
         await model.embed([str(i) for i in range(9)])
     assert told.value.kind == "usd"
     await model.aclose()
 
 
-async def test_time_limit_and_unknown_prices(harness, clock):
+async def test_time_limit_and_unknown_prices(runs, clock):
     with pytest.raises(UserError, match="unknown"):
-        MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await harness("a", usd=1.0))
-    run = await harness("b", seconds=10)
+        MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await runs.start("a", budget={"usd": 1.0}))
+    run = await runs.start("b", budget={"seconds": 10})
     model = MeteredEmbedding(CachedEmbedding(Counting(pause=asyncio.Event().wait)), "embedding", run)
     with pytest.raises(BudgetExceeded) as told:
         await clock.run(model.embed(["a"]))

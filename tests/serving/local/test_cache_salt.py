@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
-from reason.core.run import Run, RunConfig
-from reason.core.types import Question
+from reason.core.run import Run
 from reason.serving.local.engine import LocalModel
 from reason.serving.metered.model import MeteredModel
+from support.stored_runs import run_config
 
 TEXT = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "
 PROMPT = Prompt(text=TEXT * 2)
@@ -56,15 +56,7 @@ async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny):
 async def test_runs_of_two_tenants_share_nothing_and_those_of_one_do(tiny, store):
     cached = []
     for number, tenant in enumerate(("acme", "other", "acme", "other")):
-        config = RunConfig(
-            question=Question(text="Why?"),
-            strategy="cot",
-            parameters={},
-            models={"main": "local/tiny"},
-            seed=1,
-            reuse="none",
-            tenant=tenant,
-        )
+        config = run_config(models={"main": "local/tiny"}, reuse="none", tenant=tenant)
         await store.create_run(f"r{number}", {})
         metered = MeteredModel(tiny, "main", Run(f"r{number}", config, store))
         [[made]] = await metered.generate([request(PROMPT)])

@@ -3,13 +3,8 @@
 import asyncio
 
 import pytest
-from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded, UserError
-from reason.core.events import MemorySink
 from reason.core.messages import Failure, Usage
-from reason.core.run import Run, RunConfig
-from reason.core.store.sqlite import SqliteStore
-from reason.core.types import Question
 from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.model import RewardCapabilities, RewardModel, StepScores, count_passes
 
@@ -51,45 +46,26 @@ class Lengths:
         raise AssertionError("the meter does not own the model")
 
 
-@pytest.fixture
-async def harness(tmp_path):
-    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    sink = MemorySink()
-
-    async def make(name="r", *, reuse="run", new=True, **budget):
-        config = RunConfig(
-            question=Question(text="?"), strategy="x", parameters={}, models={}, budget=Budget(**budget), seed=1,
-            reuse=reuse,
-        )  # fmt: skip
-        if new:
-            await store.create_run(name, {})
-        return Run(name, config, store, sinks=[sink])
-
-    make.sink = sink
-    yield make
-    await store.aclose()
-
-
-async def test_it_is_a_reward_model_and_charges_passes(harness):
-    run = await harness(reward_calls=10)
+async def test_it_is_a_reward_model_and_charges_passes(runs):
+    run = await runs.start(budget={"reward_calls": 10})
     model = MeteredReward(Lengths(), "reward", run)
     assert isinstance(model, RewardModel)
     scores = await model.score_steps("p", [["a", "bb"], ["ccc"]])
     assert [s.log_odds for s in scores] == [(1.0, 2.0), (3.0,)]
     usage = run.ledger.usage()
     assert (usage.reward_calls, usage.model_calls, usage.prompt_tokens, usage.completion_tokens) == (2, 0, 6, 0)
-    [told] = harness.sink.of_type("steps.scored")
+    [told] = runs.sink.of_type("steps.scored")
     assert told.log_odds == ((1.0, 2.0), (3.0,))
-    [charged] = harness.sink.of_type("budget.charged")
+    [charged] = runs.sink.of_type("budget.charged")
     assert (charged.reward_calls, charged.total_reward_calls, charged.limits) == (2, 2, {"reward_calls": 10})
-    assert harness.sink.of_type("call.started")[0].operation == "reward"
-    assert told.parent == harness.sink.of_type("call.started")[0].number
+    assert runs.sink.of_type("call.started")[0].operation == "reward"
+    assert told.parent == runs.sink.of_type("call.started")[0].number
     await model.aclose()
     assert await model.score_steps("p", []) == []
 
 
-async def test_budget_is_checked_before_the_call(harness):
-    run = await harness(reward_calls=3)
+async def test_budget_is_checked_before_the_call(runs):
+    run = await runs.start(budget={"reward_calls": 3})
     inner = Lengths(one_pass=False)
     model = MeteredReward(inner, "reward", run)
     with pytest.raises(BudgetExceeded) as told:
@@ -101,20 +77,20 @@ async def test_budget_is_checked_before_the_call(harness):
     assert run.ledger.usage().reward_calls == 2
 
 
-async def test_a_resumed_run_scores_nothing_twice_and_counts_the_same(harness):
-    run = await harness()
+async def test_a_resumed_run_scores_nothing_twice_and_counts_the_same(runs):
+    run = await runs.start()
     inner = Lengths()
     await MeteredReward(inner, "reward", run).score_steps("p", [["a"], ["bb"]])
-    again = await harness(new=False)
+    again = await runs.start()
     scores = await MeteredReward(inner, "reward", again).score_steps("p", [["bb"], ["ccc"], ["a"]])
     assert [s.log_odds for s in scores] == [(2.0,), (3.0,), (1.0,)]
     assert inner.asked == [[["a"], ["bb"]], [["ccc"]]]
     assert again.ledger.usage().reward_calls == 3
-    assert harness.sink.of_type("steps.scored")[-1].replayed == 2
+    assert runs.sink.of_type("steps.scored")[-1].replayed == 2
 
 
-async def test_key_is_problem_steps_and_selection(harness):
-    run = await harness()
+async def test_key_is_problem_steps_and_selection(runs):
+    run = await runs.start()
     inner = Lengths()
     model = MeteredReward(inner, "reward", run)
     for problem, steps, which in [
@@ -130,8 +106,8 @@ async def test_key_is_problem_steps_and_selection(harness):
     assert len(inner.asked) == 5
 
 
-async def test_equal_solutions_are_scored_once_and_count_each(harness):
-    run = await harness()
+async def test_equal_solutions_are_scored_once_and_count_each(runs):
+    run = await runs.start()
     inner = Lengths()
     scores = await MeteredReward(inner, "reward", run).score_steps("p", [["a"], ["b"], ["a"]])
     assert [s.log_odds for s in scores] == [(1.0,), (1.0,), (1.0,)]
@@ -139,8 +115,8 @@ async def test_equal_solutions_are_scored_once_and_count_each(harness):
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_failed_scores_are_requested_again(harness):
-    run = await harness()
+async def test_failed_scores_are_requested_again(runs):
+    run = await runs.start()
     inner = Lengths()
     model = MeteredReward(inner, "reward", run)
     good, bad = await model.score_steps("p", [["a"], ["bad"]])
@@ -148,13 +124,13 @@ async def test_failed_scores_are_requested_again(harness):
     assert run.ledger.usage().reward_calls == 1
     await model.score_steps("p", [["a"], ["bad"]])
     assert inner.asked[-1] == [["bad"]]
-    assert harness.sink.of_type("call.finished")[-1].failed == 1
+    assert runs.sink.of_type("call.finished")[-1].failed == 1
 
 
-async def test_cost_is_reserved_and_charged(harness):
+async def test_cost_is_reserved_and_charged(runs):
     with pytest.raises(UserError, match="unknown"):
-        MeteredReward(Lengths(price=None), "reward", await harness("a", usd=1.0))
-    run = await harness("b", usd=1.0)
+        MeteredReward(Lengths(price=None), "reward", await runs.start("a", budget={"usd": 1.0}))
+    run = await runs.start("b", budget={"usd": 1.0})
     model = MeteredReward(Lengths(price=0.1), "reward", run)
     await model.score_steps("p", [["a" * 6]])
     assert run.ledger.usage().cost_usd == pytest.approx(0.6)
@@ -163,8 +139,8 @@ async def test_cost_is_reserved_and_charged(harness):
     assert told.value.kind == "usd"
 
 
-async def test_time_limit_ends_the_call(harness, clock):
-    run = await harness(seconds=10)
+async def test_time_limit_ends_the_call(runs, clock):
+    run = await runs.start(budget={"seconds": 10})
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
     with pytest.raises(BudgetExceeded) as told:
         await clock.run(model.score_steps("p", [["a"]]))
@@ -172,8 +148,8 @@ async def test_time_limit_ends_the_call(harness, clock):
     assert run.ledger.usage().reward_calls == 0
 
 
-async def test_cancelling_releases_the_reservation(harness, clock):
-    run = await harness(reward_calls=1)
+async def test_cancelling_releases_the_reservation(runs, clock):
+    run = await runs.start(budget={"reward_calls": 1})
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
     task = asyncio.create_task(model.score_steps("p", [["a"]]))
     await clock.settle()

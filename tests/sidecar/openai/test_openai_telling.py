@@ -13,17 +13,14 @@ from reason.core.events import (
     VoteUpdated,
 )
 from reason.core.messages import Completion, Thought
-from reason.core.run import RunConfig
-from reason.core.types import CheckedClaim, Evidence, Question, Verification
+from reason.core.types import CheckedClaim, Evidence, Verification
 from reason.sidecar.openai.streaming import AnswerText, EventTranslator, answer_call, join_text
-
-ASKED = Question(text="?")
+from support.stored_runs import run_config
 
 
 def config(strategy="self-consistency", **fields):
     parameters = {"n": 3} if strategy == "self-consistency" else {}
-    given = {"question": ASKED, "strategy": strategy, "parameters": parameters, "models": {"main": "m"}, "seed": 1}
-    return RunConfig(**{**given, **fields})
+    return run_config(**{"strategy": strategy, "parameters": parameters, **fields})
 
 
 def started(number, samples, requests=1, role="main"):

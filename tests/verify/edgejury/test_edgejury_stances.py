@@ -5,8 +5,7 @@ import re
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.run import Run, RunConfig
-from reason.core.types import Question
+from reason.core.run import Run
 from reason.verify.edgejury.jurors import family_of
 from reason.verify.edgejury.jury import call_allowance
 from reason.verify.edgejury.labels import choice_stances, collect_stances
@@ -16,6 +15,7 @@ from reason.verify.types import Claim, Support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_jury import OPEN, JuryRuns, ScriptedJuror, model
 from support.scripted_model import ScriptedModel
+from support.stored_runs import run_config
 
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.05, 0.9, 0.05), Support(0.05, 0.05, 0.9)
 
@@ -32,8 +32,7 @@ class Harness:
     """A run whose opinions are compared with claims by a judge."""
 
     def __init__(self, store, judge):
-        config = RunConfig(question=Question(text="?"), strategy="edgejury", parameters={}, models={}, seed=1)
-        self.run, self.judge = Run("r", config, store), judge
+        self.run, self.judge = Run("r", run_config(strategy="edgejury"), store), judge
 
     async def stances(self, texts, opinions):
         return await collect_stances(claims(*texts), opinions, self.judge, self.run)
