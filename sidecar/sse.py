@@ -203,6 +203,7 @@ class ServerSentEvents(Response):
             await self._make(put)
             await body.send(self._done, more=False)
         except ReasonError as e:
+            scope.setdefault("state", {})["error_code"] = e.code  # for the log and the metrics
             if body.has_begun:
                 await body.send(self._failure(error_object(e)), more=False)
             else:

@@ -113,27 +113,6 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path, held):
         assert error_of(await g.client.post(f"/v1/runs/{runs[1]}/resume", headers=spent)) == LIMITED
 
 
-async def test_runs_at_once_and_a_full_server(tmp_path, monkeypatch, held):
-    monkeypatch.setattr("reason.core.settings.QUEUED_PER_RUN", 1)
-    async with guarded_app(tmp_path, held, serve={"max_runs": 2}) as g:
-        narrow, wide = await g.key(concurrency=1, tenant="a"), await g.key(tenant="b")
-        first = asyncio.create_task(g.ask(narrow))
-        while g.app.state.gate.metrics.in_flight._value.get() < 1:
-            await asyncio.sleep(0)
-        assert error_of(await g.ask(narrow)) == LIMITED
-        others = [asyncio.create_task(g.ask(wide)) for _ in range(3)]
-        while g.app.state.gate.metrics.queued._value.get() < 2:
-            await asyncio.sleep(0)
-        full = await g.ask(wide)
-        assert error_of(full) == (429, "server_busy")
-        assert int(full.headers["retry-after"]) >= 1
-        held.gate.set()
-        assert {r.status_code for r in await asyncio.gather(first, *others)} == {200}
-        told = (await g.client.get("/metrics")).text
-        assert 'reason_refused_total{why="server_busy"} 1.0' in told
-        assert "reason_runs_in_flight 0.0" in told
-
-
 async def test_requests_are_named(tmp_path):
     async with guarded_app(tmp_path) as g:
         for given, kept in (("abc-1.2_3:4", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("é", False)):

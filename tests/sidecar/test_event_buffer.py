@@ -45,20 +45,6 @@ async def numbers(buffer, after=0, **options):
     return [e.number async for batch in buffer.read(after, **options) for e in batch]
 
 
-async def test_readers_get_every_event_once_whenever_they_come():
-    buffer = EventBuffer(Stored())
-    early = asyncio.ensure_future(numbers(buffer))
-    buffer(stage(1))
-    await asyncio.sleep(0)
-    buffer(stage(2))
-    late = asyncio.ensure_future(numbers(buffer))
-    third = asyncio.ensure_future(numbers(buffer, after=1))
-    await asyncio.sleep(0)
-    buffer(stage(3))
-    buffer.close()
-    assert await asyncio.gather(early, late, third) == [[1, 2, 3], [1, 2, 3], [2, 3]]
-
-
 async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept():
     stored = Stored()
     buffer = buffer_of(stages(10), stored, max_events=4)

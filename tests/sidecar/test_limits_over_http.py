@@ -63,14 +63,6 @@ def test_parallel_runs_without_a_budget_spend_no_more_than_the_day(serve):
         assert server.call(KeyStore(server.run_manager.store).get_spending("t", time.time())).tokens == 100
 
 
-def test_a_run_without_a_budget_has_the_servers(serve):
-    with serve(max_tokens=40) as http:
-        answer = http.post("/v1/reason", json={"question": "?", "strategy": "self-consistency"}).json()
-        assert answer["stopped"] == "budget"
-        assert answer["usage"]["completion_tokens"] <= 40
-        assert http.get(f"/v1/runs/{answer['run_id']}").json()["budget"]["tokens"] == 40
-
-
 def test_samples_are_bounded_at_every_entry(serve, monkeypatch):
     monkeypatch.setattr("reason.sidecar.policy.MAX_SAMPLES", 50)
     with serve() as http:

@@ -11,7 +11,6 @@ from reason.core.errors import (
     Cancelled,
     DuplicateRequest,
     InvalidResponse,
-    RunConflict,
     RunQuarantined,
     ServerBusy,
     ShuttingDown,
@@ -176,22 +175,6 @@ async def test_an_adopted_run_answers_as_its_killed_process_was_asked(path, mode
         await run_manager.adopt()
         answer = await (await run_manager.attach(run_id, ANNE)).result()
         assert (answer.answer, answer.stopped) == ("42", "user")
-
-
-async def test_a_cancelled_run_is_resumed_and_its_events_go_on(path, models):
-    async with held_run(path, models) as (run_manager, run, gate):
-        await run_manager.cancel(run.id, ANNE)
-        before = [e async for e in (await run_manager.attach(run.id, ANNE)).events()]
-        gate.open.set()
-        resumed = await run_manager.resume(run.id, ANNE)
-        assert isinstance(resumed, LiveRun)
-        after = [e async for e in resumed.events(after=before[-1].number)]
-        assert (await resumed.result()).answer == "42"
-        numbers = [e.number for e in [*before, *after]]
-        assert numbers == sorted(set(numbers))
-        assert [e.number async for e in (await run_manager.attach(run.id, ANNE)).events()] == numbers
-        with pytest.raises(RunConflict, match="finished"):
-            await run_manager.resume(run.id, ANNE)
 
 
 async def test_the_same_request_sent_again_gets_the_same_run(path, models):

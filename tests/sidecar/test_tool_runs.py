@@ -1,7 +1,6 @@
 """Runs with tools over HTTP: an MCP server on standard streams, and a scripted model of an agent."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -250,19 +249,6 @@ def test_a_waiting_run_survives_a_restart_of_the_server(tmp_path):
         decide(orders, answer, "approve")
         run, _ = ended(orders, answer["run_id"])
         assert (run["status"], orders.calls()) == ("finished", ["look 1", "change 2"])
-
-
-def test_of_two_decisions_at_once_one_is_made(orders):
-    answer = orders.ask().json()
-    body = {"decisions": {answer["pending"][0]["id"]: {"type": "approve"}}}
-
-    def send(_):
-        return orders.http.post(f"/v1/runs/{answer['run_id']}/decisions", json=body).status_code
-
-    with ThreadPoolExecutor(2) as pool:
-        assert sorted(pool.map(send, range(2))) == [202, 409]
-    assert ended(orders, answer["run_id"])[0]["status"] == "finished"
-    assert orders.calls() == ["look 1", "change 2"]
 
 
 def test_another_tenant_decides_nothing(tmp_path):

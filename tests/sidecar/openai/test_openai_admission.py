@@ -62,6 +62,9 @@ def test_a_stream_that_is_not_admitted_has_the_status_of_its_error(busy, path, b
     assert (refused.status_code, refused.headers["content-type"]) == (429, "application/json")
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["code"] == "server_busy"
+    metrics = httpx.get(f"{busy.url}/metrics").text
+    assert 'reason_refused_total{why="server_busy"} 1.0' in metrics
+    assert "reason_runs_in_flight 1.0" in metrics
 
 
 def when_waiting(server, action):

@@ -9,8 +9,6 @@ from support.chats import assistant, text_part, user
 from .conftest import ending
 
 SAID = "The answer is 42."
-SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
-FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
 CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"judge": "lexical"}}}
 """A verifier that calls only the main model."""
 
@@ -28,12 +26,6 @@ def test_a_completion(ask, server):
     assert made.reason["answer"] == "42"
     assert made.reason["seed"] == 7
     assert store_of(server, made.reason["run_id"]).status == "finished"
-
-
-def test_thoughts_stand_apart(ask):
-    (choice,) = ask(model="reason/cot:thinking").choices
-    assert choice.message.content == SAID
-    assert choice.message.reasoning == choice.message.reasoning_content == "Six sevens."
 
 
 def test_thoughts_without_content_where_the_limit_came_first(ask):
@@ -198,29 +190,6 @@ def test_the_nearest_names_are_told(ask):
         ask(model="reason/coats")
     with pytest.raises(openai.NotFoundError, match="'reason/cot:torn'"):
         ask(model="reason/cot:thorn")
-
-
-def test_a_model_that_fails_is_the_backends_fault(ask):
-    with pytest.raises(openai.InternalServerError) as failed:
-        ask(model="reason/cot:gone")
-    assert failed.value.status_code == 503
-    assert failed.value.code == "backend_unavailable"
-
-
-def test_a_body_that_is_no_json(server, client):
-    with pytest.raises(openai.BadRequestError):
-        client.post("/chat/completions", cast_to=dict, options={"headers": {}}, body="{")
-
-
-def test_a_request_that_is_sent_again_is_the_same_run(ask, models):
-    key = {"Idempotency-Key": "once"}
-    made = ask("Once?", extra_headers=key)
-    calls = len(models["plain"].generate_calls)
-    again = ask("Once?", extra_headers=key)
-    assert (again.id, again.choices, again.usage) == (made.id, made.choices, made.usage)
-    assert len(models["plain"].generate_calls) == calls
-    with pytest.raises(openai.ConflictError):
-        ask("Twice?", extra_headers=key)
 
 
 def test_models(client):

@@ -76,13 +76,3 @@ def test_a_deleted_response_is_gone(client, respond, server):
             call(made.id)
     with pytest.raises(openai.NotFoundError):
         respond(previous_response_id=made.id)
-
-
-@pytest.mark.parametrize(("path", "stream"), [("chat/completions", True), ("responses", False)])
-def test_a_repeated_request_says_so(server, path, stream):
-    body = {"model": "reason/cot", "stream": stream}
-    body |= {"input": "?"} if path == "responses" else {"messages": [{"role": "user", "content": "?"}]}
-    key = {"Idempotency-Key": f"{path}-{stream}"}
-    first, again = (httpx.post(f"{server.url}/v1/{path}", json=body, headers=key, timeout=60) for _ in range(2))
-    assert "idempotent-replayed" not in first.headers
-    assert again.headers["idempotent-replayed"] == "true"
