@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
-from reason.core.settings import Settings
 from support.agent_model import AgentModel
 from support.run_stores import any_store, stores  # noqa: F401
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
 @pytest.fixture
