@@ -9,10 +9,7 @@ import threading
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import UserError
 from reason.core.events import MemorySink
-from reason.core.settings import Settings
-from reason.reasoning.retrieval import run_knowledge
 from reason.reasoning.strategy import STRATEGIES
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
@@ -54,15 +51,6 @@ def slow_after(tokens, gate):
         await asyncio.Event().wait()
 
     return lambda: asyncio.ensure_future(hold()) if next(count) == tokens else None
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch):
-    async def no_embedding(name, *_):
-        raise UserError(f"there is no {name} here")
-
-    monkeypatch.setattr(run_knowledge, "load_embedding_model", no_embedding)
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
 async def concluded(settings, tokens, *, strategy="cot", profile=THINKS, sink=None, **options):

@@ -8,7 +8,6 @@ from reason.agents.reasoner import Reasoner
 from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.run import RunConfig, read_config
-from reason.core.settings import Settings
 from reason.core.store.records import RunRecord
 from support.injected_models import loaded_models
 from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
@@ -18,11 +17,6 @@ SCRIPT = thinking("two and two", "The answer is 4.")
 LIMITED = THINKS.model_copy(
     update={"max_thinking_tokens": 500, "min_thinking_tokens": 100, "thinking_budget": {"budget": "$tokens"}}
 )
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
 async def asked(settings, profile=THINKS, script=SCRIPT, question="What is 2 + 2?", ask=None, **options):

@@ -16,7 +16,6 @@ from reason.core.errors import (
     interrupted_run,
 )
 from reason.core.events import MemorySink, RunFinished
-from reason.core.settings import Settings
 from reason.core.types import Document, Question
 from support.scripted_model import ScriptedModel, replies
 
@@ -40,11 +39,6 @@ def opened(monkeypatch):
 
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
 def voting(settings, n=8, **more):

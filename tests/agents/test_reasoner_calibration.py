@@ -38,11 +38,6 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
-
-
-@pytest.fixture
 def votes(tmp_path: Path) -> Path:
     path = tmp_path / "votes.json"
     save_calibration_map(make_map(), path)

@@ -43,8 +43,8 @@ def opened(monkeypatch):
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return Settings(model="m/main", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+def settings(settings):
+    return settings.model_copy(update={"model": "m/main"})
 
 
 def jury(settings, **more):
@@ -147,12 +147,8 @@ async def test_open_answers_are_compared_by_the_named_judge_and_replayed(opened,
         asked.append(name)
         return judge
 
-    async def load_embedding_model(name, settings, *_):
-        raise BackendUnavailable("no embedding model here")
-
     monkeypatch.setattr("reason.verify.entailment.factory.find_embedded", lambda settings: None)
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", load_entailment)
-    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", load_embedding_model)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         closed = await reasoner.aask(CAPITAL.model_copy(update={"choices": ("yes", "no")}))
@@ -175,7 +171,6 @@ async def test_the_comparing_judge_may_be_unavailable(opened, settings, monkeypa
 
     monkeypatch.setattr("reason.verify.entailment.factory.find_embedded", lambda settings: None)
     monkeypatch.setattr("reason.verify.entailment.run_resources.load_entailment", missing)
-    monkeypatch.setattr("reason.reasoning.retrieval.run_knowledge.load_embedding_model", missing)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         again = await reasoner.areplay(answer.run_id)

@@ -7,7 +7,7 @@ import reason.agents.reasoner as reasoner_module
 import reason.serving.rewards.factory as factory
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import StoreError, UserError
-from reason.core.settings import RewardSettings, Settings
+from reason.core.settings import RewardSettings
 from reason.core.types import Question
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
@@ -37,11 +37,6 @@ def opened(monkeypatch):
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
     monkeypatch.setattr(reasoner_module, "load_reward_model", load_reward_model)
     return models
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
 def scoring(settings, n=6, reward_model=REWARD, **more):

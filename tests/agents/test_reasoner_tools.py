@@ -8,10 +8,8 @@ from reason.agents.reasoner import Reasoner
 from reason.core.errors import CapabilityMissing, NotVerified, UserError
 from reason.core.events import MemorySink
 from reason.core.messages import Message, Tool
-from reason.core.settings import Settings
 from reason.core.types import MAX_CONVERSATION_CHARS, Question, Verification
 from reason.verify.davinci.davinci import Davinci
-from support.encoder_cache import cache_with_encoders
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER, ToolModel, calling
 
@@ -48,13 +46,6 @@ def opened(monkeypatch):
 
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return models
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(
-        model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=cache_with_encoders(tmp_path / "cache"), seed=5
-    )
 
 
 async def test_an_answer_has_the_tool_calls_of_its_candidate(opened, settings):

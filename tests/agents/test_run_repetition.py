@@ -5,7 +5,6 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents import pipeline
 from reason.agents.loop import state
 from reason.agents.reasoner import Reasoner
-from reason.core.settings import Settings
 from reason.reasoning.cot import ChainOfThought
 from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
@@ -20,11 +19,6 @@ def model(monkeypatch):
 
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return model
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
 async def test_a_strategy_is_made_once_a_run(model, settings, monkeypatch):
