@@ -45,30 +45,6 @@ def voting(settings, n=8, **more):
     return Reasoner(strategy="self-consistency", parameters={"n": n, "max_tokens": 60}, settings=settings, **more)
 
 
-async def test_cot_returns_the_most_likely_chain(opened, settings):
-    async with Reasoner(parameters={"logprobs": True}, settings=settings) as reasoner:
-        answer = await reasoner.aask("What is the capital of France?")
-    assert (answer.answer, answer.stopped) == ("Paris", "done")
-    assert answer.text == "It is in France. The answer is Paris."
-    assert (answer.strategy, answer.model, answer.seed) == ("cot", "scripted", 5)
-    assert answer.usage.model_calls == 1
-    assert answer.candidates[0].logprob == pytest.approx(-0.693, abs=1e-3)  # ln 3/6
-
-
-async def test_votes_are_counted_in_one_call(opened, settings):
-    async with voting(settings, n=12) as reasoner:
-        sink = MemorySink()
-        answer = await reasoner.aask("What is the capital of France?", sinks=[sink])
-    assert answer.answer == "Paris"
-    votes = sum(c.answer == "Paris" for c in answer.candidates)
-    assert answer.confidence == pytest.approx(votes / 12)
-    assert len(answer.candidates) == 12
-    assert len({c.text for c in answer.candidates}) > 1
-    assert answer.usage.model_calls == 1
-    assert [len(call) for call in opened["scripted"].generate_calls] == [1]
-    assert sink.of_type("vote.updated")[-1].votes["Paris"] == votes
-
-
 async def test_the_seed_determines_the_answer(opened, settings):
     async with voting(settings) as reasoner:
         one, two, three = [await reasoner.aask("Where?", seed=s) for s in (1, 1, 2)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.planner import calibration_difference
-from reason.agents.reasoner import Reasoner, read_config
+from reason.agents.reasoner import Reasoner
 from reason.core.calibration import CalibrationCurve
 from reason.core.errors import DataError, UserError
 from reason.core.events import MemorySink
@@ -190,18 +190,6 @@ async def test_an_answer_without_a_confidence_has_none_calibrated(model, setting
     assert answer.calibrated_confidence is None
 
 
-async def test_a_replay_has_the_map_without_its_file(model, settings, votes) -> None:
-    async with voting(settings, calibration=votes) as reasoner:
-        answer = await reasoner.aask("Where?")
-    votes.unlink()
-    async with Reasoner(settings=settings) as reasoner:
-        replayed = await reasoner.areplay(answer.run_id)
-        record = await reasoner._store.get_run(answer.run_id)
-    assert replayed.calibrated_confidence == answer.calibrated_confidence
-    assert replayed.calibration == answer.calibration
-    assert read_config(record).calibration == make_map(name="votes")
-
-
 async def test_a_resumed_run_keeps_the_map_it_began_with(model, settings, votes) -> None:
     async with voting(settings, calibration=votes) as reasoner:
         whole = await reasoner.aask("Where?")
@@ -226,20 +214,6 @@ async def test_a_resumed_run_keeps_the_map_it_began_with(model, settings, votes)
         resumed = await reasoner.aresume("cut")
     assert resumed.calibrated_confidence == whole.calibrated_confidence == pytest.approx(whole.confidence / 2)
     assert resumed.calibration == whole.calibration
-
-
-async def test_a_resumed_run_refuses_another_model(model, settings) -> None:
-    async with voting(settings, calibration=make_map()) as reasoner:
-        model._step = lambda: task.cancel()
-        task = asyncio.ensure_future(reasoner.aask("Where?", run_id="cut"))
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        model._step = None
-        model.identity = "scripted@2"
-        before = len(model.generate_calls)
-        with pytest.raises(UserError, match="not the one that run cut began with"):
-            await reasoner.aresume("cut")
-    assert len(model.generate_calls) == before
 
 
 async def test_a_variant_has_the_map_of_its_strategy(model, settings, votes) -> None:

@@ -80,19 +80,6 @@ async def test_without_jurors_the_main_model_is_every_juror(opened, settings):
     assert any("single_family" in what for what in answer.degraded)
 
 
-async def test_a_run_replays_without_its_models(opened, settings):
-    models, _ = opened
-    async with jury(settings) as reasoner:
-        answer = await reasoner.aask(CAPITAL)
-    made = [len(m.generate_calls) for m in models.values()]
-    models.clear()
-    async with Reasoner(settings=settings) as elsewhere:
-        again = await elsewhere.areplay(answer.run_id)
-    assert (again.text, again.answer, again.candidates) == (answer.text, answer.answer, answer.candidates)
-    assert again.usage.model_calls == answer.usage.model_calls == again.usage.replayed_calls
-    assert made == [1, 4, 2]
-
-
 async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings):
     models, _ = opened
     facts = Document(name="facts", text="Ada Byron did not write the timetable. Ben Dale wrote the timetable.")

@@ -37,20 +37,6 @@ def voting(settings, **more):
     return Reasoner(strategy="self-consistency", parameters={"n": 8, "max_tokens": 60}, settings=settings, **more)
 
 
-async def test_a_run_is_stored_listed_and_replayed(model, settings):
-    async with voting(settings) as reasoner:
-        answer = await reasoner.aask("Where?", run_id="r")
-        store = await reasoner.open_store()
-        run = await store.get_run("r")
-        assert run.answer == answer.model_dump(mode="json")
-        events = await store.list_events("r")
-        assert [events[0].type, events[-1].type] == ["run.started", "run.finished"]
-        assert [e.number for e in events] == list(range(1, len(events) + 1))
-        assert (await reasoner.areplay("r")).text == answer.text
-        spent = await (await KeyStore.open(store)).get_spending("", 0)
-        assert (spent.tokens, spent.runs) == (answer.usage.completion_tokens, 1)
-
-
 async def test_a_run_costs_few_transactions(model, settings):
     async with Reasoner(settings=settings) as reasoner:
         await reasoner.aask("Where?")
