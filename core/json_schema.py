@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from itertools import islice
 from typing import Any, Final
 
@@ -22,6 +24,8 @@ MAX_VALIDATION_STEPS: Final = 50_000
 """Maximum keywords that are applied to the parts of one text: a few lines of a schema can require 2^100."""
 PATTERN_S: Final = 0.05
 """Maximum seconds of one match of a regular expression."""
+_STEPS: ContextVar[Iterator[int]] = ContextVar("steps")
+"""The steps that a validation has left."""
 
 
 def is_strict(schema: JsonValue) -> bool:
@@ -82,21 +86,9 @@ def schema_fault(text: str, schema: JsonSchema) -> str:
         value = parse_json(text)
     except ValueError as e:
         return f"it is no JSON: {_line(str(e))}"
-    kind: Any = validators.validator_for(schema, default=Draft202012Validator)
-    steps = 0
-
-    def bounded(rule: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-        def check(validator: Any, argument: Any, instance: Any, subschema: Any) -> Iterator[Any]:
-            nonlocal steps
-            steps += 1
-            if steps > MAX_VALIDATION_STEPS:
-                raise TimeoutError
-            yield from rule(validator, argument, instance, subschema) or ()
-
-        return check
-
-    rules = {name: bounded(rule) for name, rule in {**kind.VALIDATORS, "pattern": _pattern}.items()}
-    validator: Any = validators.extend(kind, rules)(_checkable(schema), registry=Registry())
+    kind = _bounded(validators.validator_for(schema, default=Draft202012Validator))
+    validator = kind(_checkable(schema), registry=Registry())
+    _STEPS.set(iter(range(MAX_VALIDATION_STEPS)))
     try:
         with _recursion_errors():
             error = best_match(validator.iter_errors(value))
@@ -108,6 +100,23 @@ def schema_fault(text: str, schema: JsonSchema) -> str:
         return ""
     at = "".join(f"[{part!r}]" for part in error.absolute_path)
     return f"{at}: {_line(error.message)}" if at else _line(error.message)
+
+
+@cache
+def _bounded(kind: Any) -> Any:
+    """A class of validators whose keywords count the steps of the context; it takes a millisecond to make."""
+    from jsonschema import validators
+
+    def bounded(rule: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+        def check(validator: Any, argument: Any, instance: Any, subschema: Any) -> Iterator[Any]:
+            if next(_STEPS.get(), None) is None:
+                raise TimeoutError
+            yield from rule(validator, argument, instance, subschema) or ()
+
+        return check
+
+    rules = {name: bounded(rule) for name, rule in {**kind.VALIDATORS, "pattern": _pattern}.items()}
+    return validators.extend(kind, rules)
 
 
 @contextmanager
