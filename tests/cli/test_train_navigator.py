@@ -128,23 +128,6 @@ def test_a_training_reports_itself_and_its_runs_can_be_shown(cli, train, world):
     assert cli("train", "show", payload["navigator"])[0] == 0
 
 
-def test_a_training_that_is_run_again_continues(train, world):
-    status, _, err = train("--max-tokens", "6000", episodes=30)
-    assert status == 0, err
-    done = len(records())
-    assert 0 < done < 30
-    assert f"ended by --max-tokens after {done} episodes" in err
-    made = len(world.made)
-    status, _, err = train("--max-tokens", "1000000", episodes=30)
-    assert status == 0, err
-    assert len(records()) == 30
-    made = len(world.made)
-    assert train(episodes=30)[0] == 0
-    assert len(world.made) == made
-    status, _, err = train("--run-dir", "other", "--problems", "all", "--max-tokens", "1")
-    assert status == 4, err
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -37,16 +37,6 @@ def random_network(seed: int) -> TorchNavigator:
     return TorchNavigator()
 
 
-def answering(*q: float) -> TorchNavigator:
-    """A network that gives these values in every state."""
-    network = TorchNavigator()
-    weights = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in SHAPES.items()}
-    weights["Linear3_adv.bias"] = torch.tensor(q, dtype=torch.float64) - float(np.mean(q))
-    weights["Linear3_val.bias"] = torch.tensor([np.mean(q)], dtype=torch.float64)
-    network.load_state_dict(weights)
-    return network
-
-
 def recorded(seed: int, size: int = 64) -> list[Transition]:
     """A batch as it might come out of the replay, with endings and masks."""
     rng = np.random.default_rng(seed)
@@ -61,10 +51,6 @@ def recorded(seed: int, size: int = 64) -> list[Transition]:
         )
         for _ in range(size)
     ]
-
-
-def one(reward: float, *, done: bool, legal: tuple[bool, ...] = ANY) -> list[Transition]:
-    return [Transition(BARE, 0, reward, done, BARE, legal)]
 
 
 def walk(learner: Learner, steps: int, state: mdp.State = mdp.BARE) -> tuple[list[tuple[int, float | None]], mdp.State]:
@@ -113,23 +99,6 @@ def test_invalid_hyperparameters_raise(wrong):
 
 
 # targets
-
-
-def test_double_dqn_target():
-    online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
-    assert double_dqn_targets(one(0.7, done=False), online, target, 0.9).tolist() == pytest.approx([1.6], abs=1e-12)
-    # plain DQN, where the target network chooses too
-    assert double_dqn_targets(one(0.7, done=False), target, target, 0.9).tolist() == pytest.approx([5.2], abs=1e-12)
-    assert double_dqn_targets(one(0.7, done=True), online, target, 0.9).tolist() == [0.7]
-
-
-def test_illegal_block_is_not_in_the_target():
-    online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
-    legal = (True, False, True, True, True)
-    targets = double_dqn_targets(one(0.7, done=False, legal=legal), online, target, 0.9)
-    assert targets.tolist() == pytest.approx([0.7 + 0.9 * 4])
-    only = (False, False, False, False, True)
-    assert double_dqn_targets(one(0.7, done=False, legal=only), online, target, 0.9).tolist() == pytest.approx([0.7])
 
 
 @given(st.integers(1, 8), st.integers(0, 99), st.floats(0, 1))

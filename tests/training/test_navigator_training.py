@@ -167,14 +167,6 @@ def test_the_potential_adds_nothing_to_the_discounted_outcome(tmp_path_factory, 
     assert all(-1 <= r <= 1 for r in step_rewards)
 
 
-def test_long_chains_of_good_steps_earn_more_than_a_right_answer_with_prm_and_not_with_a_potential(tmp_path):
-    """Five steps at 0.8 are worth 3.28 under gamma 0.9, and an answer at once 1."""
-    stalling, _ = earn(tmp_path, "prm", [0.8] * 5, False)
-    assert discounted_return(stalling, 0.9) == pytest.approx(3.27608)
-    shaped, _ = earn(tmp_path, "potential", [0.8] * 5, False)
-    assert discounted_return(shaped, 0.9) == pytest.approx(0.0)
-
-
 def test_steps_that_are_too_long_lose_the_oldest(tmp_path):
     class Short(ScriptedReward):
         """Scores two steps at most."""
