@@ -35,12 +35,8 @@ class Recording(ScriptedModel):
     """Records every prompt of every kind of call."""
 
     def __init__(self, **changed):
-        super().__init__(replies("Half of twelve is 6.\n\nThe answer is 6."))
-        self.changed, self.prompts = changed, []
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update=self.changed)
+        super().__init__(replies("Half of twelve is 6.\n\nThe answer is 6."), changed=changed)
+        self.prompts = []
 
     async def generate(self, requests, listener=None):
         self.prompts += [r.prompt for r in requests]

@@ -13,12 +13,6 @@ STRONG = ((0.5 * 9 + 0.3 * 7 + 0.1 * 8) / 0.9 - 1) / 8
 OTHERWISE = replies("?")
 
 
-class WithoutLogprobs(ScriptedModel):
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"top_logprobs": 0, "logprobs": False})
-
-
 @pytest.fixture
 def judge_of(store):
     async def make(model, *, budget=None, question=None):
@@ -60,7 +54,9 @@ async def test_ratings_are_one_batch(judge_of):
 
 
 async def test_sampled_verdicts_have_an_error(judge_of):
-    judge, run = await judge_of(WithoutLogprobs(judging(OTHERWISE, mark=MARKS.get)))
+    judge, run = await judge_of(
+        ScriptedModel(judging(OTHERWISE, mark=MARKS.get), changed={"top_logprobs": 0, "logprobs": False})
+    )
     (result,) = await judge.rate(["strong"])
     assert result.value > 0.6
     assert 0 < result.standard_error < 0.2

@@ -6,25 +6,13 @@ from support.scripted_model import ScriptedModel, replies
 from support.step_sampling import CHAIN, ROOT, Harness, walk
 
 
-class Chat(ScriptedModel):
+class Chat(ScriptedModel, changed={"prefix": False, "top_logprobs": 0, "logprobs": False}):
     """A model without response prefixes that hides its tokens and the stop reason."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"prefix": False, "top_logprobs": 0, "logprobs": False})
 
     async def generate(self, requests, listener=None):
         made = await super().generate(requests, listener=None)
         hidden = {"token_ids": (), "logprobs": None, "stop_reason": None}
         return [[c.model_copy(update=hidden) for c in row] for row in made]
-
-
-class Open(ScriptedModel):
-    """A model without response prefixes that shows its tokens."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"prefix": False})
 
 
 async def test_without_prefix_support_the_model_is_instructed_and_repetitions_are_cut(store):
@@ -47,7 +35,7 @@ async def test_without_prefix_support_the_model_is_instructed_and_repetitions_ar
 
 
 async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(store):
-    harness = Harness(store, Open(replies("One.\n\nTwo.")))
+    harness = Harness(store, ScriptedModel(replies("One.\n\nTwo."), changed={"prefix": False}))
     first, second, *_ = await walk(await harness.sampler())
     assert first.after.token_ids == tuple(map(ord, "One.\n\n"))  # nothing stood before it
     assert (second.text, second.token_ids, second.after.token_ids) == ("Two.", None, None)
@@ -67,12 +55,7 @@ async def test_with_hidden_tokens_the_backend_may_report_the_end_of_the_text(sto
 
 
 async def test_without_a_stop_reason_a_sample_counts_as_a_step(store):
-    class Hiding(Chat):
-        @property
-        def capabilities(self):
-            return super().capabilities.model_copy(update={"prefix": True})
-
-    harness = Harness(store, Hiding(replies("One.\n\nTwo.")))
+    harness = Harness(store, Chat(replies("One.\n\nTwo."), changed={"prefix": True}))
     sampler = await harness.sampler()
     (first,) = (await sampler.expand([ROOT])).expansions[0].samples
     (second,) = (await sampler.expand([first.after])).expansions[0].samples

@@ -237,17 +237,9 @@ async def test_a_named_reward_model_that_is_missing_is_an_error(store):
     assert harness.model.made == []
 
 
-class Mute(ScriptedModel):
-    """Shows no probabilities at all."""
-
-    @property
-    def capabilities(self):
-        hidden = {"logprobs": False, "scoring": False, "top_logprobs": 0}
-        return super().capabilities.model_copy(update=hidden)
-
-
 async def test_without_any_signal_self_consistency_answers_and_is_reported(store):
-    harness = Harness(store, Mute(MOSTLY_WRONG), reward=None)
+    hidden = {"logprobs": False, "scoring": False, "top_logprobs": 0}
+    harness = Harness(store, ScriptedModel(MOSTLY_WRONG, changed=hidden), reward=None)
     solution = await harness.solve("astar", k=9)
     assert len(solution.candidates) == 9
     assert harness.run.degraded == ["nothing can score the steps of scripted; used self-consistency of 9 chains"]

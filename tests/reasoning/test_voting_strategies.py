@@ -1,6 +1,7 @@
 """`self-consistency` and the methods of `rpc` on a model whose probabilities are known."""
 
 import math
+from functools import partial
 
 import pytest
 from reason.core.types import Question
@@ -15,14 +16,8 @@ TEXTS = ("The answer is 5.", "Sum: the answer is 4.", "Adding, the answer is 4."
 SPLIT = replies(*TEXTS, weights=[0.4, 0.25, 0.2, 0.15])
 
 
-class Hiding(ScriptedModel):
+class Hiding(ScriptedModel, changed={"logprobs": False, "scoring": False, "top_logprobs": 0}):
     """A model without log-probabilities of its own tokens."""
-
-    scoring = False
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"logprobs": False, "scoring": self.scoring, "top_logprobs": 0})
 
     async def generate(self, requests, listener=None):
         def bare(chunk):
@@ -33,8 +28,7 @@ class Hiding(ScriptedModel):
         return [[c.model_copy(update={"logprobs": None}) for c in chains] for chains in made]
 
 
-class Scoring(Hiding):
-    scoring = True
+Scoring = partial(Hiding, changed={"scoring": True})
 
 
 async def solve(store, strategy, model=SPLIT, *, name="r", **parameters):

@@ -41,14 +41,6 @@ class Silent(ScriptedModel):
         raise CapabilityMissing("top_logprobs", self.name)
 
 
-class FewAlternatives(ScriptedModel):
-    """Returns few alternatives to a token."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"top_logprobs": 5})
-
-
 class Harness:
     def __init__(self, store, folder):
         self.store, self.folder, self.file = store, folder, None
@@ -201,7 +193,7 @@ async def test_arms_that_cannot_run_are_skipped(harness):
 async def test_arm_that_reports_while_it_runs_that_the_model_lacks_a_feature_is_skipped(harness):
     needs = arm("cot", line(5.0, 0.0), 20, parameters={"top_logprobs": 20})
     harness.write(auto_file(needs, COT))
-    found = await harness.solve(SHORT, main=FewAlternatives(replies(REPLY)))
+    found = await harness.solve(SHORT, main=ScriptedModel(replies(REPLY), changed={"top_logprobs": 5}))
     assert found.notes["selected_strategy"] == COT.label
     assert [told["selected_strategy"] for told in harness.chosen] == [needs.label, COT.label]
     why = "model 'scripted' cannot do 'top_logprobs=20'"

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from functools import partial
 
 import pytest
 from reason.core.budget import Budget
@@ -195,12 +196,7 @@ def test_nested_routers_are_rejected(role, name):
 
 
 async def test_missing_capability_is_reported_before_any_call(store):
-    class Mute(ScriptedModel):
-        @property
-        def capabilities(self):
-            return super().capabilities.model_copy(update={"scoring": False})
-
-    runs = two_models(store, kind=Mute)
+    runs = two_models(store, kind=partial(ScriptedModel, changed={"scoring": False}))
     with pytest.raises(CapabilityMissing, match="model 's/small' cannot do 'scoring'"):
         await runs.solve(strategy="cascade", question=Question(text="?", choices=("4", "5")), first="logprob")
     assert runs.small.made == []

@@ -13,7 +13,7 @@ from reason.reasoning.conclude import conclude_run
 from reason.reasoning.prompts import answer_trigger, question_prompt, steps_instruction
 from reason.reasoning.strategy import create_strategy
 from support.scripted_model import THINKS, ScriptedModel, replies, thinking
-from support.two_models import QUESTION, Probed, Shown, TwoModels, booked, chain, entropy_after, texts
+from support.two_models import QUESTION, Probed, TwoModels, booked, chain, entropy_after, texts
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ async def test_most_exact_entropy_is_selected(harness):
 
 
 async def test_without_logprobs_first_tokens_are_sampled(harness):
-    harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 0})
+    harness.small = ScriptedModel(chain("small"), name="small", changed={"top_logprobs": 0})
     made = await harness.solve(threshold=0.5)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("sampled", 8)
     assert made.notes["masses"] == [None] * made.notes["steps"]
@@ -246,13 +246,13 @@ async def test_default_threshold_on_another_scale_is_reported(harness, kind, sca
 
 @pytest.mark.parametrize("kind", ["full", "top_k"])
 async def test_unavailable_entropy_is_rejected(harness, kind):
-    harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 5})
+    harness.small = ScriptedModel(chain("small"), name="small", changed={"top_logprobs": 5})
     with pytest.raises(CapabilityMissing):
         await harness.solve(entropy=kind)
 
 
 async def test_problem_is_routed_as_a_unit_without_prefix_support(harness):
-    harness.small = Shown(chain("small"), name="small", changed={"prefix": False})
+    harness.small = ScriptedModel(chain("small"), name="small", changed={"prefix": False})
     hard = await harness.solve("a", threshold=0)
     assert (hard.notes["granularity"], hard.notes["ended"], hard.notes["writers"]) == ("problem", "whole", ["large"])
     assert any("complete responses were routed" in what for what in harness.run.degraded)

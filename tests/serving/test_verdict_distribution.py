@@ -1,6 +1,7 @@
 """A verdict as a distribution: exact for every spelling, bound, mean and error, on a model whose chances are known."""
 
 import math
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -23,10 +24,7 @@ def sampled(labels, *texts):
     return VerdictDistribution.from_samples([Completion(text=t, finish_reason="stop") for t in texts], labels)
 
 
-class WithoutLogprobs(ScriptedModel):
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"top_logprobs": 0, "logprobs": False})
+WithoutLogprobs = partial(ScriptedModel, changed={"top_logprobs": 0, "logprobs": False})
 
 
 def test_the_mean_mark_is_normalised_over_the_scale_and_the_rest_reported():

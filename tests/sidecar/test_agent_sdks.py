@@ -38,18 +38,10 @@ def travelling(text):
     return replies(f"I look it up.\n{calling(city='Rome')}\n{calling(city='Oslo')}")(text)
 
 
-class Unprefixed(ToolModel):
-    """A model whose answer is not begun for it."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"prefix": False})
-
-
 @pytest.fixture(scope="module")
 def models():
     return {
-        "plain": Unprefixed(travelling, name="plain"),
+        "plain": ToolModel(travelling, name="plain", changed={"prefix": False}),
         "thinker": ToolModel(thinking("Let me think.", travelling), name="thinker", profile=THINKS),
     }
 

@@ -18,6 +18,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import jsonschema
 from reason.core.errors import CapabilityMissing, ContextTooLong, UserError
@@ -166,7 +167,13 @@ class ScriptedModel:
         profile: How it thinks. The script then writes the tags of a thought; where the model is told not to think, or
             a prefix of the answer is given, the rendered prompt ends with an empty thought, as Qwen3's template has it.
             A request that the profile forbids fails an assertion.
+        changed: Capabilities that differ, besides those of the class.
     """
+
+    changed: Mapping[str, object] = MappingProxyType({})
+
+    def __init_subclass__(cls, *, changed: Mapping[str, object] | None = None) -> None:
+        cls.changed = {**cls.changed, **(changed or {})}
 
     def __init__(
         self,
@@ -179,8 +186,10 @@ class ScriptedModel:
         price: float | None = 0.0,
         json_schema: bool = False,
         profile: ModelProfile | None = None,
+        changed: Mapping[str, object] | None = None,
     ) -> None:
         self.name = name
+        self.changed = {**self.changed, **(changed or {})}
         self.profile = profile or ModelProfile()
         self.identity = f"{name}@1{self.profile.digest}"
         self._script = script
@@ -215,7 +224,7 @@ class ScriptedModel:
             usd_per_prompt_token=self._price,
             usd_per_completion_token=self._price,
             profile=self.profile,
-        )
+        ).model_copy(update=self.changed)
 
     def render(self, prompt: Prompt, effort: Effort | None = None) -> str:
         prefix = prompt.prefix if isinstance(prompt.prefix, str) else _text_of(prompt.prefix)

@@ -27,12 +27,8 @@ class Shows:
     tool_support = ToolSupport(renders_tools=True, renders_calls=True, uses_tags=True)
 
 
-class ToolModel(ScriptedModel):
+class ToolModel(ScriptedModel, changed={"tools": True}):
     """A `ScriptedModel` whose calls are read."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"tools": True})
 
     async def generate(self, requests, listener=None):
         asked = ToolCallAdapter(requests, Shows(), self.name, holds=False)

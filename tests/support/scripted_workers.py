@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from reason.core.errors import BackendUnavailable, ContextTooLong
 from reason.core.messages import Usage
 from reason.reasoning.hogwild.prompts import CHECK, NAMES, opener, step_prefix
-from reason.serving.model import Capabilities
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerToken
 
 from support.scripted_model import END, Distribution, Script, ScriptedModel
@@ -43,7 +42,7 @@ def next_character(
     return text[len(written)]
 
 
-class ScriptedWorkers(ScriptedModel):
+class ScriptedWorkers(ScriptedModel, changed={"kv_sharing": True}):
     """A `ScriptedModel` whose workers read one another's text.
 
     Args:
@@ -55,10 +54,6 @@ class ScriptedWorkers(ScriptedModel):
         super().__init__(script, **settings)
         self.seen = seen
         self.groups: list[ScriptedGroup] = []
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return super().capabilities.model_copy(update={"kv_sharing": True})
 
     async def start_workers(self, config: WorkerGroupConfig) -> ScriptedGroup:
         self.groups.append(ScriptedGroup(self, config))

@@ -62,24 +62,8 @@ def chain(who, *, steps=4, seed=0, end="The answer is 4."):
     return script
 
 
-class Shown(ScriptedModel):
-    """A scripted model with some capabilities changed."""
-
-    def __init__(self, script, *, changed=None, **options):
-        super().__init__(script, **options)
-        self.changed = changed or {}
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update=self.changed)
-
-
-class Probed(Shown):
+class Probed(ScriptedModel, changed={"logits_processors": frozenset({"entropy_probe"})}):
     """A scripted model with the hook `entropy_probe` for first tokens."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"logits_processors": frozenset({"entropy_probe"})})
 
     def measured(self, request, completion):
         if not request.sampling.logits_processors:

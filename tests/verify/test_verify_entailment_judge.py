@@ -35,12 +35,8 @@ def letters(a, b, c, rest=0.0):
     return {k: v for k, v in {"A": a, "B": b, "C": c, "x": rest}.items() if v > 1e-9}
 
 
-class Chatting(ScriptedModel):
+class Chatting(ScriptedModel, changed={"top_logprobs": 0, "full_vocabulary": False}):
     """A model that shows no distribution."""
-
-    @property
-    def capabilities(self):
-        return super().capabilities.model_copy(update={"top_logprobs": 0, "full_vocabulary": False})
 
 
 # -- letters

@@ -284,11 +284,6 @@ async def test_rounds_reserve_time_for_the_answer(store, clock):
 
 
 async def test_rounds_without_prefixes_use_messages(store):
-    class Chat(ScriptedModel):
-        @property
-        def capabilities(self):
-            return super().capabilities.model_copy(update={"prefix": False})
-
     boards = []
 
     def script(text):
@@ -297,7 +292,7 @@ async def test_rounds_without_prefixes_use_messages(store):
         reply = "I say \\boxed{4}." if f"You are {BEN}. Write your step 2" in board else "I think."
         return {(reply + END)[len(written)]: 1.0}
 
-    solution, run, _ = await solve(store, Chat(script))
+    solution, run, _ = await solve(store, ScriptedModel(script, changed={"prefix": False}))
     assert (solution.best.answer, solution.notes["level"]) == ("4", "blackboard")
     assert any("blackboard" in what for what in run.degraded)
     assert f"{step_prefix(ADA, 1)}{opener(0, NAMES[:2])}I think." in boards[-1]

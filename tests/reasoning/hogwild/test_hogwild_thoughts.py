@@ -145,17 +145,12 @@ async def test_messages_request_steps_without_thinking(store):
 
 
 async def test_a_model_without_prefixes_is_shown_the_steps_for_its_answer(store):
-    class Chat(ScriptedModel):
-        @property
-        def capabilities(self):
-            return super().capabilities.model_copy(update={"prefix": False})
-
     def script(text):
         if "There is no time left" in text:
             return replies("Therefore, the answer (a number) is 4.")(text)
         return replies("", "Hm.", weights=[0.4, 0.6])(text)
 
-    model = Chat(script)
+    model = ScriptedModel(script, changed={"prefix": False})
     solution, _ = await solve(store, model, max_passes=12)
     assert solution.notes["level"] == "blackboard"
     assert solution.best.answer == "4"
