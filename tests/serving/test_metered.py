@@ -1,14 +1,15 @@
 import asyncio
 import math
+from contextlib import aclosing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BudgetExceeded, StoreError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.store.run_writer import CALL_DELAY_S
 from reason.core.store.sqlite import SqliteStore
-from support.scripted_model import ScriptedModel, held_after, replies
+from support.scripted_model import THINKS, ScriptedModel, held_after, replies, thinking
 from support.stored_runs import RunHarness
 
 MANY = replies(*(f"answer {i}" for i in range(9)))
@@ -203,25 +204,28 @@ async def test_text_events_are_emitted_only_for_subscribers(harness):
     assert "".join(e.text for e in harness.sink.of_type("text.delta")) == "abc"
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize(
+    ("kind", "spent", "model"),
+    [
+        ("tokens", "completion_tokens", ScriptedModel(MANY)),
+        ("thinking_tokens", "thinking_tokens", ScriptedModel(thinking("two and two", "It is 4."), profile=THINKS)),
+    ],
+)
 @given(
-    tokens=st.integers(1, 120),
+    limit=st.integers(1, 120),
     calls=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, max_size=6),
 )
-def test_no_sequence_of_calls_overspends(tmp_path_factory, tokens, calls):
-    async def scenario():
-        store = await SqliteStore.open(tmp_path_factory.mktemp("s") / "runs.sqlite3")
-        harness = RunHarness(store, ScriptedModel(MANY))
-        metered = await harness.begin(budget={"tokens": tokens})
+async def test_no_sequence_of_calls_overspends(tmp_path_factory, kind, spent, model, limit, calls):
+    async with aclosing(await SqliteStore.open(tmp_path_factory.mktemp("s") / "runs.sqlite3")) as store:
+        harness = RunHarness(store, model)
+        metered = await harness.begin(budget={kind: limit})
         for i, (n, most) in enumerate(calls):
             try:
                 await metered.generate([request(n=n, max_tokens=most, text=str(i))])
             except BudgetExceeded:
+                assert harness.run.ledger.exhausted == kind
                 break
-            assert harness.spent.completion_tokens <= tokens
-        await store.aclose()
-
-    asyncio.run(scenario())
+            assert getattr(harness.spent, spent) <= limit
 
 
 def pay_each_prompt(monkeypatch, model):

@@ -3,13 +3,12 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BudgetExceeded, UserError
 from reason.core.events import StageFinished, StageStarted
 from reason.core.messages import Prompt, Request, SamplingParams, Thought
 from reason.core.run import Conclusion, Run, find_conclusion
-from reason.core.store.sqlite import SqliteStore
 from reason.serving.metered.model import MeteredModel, nearest_effort
 from reason.serving.profiles.profile import ModelProfile
 from support.scripted_model import (
@@ -210,28 +209,6 @@ async def test_a_thought_that_the_budget_cuts_leaves_tokens_for_the_answer_or_is
     ]
     with pytest.raises(BudgetExceeded, match="tokens"):
         await sample(harness, name="without room", budget={"tokens": 1})
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    tokens=st.integers(1, 60),
-    calls=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 40)), min_size=1, max_size=6),
-)
-def test_no_sequence_of_calls_overspends_thinking_tokens(tmp_path_factory, tokens, calls):
-    async def scenario():
-        store = await SqliteStore.open(tmp_path_factory.mktemp("s") / "runs.sqlite3")
-        harness = RunHarness(store, ScriptedModel(SCRIPT, profile=THINKS))
-        metered = await harness.begin(budget={"thinking_tokens": tokens})
-        for i, (n, most) in enumerate(calls):
-            try:
-                await metered.generate([request(n=n, max_tokens=most, text=str(i))])
-            except BudgetExceeded:
-                assert harness.run.ledger.exhausted == "thinking_tokens"
-                break
-            assert harness.spent.thinking_tokens <= tokens
-        await store.aclose()
-
-    asyncio.run(scenario())
 
 
 async def test_thinking_tokens_are_reserved_while_in_flight(harness):
