@@ -54,7 +54,7 @@ def each(kinds: list[Kind]) -> pytest.MarkDecorator:
 async def opened(kind: Kind, **profile: Any) -> AsyncIterator[tuple[WireServer, LiteLLMModel]]:
     server = WireServer(kind)
     profiles = {kind.model: profile} if profile else {}
-    async with served(server, kind.model, profiles=profiles, root=kind.wire == "messages", max_retries=0) as model:
+    async with served(server, kind.model, profiles=profiles, max_retries=0) as model:
         server.reset()
         yield server, model
 

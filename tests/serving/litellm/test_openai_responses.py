@@ -35,7 +35,7 @@ from reason.serving.litellm.requests import messages_of
 from reason.serving.litellm.responses import SampleCollector, split_usage, to_completion
 from reason.serving.openai_responses import ChunkTranslator, responses_body
 from reason.serving.openai_responses import ResponsesStream as ResponsesClientStream
-from support.litellm_models import served
+from support.litellm_models import served, turns_of, with_results
 from support.scripted_tools import WEATHER
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.responses import ResponsesStream
@@ -67,22 +67,11 @@ def ask(*messages: Message, tools: bool = True, choice: str = "auto", **sampling
     return Request(prompt=prompt, sampling=SamplingParams(**{"max_tokens": 300, "seed": 3, **sampling}))
 
 
-def with_results(messages: list[Message], made: Completion) -> list[Message]:
-    """The conversation with a turn of tool calls, and their results."""
-    called = Message(role="assistant", content=made.text, tool_calls=made.tool_calls, thought=made.thought)
-    results = [Message(role="tool", content="24 degrees", tool_call_id=call.id) for call in made.tool_calls]
-    return [*messages, called, *results]
-
-
 @pytest.mark.parametrize("name", ["gpt-5.6", "GPT-7"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 async def test_reasoning_is_carried_over_turns_of_tools(name, shape):
     async with opened(BY_NAME[name], shape=shape, calls=CALLS) as (server, model):
-        messages, turns = [ASK], []
-        while not turns or turns[-1].tool_calls:
-            [[made]] = await model.generate([ask(*messages)])
-            turns.append(made)
-            messages = with_results(messages, made)
+        turns = await turns_of(model, ask, ASK)
         assert server.refusals == []
         assert {g.path for g in server.generations} == {RESPONSES}
         assert [[(c.name, json.loads(c.arguments)) for c in made.tool_calls] for made in turns] == [*CALLS, []]

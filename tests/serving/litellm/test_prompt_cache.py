@@ -40,7 +40,7 @@ def marked(server):
 @asynccontextmanager
 async def opened():
     server = WireServer(next(kind for kind in KINDS if kind.model == NAME))
-    async with served(server, NAME, root=True) as model:
+    async with served(server, NAME) as model:
         yield server, model
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
-from anyio.from_thread import start_blocking_portal
-from reason.core.messages import Completion, Message, Prompt, Request, SamplingParams, ToolCall
-from reason.core.settings import Settings
-from reason.serving.litellm.factory import load_litellm_model
+from reason.core.messages import Message, Prompt, Request, SamplingParams, ToolCall
 from reason.serving.litellm.model import LiteLLMModel
+from support.litellm_models import served, turns_of
 from support.scripted_tools import WEATHER
 from support.wires.kinds import KINDS, OTHER_KINDS, Kind
 from support.wires.server import WireServer
@@ -59,25 +58,13 @@ RETURNED: Mapping[str, tuple[dict[str, Any], Callable[[Body], list[Any]]]] = {
 async def opened(kind: Kind, **options: Any) -> AsyncIterator[tuple[WireServer, LiteLLMModel]]:
     """A server of a kind, and the model in front of it."""
     server = WireServer(kind, **options)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server.run()) as base:
-        provider = {"api_base": kind.api_base(base), "max_retries": 0, "probe": False}
-        model = await load_litellm_model(kind.model, Settings(providers={kind.model: provider}))
-        try:
-            yield server, model
-        finally:
-            await model.aclose()
+    async with served(server, kind.model, max_retries=0, probe=False) as model:
+        yield server, model
 
 
 def ask(*messages: Message, **sampling: Any) -> Request:
     prompt = Prompt(messages=messages, tools=(WEATHER,))
     return Request(prompt=prompt, sampling=SamplingParams(**{"max_tokens": 300, "seed": 3, **sampling}))
-
-
-def with_results(messages: list[Message], made: Completion) -> list[Message]:
-    """The conversation with a turn of tool calls, and their results."""
-    called = Message(role="assistant", content=made.text, tool_calls=made.tool_calls, thought=made.thought)
-    results = [Message(role="tool", content="24 degrees", tool_call_id=call.id) for call in made.tool_calls]
-    return [*messages, called, *results]
 
 
 @pytest.mark.parametrize(
@@ -91,11 +78,7 @@ def with_results(messages: list[Message], made: Completion) -> list[Message]:
 async def test_a_thought_is_returned_with_the_results_of_tools(name, shape):
     sampling, returned = RETURNED[name]
     async with opened(BY_NAME[name], shape=shape, calls=CALLS) as (server, model):
-        messages, turns = [ASK], []
-        while not turns or turns[-1].tool_calls:
-            [[made]] = await model.generate([ask(*messages, **sampling)])
-            turns.append(made)
-            messages = with_results(messages, made)
+        turns = await turns_of(model, partial(ask, **sampling), ASK)
         assert server.refusals == []
         assert [[(c.name, json.loads(c.arguments)) for c in made.tool_calls] for made in turns] == [*CALLS, []]
         assert turns[-1].text.endswith("The answer is 12.")
