@@ -21,7 +21,9 @@ def votes(n, **changed):
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+    return Settings(
+        model="scripted", embedding_model="none", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5
+    )
 
 
 def save(*arms, identity="scripted@1", model="scripted", **trained):
