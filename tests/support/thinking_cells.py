@@ -9,7 +9,7 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +28,10 @@ from reason.reasoning.retrieval import run_knowledge
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.litellm.model import CHARS_PER_TOKEN
 from reason.verify.entailment import run_resources
-from reason.verify.entailment.embedded import EmbeddedEntailment
-from reason.verify.types import Pair, Support
+from reason.verify.entailment.lexical import lexical_support
 
-from support.encoder_cache import cache_with_encoders
+from support.knowledge_sources import WordEmbedding
+from support.scripted_entailment import ScriptedEntailment
 from support.scripted_tools import WEATHER
 from support.wires.kinds import Kind
 from support.wires.script import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, batched, instance, tokens_of
@@ -143,7 +143,7 @@ class KindSession:
             providers=providers,
             profiles={name: {"inputs": ["image"]} for name in names} if self.kind.is_own_server else {},
             store=directory / "runs.sqlite3",
-            cache_dir=cache_with_encoders(directory / "cache"),
+            cache_dir=directory / "cache",
         )
         self._reasoner = await self._stack.enter_async_context(Reasoner(settings=settings))
         await self._reasoner.load()
@@ -327,9 +327,6 @@ def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool, feature: 
     return problems
 
 
-_LOCAL_ROLES = ("embedding", "entailment")
-
-
 def _count_problems(answers: list[Answer], completions: list[Completion], servers: tuple[WireServer, ...]) -> list[str]:
     problems = []
     choices = [c for s in servers for g in s.generations for c in g.choices]
@@ -349,7 +346,12 @@ def _count_problems(answers: list[Answer], completions: list[Completion], server
     is_too_many = booked_thought - thought > tags + replayed
     if is_too_many or thought - booked_thought > tags + in_flight:
         problems.append(f"{booked_thought} tokens of thoughts were charged, {thought} were generated")
-    rows = [row for a in answers for role, row in a.usage.by_role.items() if not role.startswith(_LOCAL_ROLES)]
+    rows = [
+        row
+        for a in answers
+        for role, row in a.usage.by_role.items()
+        if not role.startswith(("embedding", "entailment"))
+    ]
     prompts, booked_prompts = (
         sum(g.prompt_tokens for s in servers for g in s.generations),
         sum(row.prompt_tokens for row in rows),
@@ -437,9 +439,8 @@ def kind_sessions() -> Iterator[KindSessions]:
     ):
         for provider in ("OPENAI", "DEEPSEEK", "ANTHROPIC", "GEMINI", "XAI", "MISTRAL", "OPENROUTER"):
             patch.setenv(f"{provider}_API_KEY", "none")
-        for module, loader in ((run_knowledge, "load_embedding_model"), (run_resources, "load_entailment")):
-            patch.setattr(module, loader, _loading_once(getattr(module, loader)))
-        patch.setattr(EmbeddedEntailment, "judge", _judging_once(EmbeddedEntailment.judge))
+        patch.setattr(run_knowledge, "load_embedding_model", _words)
+        patch.setattr(run_resources, "load_entailment", _lexical_judge)
         sessions = KindSessions(Path(directory), portal)
         try:
             yield sessions
@@ -447,29 +448,12 @@ def kind_sessions() -> Iterator[KindSessions]:
             sessions.close()
 
 
-def _loading_once(load: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A loader of models that returns one again, whatever the settings."""
-    loaded: dict[str, Any] = {}
-
-    async def load_once(name: str, *settings: Any, **options: Any) -> Any:
-        if name not in loaded:
-            loaded[name] = await load(name, *settings, **options)
-        return loaded[name]
-
-    return load_once
+async def _words(*_: Any) -> WordEmbedding:
+    return WordEmbedding()
 
 
-def _judging_once(judge: Callable[..., Awaitable[list[Support | None]]]) -> Callable[..., Awaitable[Any]]:
-    """The judge, which computes a pair once: most pairs are the same on every kind of model."""
-    known: dict[tuple[str, Pair], Support | None] = {}
-
-    async def judge_once(self: EmbeddedEntailment, pairs: Sequence[Pair]) -> list[Support | None]:
-        new = [pair for pair in dict.fromkeys(pairs) if (self.identity, pair) not in known]
-        if new:
-            known.update(zip(((self.identity, pair) for pair in new), await judge(self, new), strict=True))
-        return [known[self.identity, pair] for pair in pairs]
-
-    return judge_once
+async def _lexical_judge(name: str, *_: Any, **__: Any) -> ScriptedEntailment:
+    return ScriptedEntailment(lexical_support, name=name)
 
 
 def cell_names() -> list[str]:
