@@ -12,9 +12,10 @@ from pydantic import JsonValue, ValidationError
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap, load_calibration_map, shown_identity
 from ..core.errors import DataError, UserError
+from ..core.files import decoded
 from ..core.messages import EFFORTS, ApprovalMode, Effort
 from ..core.run import RunConfig, new_seed
-from ..core.settings import JURY, Settings, jurors_of, models_by_role, user_error_of
+from ..core.settings import JURY, Settings, ToolSettings, jurors_of, models_by_role, user_error_of
 from ..core.types import (
     MAX_CONVERSATION_CHARS,
     MAX_QUESTION_CHARS,
@@ -108,6 +109,7 @@ class Planner:
         self._default_approval: ApprovalMode | None = "writes" if has_approver else None
         self._require_verified = require_verified
         self._maps: dict[str, CalibrationMap | None] = {settings.strategy: calibration}
+        self._policy = read_policy(settings.tools)
         self._known: dict[str, RunConfig] = {}
         """Configurations by their options, of runs for which nothing but these decides."""
 
@@ -170,6 +172,7 @@ class Planner:
         thinking_tokens: int | None = None,
         tools: Sequence[str] | None = None,
         approve: ApprovalMode | None = None,
+        check_writes: str | None = None,
     ) -> RunConfig:
         base = self._settings
         overrides: dict[str, Any] = {
@@ -198,7 +201,10 @@ class Planner:
         if "judge" in complete and _may_request_judge(settings.strategy):
             complete = with_resolved_judge(complete, settings, has_judge_model=has_judge_model)
         is_required = self._require_verified if require_verified is None else require_verified
-        roles = check_options(settings, verifiers, overrides, require_verified=is_required)
+        policy = (self._policy if check_writes is None else check_writes) if tools else None
+        roles = check_options(
+            settings, verifiers, overrides, require_verified=is_required, has_check=policy is not None
+        )
         uses_knowledge = uses_role(settings.strategy, "knowledge")
         uses_embedding = (
             uses_role(settings.strategy, "embedding")
@@ -230,6 +236,7 @@ class Planner:
             thinking_tokens=settings.thinking_tokens,
             tools=tools,
             approve=(approve or base.tools.approve or self._default_approval) if tools else None,
+            check_writes=policy,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:
@@ -238,6 +245,19 @@ class Planner:
         if name not in self._maps:
             self._maps[name] = calibration_map_for(settings)
         return self._maps[name]
+
+
+def read_policy(tools: ToolSettings) -> str | None:
+    """`RunConfig.check_writes` of the settings."""
+    if tools.policy is None:
+        return "" if tools.check_writes else None
+    try:
+        text = decoded(tools.policy.expanduser().read_bytes(), str(tools.policy))
+    except OSError as e:
+        raise DataError(f"the policy {tools.policy} cannot be read: {e.strerror}") from e
+    if not text.strip():
+        raise DataError(f"the policy {tools.policy} is empty", hint="leave it out to check the user's request only")
+    return text
 
 
 def complete_parameters(
@@ -300,6 +320,7 @@ def check_options(
     options: Mapping[str, Any],
     *,
     require_verified: bool,
+    has_check: bool,
 ) -> set[str]:
     """The roles of models that a run uses; refuses options of the caller that no run, or not this one, could have."""
     effort, thinking_tokens = options.get("effort"), options.get("thinking_tokens")
@@ -311,7 +332,7 @@ def check_options(
             hint="effort none turns thoughts off",
             param="thinking_tokens",
         )
-    roles = used_roles(settings.strategy, settings.verify, verify_parameters)
+    roles = used_roles(settings.strategy, settings.verify, verify_parameters) | ({"judge"} if has_check else set())
     refuse_unused_models(settings, roles, options)
     if require_verified and not settings.verify:
         raise UserError(

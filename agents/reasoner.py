@@ -148,6 +148,9 @@ class Reasoner:
         approve: Which calls need an approval: "never" none, "guard" changes that the user's words do not name once a
             result has been read, "writes" all that change something, "all".
             Default with an approver: "writes".
+        check_writes: Whether calls that change something are executed only if the judge model quotes words of the user
+            that ask for them.
+        policy: File with a policy of which it has to quote words that allow them too; implies `check_writes`.
         approver: Asks for decisions about tool calls. Without one, a run with a call that needs a decision ends with
             `stopped="waiting"`, and `aresume` continues it.
         settings: Settings instead of those of environment and files.
@@ -185,6 +188,8 @@ class Reasoner:
         memory: str | None = None,
         tools: Sequence[ToolLike] | None = None,
         approve: ApprovalMode | None = None,
+        check_writes: bool | None = None,
+        policy: str | Path | None = None,
         approver: Approver | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -209,7 +214,12 @@ class Reasoner:
         )
         base = {} if settings is None else settings.model_dump()
         chosen = load_settings(**{**base, **overrides})
-        tool_settings = _without_none(use=None if tools is None else tuple(map(tool_spec, tools)), approve=approve)
+        tool_settings = _without_none(
+            use=None if tools is None else tuple(map(tool_spec, tools)),
+            approve=approve,
+            check_writes=check_writes,
+            policy=None if policy is None else Path(policy),
+        )
         chosen = chosen.model_copy(update={"tools": chosen.tools.model_copy(update=tool_settings)})
         self._tools, self._approver = tuple(tools or ()), approver
         refuse_unused_knowledge(chosen.strategy, context or (), memory or "", chosen.tools.use)
@@ -226,7 +236,8 @@ class Reasoner:
         )
         self._calibration = calibration_map_for(self.settings, calibration)
         self._planner = Planner(self.settings, require_verified, self._calibration, has_approver=approver is not None)
-        check_options(self.settings, verifiers, overrides, require_verified=require_verified)
+        has_check = chosen.tools.check_writes or chosen.tools.policy is not None
+        check_options(self.settings, verifiers, overrides, require_verified=require_verified, has_check=has_check)
         self._lock = threading.Lock()
         self._models = ModelPool(
             lambda *args: load_model(*args), lambda *args: load_reward_model(*args), self.settings, progress, self._lock
@@ -291,8 +302,8 @@ class Reasoner:
             documents: Texts that the answer may use.
             options: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
                 settings' if the strategy differs), model, small_model, judge_model, jurors, verify, verify_parameters,
-                evidence, repairs, budget, seed, effort, thinking_tokens, require_verified, approve, tools (as strings);
-                and tenant, the run's owner.
+                evidence, repairs, budget, seed, effort, thinking_tokens, require_verified, approve, tools (as strings),
+                check_writes (the text of the policy, or ""); and tenant, the run's owner.
 
         Raises:
             UserError: One of them is not allowed; names it.

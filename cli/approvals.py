@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..core.types import PendingToolCall
 
 MAX_ARGUMENT_CHARS = 4_000
+MAX_QUOTE_CHARS = 400
 _EFFECTS = {"read": "changes nothing", "idempotent": "changes something once", "write": "changes something"}
 
 
@@ -52,6 +53,10 @@ class TerminalApprover:
     async def _approval(self, call: PendingToolCall) -> Decision | None:
         say(f"{call.tool} {_EFFECTS[call.effect]} ({call.effect}):")
         _show(call.arguments)
+        if call.write_check is not None:
+            say(f'your request: "{truncate(call.write_check.request, MAX_QUOTE_CHARS)}"')
+            if call.write_check.policy:
+                say(f'the policy: "{truncate(call.write_check.policy, MAX_QUOTE_CHARS)}"')
         while True:
             match await self._ask(f"Approve? [y]es, [n]o, [e]dit, [a]lways {call.tool}, [w]ait: "):
                 case "y" | "yes":

@@ -214,7 +214,7 @@ def ask(options: AskOptions) -> None:
             context=sources or None,
             memory=options.memory,
             tools=tools,
-            approve=options.tools.approve,  # type: ignore[arg-type]  # its callback has checked it
+            **options.tools.arguments,
             approver=approver,
             settings=settings,
             progress=progress,

@@ -93,7 +93,7 @@ def chat(options: ChatOptions) -> None:
             **reasoning.arguments,
             context=options.context or None,
             tools=tools,
-            approve=options.tools.approve,  # type: ignore[arg-type]  # its callback has checked it
+            **options.tools.arguments,
             approver=approver,
             settings=settings,
         )

@@ -354,6 +354,31 @@ class ToolOptions:
         ),
     ] = None
 
+    check_writes: Annotated[
+        bool | None,
+        typer.Option(
+            "--check-writes",
+            help="Have the judge model quote your words that ask for a call that changes something; without them the "
+            "call is not executed.",
+            show_default=False,
+            rich_help_panel=TOOLS,
+        ),
+    ] = None
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Have it quote the words of this policy that allow the call, too.",
+            show_default=False,
+            rich_help_panel=TOOLS,
+        ),
+    ] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options besides the tools as arguments of `Reasoner`."""
+        return {"approve": self.approve, "check_writes": self.check_writes, "policy": self.policy}
+
     @property
     def specs(self) -> tuple[str, ...]:
         """The tools, as a run's configuration names them."""

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
 from .errors import StoreError
 from .messages import Completion, Effort, EncodedOnce, Frozen
-from .types import Answer, PendingToolCall, Question, Solution, Verification
+from .types import Answer, PendingToolCall, Question, Solution, Verification, WriteCheck
 
 
 class Event(EncodedOnce):
@@ -522,6 +522,16 @@ class ToolFinished(Event):
     is_replayed: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
+class ToolChecked(Event):
+    """A call that changes something was checked before its execution."""
+
+    type: Literal["tool.checked"] = "tool.checked"
+    call: str
+    tool: str
+    arguments: str
+    write_check: WriteCheck
+
+
 class ApprovalRequested(Event):
     """A tool call needs a decision.
 
@@ -620,6 +630,7 @@ AnyEvent = Annotated[
     | ToolStarted
     | ToolProgress
     | ToolFinished
+    | ToolChecked
     | ApprovalRequested
     | ApprovalDecided
     | RunWaiting

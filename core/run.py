@@ -107,6 +107,8 @@ class RunConfig(EncodedOnce):
         sample_tokens: Maximum tokens of each attempt at the question, its thought included; None is no limit.
         tools: The tools that the run executes: the names of tools, and descriptions as of `--tool`.
         approve: Which of their calls need an approval; None refuses tools that change something.
+        check_writes: Policy by which calls that change something are checked; empty checks only that the user asked for
+            them, None nothing.
         tool_rules: By descriptions of `tools`, which of their tools may be called, and which need an approval besides.
         conversation: Name of the conversation that the question belongs to; empty is none.
         parent: The conversation's run before this one; empty for the first.
@@ -141,6 +143,7 @@ class RunConfig(EncodedOnce):
     sample_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     tools: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     approve: ApprovalMode | None = Field(default=None, exclude_if=lambda value: value is None)
+    check_writes: str | None = Field(default=None, exclude_if=lambda value: value is None)
     tool_rules: dict[str, ToolRule] = Field(default_factory=dict, exclude_if=lambda value: not value)
     conversation: str = Field(default="", exclude_if=lambda value: not value)
     parent: str = Field(default="", exclude_if=lambda value: not value)

@@ -219,6 +219,9 @@ class ToolSettings(BaseModel):
         approve: Calls that need an approval: "never" none, "guard" changes that the user's words do not name, once a
             result has been read, "writes" all that change something, "all"; None is "writes", and refuses tools that
             change something where nobody can be asked.
+        check_writes: Whether calls that change something are executed only if a model finds the user's words that ask
+            for them.
+        policy: File with the policy that has to allow them too; implies `check_writes`.
         turns: Maximum model turns of a run with tools.
         tool_calls: Maximum tool calls of a run.
         effects: Effects by tool, which override declared ones.
@@ -229,6 +232,8 @@ class ToolSettings(BaseModel):
 
     use: tuple[str, ...] = ()
     approve: ApprovalMode | None = None
+    check_writes: bool = False
+    policy: Path | None = None
     turns: Annotated[int, Field(ge=1)] = 50
     tool_calls: Annotated[int, Field(ge=1)] = 200
     effects: dict[str, Effect] = Field(default_factory=dict)

@@ -502,15 +502,29 @@ def shown_answer(answer: str | None, option: str | None) -> str | None:
     return answer if answer is None or option is None else f"{option} ({answer})"
 
 
+class WriteCheck(Frozen):
+    """Whether a call that changes something was asked for, and whether a policy allows it.
+
+    Attributes:
+        request: The words of the user that ask for it.
+        policy: The words of the policy that allow it; empty without a policy.
+        fault: Why it is not executed; empty if it passed.
+    """
+
+    request: str = ""
+    policy: str = ""
+    fault: str = ""
+
+
 class PendingToolCall(Frozen):
     """A tool call that a run waits for.
 
     Attributes:
         id: ID of the call, which a decision names.
         arguments: As the model wrote them.
-        effect: "read", "idempotent" or "write".
         question: "approval": whether it may be executed; "outcome": whether an interrupted call took effect; "result":
             what the caller's execution returned.
+        write_check: Its check, in a run with `check_writes`.
     """
 
     id: str
@@ -518,6 +532,7 @@ class PendingToolCall(Frozen):
     arguments: str
     effect: Effect
     question: Literal["approval", "outcome", "result"]
+    write_check: WriteCheck | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 def _as_message(turn: Candidate | Answer) -> Message:

@@ -15,9 +15,10 @@ from ...core.errors import StoreError, UserError
 from ...core.events import ApprovalDecided, ApprovalRequested, ToolFinished, ToolProgress, ToolStarted
 from ...core.messages import ApprovalMode, Effect, Message, ToolCall, parse_json
 from ...core.run import Run
-from ...core.types import PendingToolCall
+from ...core.types import PendingToolCall, Question
 from ...reasoning.strategy import RESOURCES
 from ...verify.verifier import ToolUse
+from ..repairs import FINDINGS
 from .records import ENDED, Decision, StoredToolCall, ToolCallStore, intent_ids
 from .tool import (
     MAX_STORED_CHARS,
@@ -50,6 +51,17 @@ class Waiting(Exception):
     def __init__(self, pending: Sequence[PendingToolCall]) -> None:
         super().__init__(f"{len(pending)} tool calls wait for a decision or a result")
         self.pending = tuple(pending)
+
+
+REPEATED: Final = "You have made the same tool calls with the same results"
+"""Beginning of what a model that repeats itself is told."""
+
+
+def user_texts(question: Question) -> tuple[str, ...]:
+    """The user's own words: findings of verifiers quote results, and are messages of the user too."""
+    messages = (*question.conversation, *question.continuation)
+    texts = (message.content for message in messages if message.role == "user")
+    return (question.text, *(text for text in texts if not text.startswith((FINDINGS, REPEATED))))
 
 
 Approver = Callable[[PendingToolCall], Awaitable[Decision | None]]
@@ -92,10 +104,7 @@ class ToolExecutor:
         Raises:
             Waiting: Some are missing.
         """
-        if self._rows is None:
-            await self.load()
-        ids = intent_ids(history, calls)
-        planned = [self._planned(turn, i, ids[i], call) for i, call in enumerate(calls)]
+        planned = await self.planned(turn, history, calls)
         new = [i for i, row in enumerate(planned) if row.executor == "client" and row.id not in (self._rows or {})]
         if len(new) > self._run.ledger.remaining("tool_calls"):
             for i in new:
@@ -129,6 +138,13 @@ class ToolExecutor:
         return [self._message(row, call, result) for row, call, result in zip(planned, calls, results, strict=True)]
 
     # -- what the calls need
+
+    async def planned(self, turn: int, history: str, calls: Sequence[ToolCall]) -> list[StoredToolCall]:
+        """The calls of a turn as they are stored, or would be."""
+        if self._rows is None:
+            await self.load()
+        ids = intent_ids(history, calls)
+        return [self._planned(turn, i, ids[i], call) for i, call in enumerate(calls)]
 
     def _planned(self, turn: int, position: int, intent: str, call: ToolCall) -> StoredToolCall:
         """The stored call; or a new one, which has failed already if it cannot be executed."""
@@ -164,11 +180,9 @@ class ToolExecutor:
         if self._approve != "guard" or effect == "read":
             return self._approve == "all" or (self._approve == "writes" and effect != "read")
         question = self._run.question
-        messages = (*question.conversation, *question.continuation)
-        if not (turn or any(message.role == "tool" for message in messages)):
+        if not (turn or any(message.role == "tool" for message in (*question.conversation, *question.continuation))):
             return False
-        texts = (question.text, *(message.content for message in messages if message.role == "user"))
-        return not RESOURCES.load("guard")(call.name, call.parsed_arguments or {}, texts)
+        return not RESOURCES.load("guard")(call.name, call.parsed_arguments or {}, user_texts(question))
 
     def _run_end(self) -> str:
         """Why no call may begin any more; empty if one may."""
@@ -284,6 +298,8 @@ class ToolExecutor:
         if not run.recording:
             raise StoreError(f"run {run.id} has no result of its call of {row.tool}", hint="resume it instead")
         tool = self.tools[row.tool]
+        if tool.effect != "read" and run.config.check_writes is not None and row.write_check is None:
+            return await self._refuse(row, NOT_EXECUTED + "it was not checked")
         result: ToolResult | None = None
         async with self._at_once, self._slots[row.tool]:
             if reason := self._run_end():

@@ -24,7 +24,7 @@ from ...core.store.group_commit import Connection
 from ...core.store.records import canonical_json
 from ...core.store.run_writer import RunWriter
 from ...core.store.sql import RunStore, append_events, to_json
-from ...core.types import PendingToolCall, Question
+from ...core.types import PendingToolCall, Question, WriteCheck
 from .tool import ToolResult
 
 ToolCallStatus = Literal["proposed", "approved", "denied", "started", "done", "failed", "assumed"]
@@ -44,7 +44,7 @@ class Decision(Frozen):
             "failed".
         arguments: With "edit", the new arguments as JSON.
         reason: Shown to the model with a rejection.
-        by: Origin: "terminal", "callback", "http:KEY" ("http" without keys) or "assume".
+        by: Origin: "terminal", "callback", "http:KEY" ("http" without keys), "check" or "assume".
         at: Seconds since the epoch.
     """
 
@@ -74,6 +74,7 @@ class StoredToolCall(Frozen):
     arguments: str
     status: ToolCallStatus = "proposed"
     attempts: int = 0
+    write_check: WriteCheck | None = None
     decision: Decision | None = None
     result: ToolResult | None = None
 
@@ -93,9 +94,8 @@ class StoredToolCall(Frozen):
             question = "outcome"
         else:
             return None
-        return PendingToolCall(
-            id=self.id, tool=self.tool, arguments=self.used_arguments, effect=self.effect, question=question
-        )
+        shared = self.model_dump(include={"id", "tool", "effect", "write_check"})
+        return PendingToolCall(arguments=self.used_arguments, question=question, **shared)
 
 
 class UnknownOutcome(StoreError):
@@ -355,10 +355,11 @@ def _result_of(decision: Decision) -> ToolResult | None:
 
 
 _ADDED = "id, turn, position, tool, effect, executor, call_id, arguments, status"
-_COLUMNS = f"{_ADDED}, attempts, decision, result"
+_JSON = ("write_check", "decision", "result")
+_COLUMNS = f"{_ADDED}, attempts, {', '.join(_JSON)}"
 _ADD = (
-    f"INSERT INTO tool_calls (run_id, {_ADDED}, result, created) "  # noqa: S608
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    f"INSERT INTO tool_calls (run_id, {_ADDED}, {', '.join(_JSON)}, created) "  # noqa: S608
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _END = "UPDATE tool_calls SET status = ?, result = ?, ended = ? WHERE run_id = ? AND id = ? AND status IN ({})"
 _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
@@ -372,11 +373,12 @@ _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {
 
 
 def _row(run_id: str, call: StoredToolCall) -> tuple[object, ...]:
-    return run_id, *(getattr(call, name) for name in _ADDED.split(", ")), to_json(call.result), time.time()
+    values = (getattr(call, name) for name in _ADDED.split(", "))
+    return run_id, *values, *(to_json(getattr(call, name)) for name in _JSON), time.time()
 
 
 def _read(row: Sequence[Any]) -> StoredToolCall:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    for name in ("decision", "result"):
+    for name in _JSON:
         values[name] = values[name] and json.loads(values[name])
     return StoredToolCall.model_validate(values)

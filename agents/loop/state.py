@@ -26,13 +26,13 @@ from ...core.run import Run
 from ...core.types import Candidate, Question, RunUsage, Solution, Verification
 from ...reasoning.conclude import conclude_run, report_cut_candidates
 from ...reasoning.json_answers import max_json_tokens, with_json_answer
-from ...reasoning.strategy import Models, require_features
+from ...reasoning.strategy import RESOURCES, Models, require_features
 from ...reasoning.thinking import fit_to_thinking
 from ...verify.verifier import Verifier, VerifierContext
 from ..planner import given_text
 from ..repairs import VerifiedAttempt, better_attempt, combined, findings_text, has_findings, with_findings
 from ..resources import RunResources
-from .executor import ToolExecutor
+from .executor import REPEATED, ToolExecutor
 from .records import REJECTED, question_history
 from .tool import READ_RESULT
 
@@ -45,10 +45,7 @@ MAX_TURNS_WITHOUT_NEWS: Final = 8
 """Turns running without a new call or result after which the run ends."""
 MAX_REJECTIONS: Final = 3
 """Rejections of an equal call after which the run ends."""
-_REPEATED = (
-    f"You have made the same tool calls with the same results {MAX_EQUAL_TURNS} times in a row. Do something else, or "
-    "give your answer from what you know."
-)
+_REPEATED = f"{REPEATED} {MAX_EQUAL_TURNS} times in a row. Do something else, or give your answer from what you know."
 
 
 class LoopState(Frozen):
@@ -326,8 +323,10 @@ def _ended(state: LoopState, context: LoopContext) -> Solution | None:
 
 
 async def approve(state: LoopState, context: LoopContext) -> StateUpdate:
-    """Get the decisions that the last turn's calls need."""
+    """Get the decisions that the last turn's calls need, after the check of those that change something."""
     executor, turn, history, calls = _last_calls(state, context)
+    if context.run.config.check_writes is not None:
+        await RESOURCES.load("write_check")(context, turn, history, state.messages)
     await executor.prepare(turn, history, calls)
     return {}
 

@@ -251,10 +251,24 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str, conversation: Co
         tenant=tenant,
         tools=allowed_tools(settings, tools),
         approve=allowed_approval(settings, body.approve, before=None if before is None else before.approve),
+        check_writes=_check_writes(body, settings, before),
     )
     if before is not None and body.tools is None:
         config = config.model_copy(update={"tool_rules": before.tool_rules})
     return config if conversation is None else conversation.joined(config)
+
+
+def _check_writes(body: AskBody, settings: Settings, before: RunConfig | None) -> str | None:
+    """The check of a run: None is the server's setting; of a conversation, it stays as it was unless another is set."""
+    if settings.tools.policy is not None:
+        if body.policy is not None:
+            raise UserError("the server has a policy of its own", hint="omit policy", param="policy")
+        return None
+    if body.policy is not None:
+        return body.policy
+    if before is not None and before.check_writes is not None:
+        return before.check_writes
+    return "" if body.check_writes else None
 
 
 def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:

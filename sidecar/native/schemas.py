@@ -139,6 +139,9 @@ class AskBody(RequestBody):
         approve: Which of their calls need an approval: "never" none, "guard" changes that the user's words do not name
             once a result has been read, "writes" all that change something, "all". Not fewer than the server requires,
             which is "writes" unless it is set.
+        check_writes: Whether calls that change something are executed only if the judge model quotes words of the user
+            that ask for them. The server's setting applies as well.
+        policy: A policy of which it has to quote words that allow them too; only if the server has none.
         conversation: The conversation whose next question it is, or its ID. The model sees the messages before, and
             has the tools of the question before unless `tools` names others.
     """
@@ -184,6 +187,8 @@ class AskBody(RequestBody):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     tools: Names | None = None
     approve: ApprovalMode | None = None
+    check_writes: bool = False
+    policy: Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)] | None = None
     conversation: ConversationId | ConversationIn | None = None
 
 
