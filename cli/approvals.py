@@ -14,13 +14,13 @@ from ..core.errors import UserError
 from ..core.messages import parse_json
 from .interrupts import LineReader, can_read_terminal
 from .render.console import printable, say, truncate
+from .render.tool_calls import print_quotations
 
 if TYPE_CHECKING:
     from ..agents.loop.records import Decision
     from ..core.types import PendingToolCall
 
 MAX_ARGUMENT_CHARS = 4_000
-MAX_QUOTE_CHARS = 400
 _EFFECTS = {"read": "changes nothing", "idempotent": "changes something once", "write": "changes something"}
 
 
@@ -53,10 +53,7 @@ class TerminalApprover:
     async def _approval(self, call: PendingToolCall) -> Decision | None:
         say(f"{call.tool} {_EFFECTS[call.effect]} ({call.effect}):")
         _show(call.arguments)
-        if call.write_check is not None:
-            say(f'your request: "{truncate(call.write_check.request, MAX_QUOTE_CHARS)}"')
-            if call.write_check.policy:
-                say(f'the policy: "{truncate(call.write_check.policy, MAX_QUOTE_CHARS)}"')
+        print_quotations(call)
         while True:
             match await self._ask(f"Approve? [y]es, [n]o, [e]dit, [a]lways {call.tool}, [w]ait: "):
                 case "y" | "yes":

@@ -11,6 +11,7 @@ from .console import one_line, say, truncate
 
 MAX_CALL_CHARS = 160
 MAX_RESULT_CHARS = 120
+MAX_QUOTATION_CHARS = 300
 
 
 class ToolLines:
@@ -31,6 +32,14 @@ def call_text(tool: str, arguments: str, max_chars: int = MAX_CALL_CHARS) -> str
     return truncate(one_line(ToolCall(name=tool, arguments=arguments).text), max_chars)
 
 
+def print_quotations(call: PendingToolCall) -> None:
+    """Print what the check of a call has quoted, if it was checked."""
+    if (check := call.write_check) is not None:
+        for source, quotation in (("you", check.request), ("the policy", check.policy)):
+            if quotation:
+                say(f'  {source}: "{truncate(one_line(quotation), MAX_QUOTATION_CHARS)}"')
+
+
 def print_pending(pending: Sequence[PendingToolCall], resume: str) -> None:
     """Print the calls that a run waits for, and the command that continues it."""
     for call in pending:
@@ -39,6 +48,7 @@ def print_pending(pending: Sequence[PendingToolCall], resume: str) -> None:
             say(f"{shown} was interrupted, and may have taken effect", label="waiting", style="yellow")
         elif call.question == "approval":
             say(f"{shown} ({call.effect}) needs an approval", label="waiting", style="yellow")
+            print_quotations(call)
         else:
             say(f"{shown} needs a result from the caller", label="waiting", style="yellow")
     approvals = [f"--decide {call.id[:8]}=approve" for call in pending if call.question == "approval"]

@@ -292,6 +292,13 @@ export type ToolFinished = Told<
   "tool.finished",
   { call: string; tool: string; text: string; is_error: boolean; seconds: number; is_replayed?: boolean }
 >;
+/** What the check of a call has quoted, or why the call is not executed. */
+export interface WriteCheck {
+  request: string;
+  policy: string;
+  fault: string;
+}
+export type ToolChecked = Told<"tool.checked", { call: string; tool: string; arguments: string; write_check: WriteCheck }>;
 export type ApprovalRequested = Told<"approval.requested", { call: string; tool: string; arguments: string; question: string }>;
 export type ApprovalDecided = Told<"approval.decided", { call: string; tool: string; decision: string; by: string }>;
 export type RunWaiting = Told<
@@ -335,6 +342,7 @@ export type RunEvent =
   | ToolStarted
   | ToolProgress
   | ToolFinished
+  | ToolChecked
   | ApprovalRequested
   | ApprovalDecided
   | RunWaiting

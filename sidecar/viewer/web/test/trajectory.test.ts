@@ -45,6 +45,12 @@ test("a waiting run shows what it waits for, and after a decision what came of i
   assert.deepEqual(after[0]?.calls.map(({ status }) => status), ["failed", "outcome unknown"]);
 });
 
+test("a checked call has its quotations", () => {
+  const write_check = { request: "cancel it", policy: "", fault: "" };
+  const found = steps(...turn("turn 1", ["a", "{}"]), made("tool.checked", { call: "1", tool: "a", arguments: "{}", write_check }));
+  assert.deepEqual(found[0]?.calls.map(({ id, check }) => [id, check]), [["1", write_check]]);
+});
+
 test("a run without tools has no conversation", () => {
   assert.deepEqual(steps(...turn("solve"), ...turn("verify")), []);
 });

@@ -1,6 +1,6 @@
 // The sidecar's native API. The key is kept for this tab alone, and goes nowhere but into requests to this origin.
 
-import type { Answer, Json, Report } from "../events";
+import type { Answer, Json, Report, WriteCheck } from "../events";
 
 const KEY = "reason-api-key";
 export const LOCKED = "reason-locked"; // told to the window when a key is wanted
@@ -33,6 +33,7 @@ export interface PendingCall {
   arguments: string;
   effect: string;
   question: "approval" | "outcome" | "result";
+  write_check?: WriteCheck;
 }
 
 export interface RunDetail extends RunSummary {

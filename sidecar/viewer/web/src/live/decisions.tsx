@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import type { Json } from "../events";
 import { pretty } from "../text/words";
+import { Quotations } from "../views/conversation";
 import { lineOf, type PendingCall } from "./api";
 
 interface Props {
@@ -55,6 +56,7 @@ function Decision({ call, onDecide }: { call: PendingCall; onDecide: Props["onDe
       <p>
         <b class="mono">{call.tool}</b> <span class="tag">{call.effect}</span>
       </p>
+      {call.write_check !== undefined && <Quotations check={call.write_check} />}
       {call.question === "approval" ? (
         <>
           <label>

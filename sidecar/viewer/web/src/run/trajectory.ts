@@ -1,6 +1,6 @@
 // A run with tools as a conversation: its turns with the calls that they made, and its verifications.
 
-import type { SolutionCandidate, Verification } from "../events";
+import type { SolutionCandidate, Verification, WriteCheck } from "../events";
 import type { Entry } from "./state";
 
 export type CallStatus = "proposed" | "waiting" | "running" | "executed" | "failed" | "rejected" | "recorded" | "outcome unknown";
@@ -13,6 +13,7 @@ export interface ToolCallStep {
   effect: string;
   status: CallStatus;
   decision: string;
+  check?: WriteCheck;
   /** The result, or the last line of progress. */
   text: string;
   seconds: number;
@@ -70,6 +71,9 @@ export function trajectoryOf(entries: readonly Entry[]): TrajectoryStep[] {
         break;
       case "tool.started":
         Object.assign(callOf(last, calls, event), { effect: event.effect, arguments: event.arguments, status: "running", text: "" });
+        break;
+      case "tool.checked":
+        callOf(last, calls, event).check = event.write_check;
         break;
       case "tool.progress":
         callOf(last, calls, event).text = event.text;

@@ -127,6 +127,11 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
       const took = event.is_replayed ? "recorded" : `${fixed(event.seconds, 2)} s`;
       return { kind: "tool result", what: shortened(`${event.tool}, ${took}: ${event.text}`), tone: event.is_error ? "bad" : "", record: event };
     }
+    case "tool.checked": {
+      const { request, policy, fault } = event.write_check;
+      const quoted = [request, policy].filter((text) => text !== "").map((text) => `“${text}”`).join(", ");
+      return { kind: "check", what: shortened(`${event.tool} ${event.arguments}: ${fault || quoted}`), tone: fault === "" ? "" : "bad", record: event };
+    }
     case "approval.requested":
       return { kind: "approval", what: shortened(`${event.tool} ${event.arguments}: ${event.question} needed`), tone: "warn", record: event };
     case "approval.decided":

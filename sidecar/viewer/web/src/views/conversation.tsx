@@ -1,5 +1,6 @@
 // A run with tools as a conversation: what the model said and called, what came back, what each step cost.
 
+import type { WriteCheck } from "../events";
 import type { State } from "../run/state";
 import { type CallStatus, type ToolCallStep, type TrajectoryStep, trajectoryOf } from "../run/trajectory";
 import { fixed, seconds, whole } from "../text/figures";
@@ -58,6 +59,16 @@ function Turn({ step: { turn } }: { step: TrajectoryStep }) {
   );
 }
 
+/** What the check of a call has quoted. */
+export function Quotations({ check: { request, policy } }: { check: WriteCheck }) {
+  return (
+    <p class="small">
+      {request !== "" && <>Requested: <q>{request}</q> </>}
+      {policy !== "" && <>Policy: <q>{policy}</q></>}
+    </p>
+  );
+}
+
 function Call({ call, running }: { call: ToolCallStep; running: boolean }) {
   const status = call.status === "running" && !running ? "not finished" : call.status;
   const cut = CUT.test(call.text);
@@ -71,6 +82,7 @@ function Call({ call, running }: { call: ToolCallStep; running: boolean }) {
         {cut && <span class="tag warn">cut</span>}
         {call.seconds > 0 && <span class="soft small">{seconds(call.seconds)}</span>}
       </p>
+      {call.check !== undefined && call.check.fault === "" && <Quotations check={call.check} />}
       <pre class="text" tabIndex={0} aria-label={`arguments of ${call.tool}`}>{pretty(call.arguments)}</pre>
       {call.text !== "" && (
         <details open={call.text.length <= SHORT_RESULT}>
