@@ -40,10 +40,14 @@ class ToolUse:
     result: str
 
     @property
+    def call(self) -> str:
+        """The tool with the arguments."""
+        return f"{self.tool}({self.arguments})"
+
+    @property
     def statement(self) -> str:
         """It as a sentence that a judge can read."""
-        outcome = "succeeded" if self.ok else "failed"
-        return f"The call {self.tool}({self.arguments}) {outcome}: {self.result}"
+        return f"The call {self.call} {'succeeded' if self.ok else 'failed'}: {self.result}"
 
 
 @dataclass(frozen=True)

@@ -385,8 +385,9 @@ class ToolExecutor:
         except Exception as e:  # noqa: BLE001 - a tool may raise anything, and the model is told
             return error_result(e)
 
-    async def uses(self, messages: Sequence[Message]) -> tuple[ToolUse, ...]:
+    async def uses(self) -> tuple[ToolUse, ...]:
         """The ended calls of messages before the run, and of the run, as evidence."""
+        messages = (*self._run.question.conversation, *self._run.question.continuation)
         calls = {call.id: call for message in messages for call in message.tool_calls}
         uses = [
             self._use(f"{call.name}:{call.id}", call.name, call.arguments, ToolResult(text=message.content))

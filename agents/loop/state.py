@@ -108,9 +108,7 @@ class LoopContext:
 
     async def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
-        question = self.run.question
-        messages = (*question.conversation, *question.continuation)
-        uses = None if self.executor is None else await self.executor.uses(messages)
+        uses = None if self.executor is None else await self.executor.uses()
         verifying = self.resources.verifying
         assert verifying is not None or not self.resources.verifiers
         return [
@@ -214,7 +212,8 @@ async def model(state: LoopState, context: LoopContext) -> StateUpdate:
         if context.executor is None:
             question = with_findings(question, previous.solution, previous.verification)
         else:
-            findings = findings_text(question, previous.solution, previous.verification)
+            uses = await context.executor.uses()
+            findings = findings_text(question, previous.solution, previous.verification, uses)
             update["messages"] = (Message(role="user", content=findings),)
     if context.executor is not None:
         question = _turn_question(state.after(update), context.executor, run)

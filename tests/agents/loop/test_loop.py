@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 
 import pytest
@@ -14,7 +15,10 @@ from reason.core.errors import CapabilityMissing, UnknownName, UserError
 from reason.core.events import MemorySink
 from reason.core.messages import Message
 from reason.core.types import Question
+from reason.verify.entailment import run_resources
+from reason.verify.types import Support
 from support.agent_model import call
+from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel, answering, replies
 from support.scripted_tools import ToolModel, calling
 
@@ -375,6 +379,41 @@ async def test_a_claim_of_an_action_needs_its_receipt(agent):
         answer = await reasoner.aask("Delete it.", **options)
     (claim,) = answer.verification.claims
     assert (claim.verdict, claim.evidence[0].text) == ("refuted", "no tool call changed anything")
+
+
+async def test_a_wrong_amount_is_mended_with_the_span_of_the_result(agent, monkeypatch):
+    def verdict(pair):
+        if "amount" not in pair.evidence:
+            return Support(0.0, 0.0, 1.0)
+        return Support(0.0, 1.0, 0.0) if "$50" in pair.claim else Support(1.0, 0.0, 0.0)
+
+    async def load_entailment(*_, **__):
+        return ScriptedEntailment(verdict)
+
+    monkeypatch.setattr(run_resources, "load_entailment", load_entailment)
+    results = {"17": "The order was placed in May. The amount is $40. It has shipped.", "18": "It is open."}
+    look = tool_of(lambda order: results[order], name="look", effect="read")
+    seen = []
+
+    def turns(messages):
+        number = sum(message.role == "assistant" for message in messages)
+        if number == 0:
+            return [call("look", order="18"), call("look", order="17")]
+        if number == 1:
+            return "The amount of order 17 is $50."
+        seen.append(messages[-1].content)
+        amount = re.search(r"evidence in the result of (.*): .*is (\$\d+)", messages[-1].content)
+        return f"The amount of order 17 is {amount[2]}."
+
+    judged = {"davinci": {"judge": "small", "verdicts": "none", "threshold": 0.5}}
+    async with agent(turns, tools=[look], verify=["davinci"], verify_parameters=judged) as reasoner:
+        answer = await reasoner.aask("What is the amount of order 17?")
+        replayed = await reasoner.areplay(answer.run_id)
+    (findings,) = seen
+    assert "- wrong: The amount of order 17 is $50." in findings
+    assert 'evidence in the result of look({"order": "17"}): The amount is $40.\n' in findings
+    assert (answer.text, answer.verification.verdict) == ("The amount of order 17 is $40.", "supported")
+    assert replayed.messages == answer.messages
 
 
 async def test_under_guard_a_change_that_a_result_may_have_suggested_waits(agent):
