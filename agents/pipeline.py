@@ -230,6 +230,7 @@ class PipelineRun:
                     resumed=resumed,
                     effort=config.effort,
                     thinking_tokens=config.thinking_tokens,
+                    may_be_repaired=config.may_be_repaired,
                 )
             )
         try:

@@ -236,6 +236,8 @@ def _advise_new_user(settings: Settings) -> None:
 class TextStream:
     """A sink that prints the text of each turn's first generation, if it is a single sample that may be the answer.
 
+    Text that verification may have repaired is printed by no sink: it may claim what is not so.
+
     The first generation of a search is a step of its tree, and that of a jury one of several opinions: neither is
     printed, even if another strategy chose the search or the jury. Text that a strategy releases as the run's answer
     (`TextDelta.answer_start`) is printed in any case.
@@ -268,7 +270,8 @@ class TextStream:
         if isinstance(event, RunStarted):
             self._strategy = event.strategy
             self._seen_generation = starts_with_draft(event.strategy)
-            self._is_silent = not self._show_reasoning and has_value_answer(event.question)
+            has_value = not self._show_reasoning and has_value_answer(event.question)
+            self._is_silent = has_value or event.may_be_repaired
         elif isinstance(event, StrategyNote) and event.name in ("auto.chosen", "question.routed"):
             self._seen_generation |= starts_with_draft(str(event.data.get("chosen", "")))
         elif isinstance(event, ToolStarted):  # another turn follows

@@ -170,6 +170,7 @@ class RunStarted(Event):
     Attributes:
         effort: How much models that think do so; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
+        may_be_repaired: As of the run's configuration: text of its samples is no answer before it is verified.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -180,6 +181,7 @@ class RunStarted(Event):
     resumed: bool = False
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    may_be_repaired: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class StageStarted(Event):

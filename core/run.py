@@ -151,6 +151,11 @@ class RunConfig(EncodedOnce):
     client_loop: str = Field(default="", exclude_if=lambda value: not value)
     one_call: bool = Field(default=False, exclude_if=lambda value: not value)
 
+    @property
+    def may_be_repaired(self) -> bool:
+        """Whether what the strategy has written may be replaced or refused after its verification."""
+        return bool(self.verify) and (self.repairs > 0 or self.require_verified)
+
     def for_client_loop(self, thread: str = "") -> RunConfig:
         """This configuration with `client_loop`: of all but the messages after the question, forced calls and the seed.
 

@@ -324,8 +324,7 @@ class _Fusion:
         config, question = self._run.config, self._question
         if config.strategy != Fusion.name or question != self._run.question:
             return False
-        may_be_repaired = bool(config.verify) and config.repairs > 0
-        return question.answer_schema is None and not config.require_verified and not may_be_repaired
+        return question.answer_schema is None and not config.may_be_repaired
 
     async def _synthesis_prompt(
         self, model: MeteredModel, drafts: Sequence[_Draft], classes: Sequence[Sequence[int]]

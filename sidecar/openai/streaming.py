@@ -230,6 +230,7 @@ class EventTranslator:
 
     Completions that certainly start the answer are streamed as content (`answer_call`), and so is text that a strategy
     releases (`TextDelta.answer_start`). Of the calls that generate such text, only the thoughts are streamed besides.
+    So it is with a single chain whose answer may be repaired, and which is emitted once it was verified.
 
     Args:
         config: Run configuration.
@@ -252,6 +253,7 @@ class EventTranslator:
         # a turn before calls is no answer
         self._until_direct = 0 if config.tools else answer_call(config)
         self._streams_json = streams_json(config)
+        self._is_held = config.may_be_repaired and _is_single_chain(config)
         self._after = after
         self._direct: int | None = None
         self._heard = 0
@@ -268,7 +270,7 @@ class EventTranslator:
         self._verifying = False
         self._synthesising = False
         self._synthesis: dict[int, bool] = {}
-        """Calls whose text a strategy releases, with whether some of their thoughts were emitted."""
+        """Calls of whose samples only thoughts are emitted, with whether some were."""
         self._released = 0
         """Number of characters that the strategy released and that were taken."""
 
@@ -326,7 +328,7 @@ class EventTranslator:
         if self._verifying or not (event.role in WRITERS or event.role.startswith("juror")):
             return
         self._until_direct -= 1
-        if self._synthesising:
+        if self._synthesising or self._is_held:  # a text that is not verified yet is shown nowhere
             self._synthesis[event.number] = False
             return
         is_answer = self._until_direct == 0 or (self._streams_json and event.constrained and self._direct is None)
@@ -462,12 +464,16 @@ def answer_call(config: RunConfig) -> int:
 
     This holds for a single chain. If verification may repair or reject the answer, no text is final before the end.
     """
-    if config.question.answer_schema is not None or _may_be_repaired(config):
+    if config.question.answer_schema is not None or config.may_be_repaired:
         return 0
+    return int(_is_single_chain(config))
+
+
+def _is_single_chain(config: RunConfig) -> bool:
     if config.strategy == "cot":
-        return 1
+        return True
     kind = STRATEGIES.load(config.strategy).Config
-    return int(issubclass(kind, SamplingConfig) and config.parameters.get("n") == 1)
+    return issubclass(kind, SamplingConfig) and config.parameters.get("n") == 1
 
 
 def streams_json(config: RunConfig) -> bool:
@@ -475,13 +481,9 @@ def streams_json(config: RunConfig) -> bool:
 
     JSON that is only prompted for is sent when it is validated.
     """
-    if config.question.answer_schema is None or _may_be_repaired(config):
+    if config.question.answer_schema is None or config.may_be_repaired:
         return False
     return config.strategy == "cot" or issubclass(STRATEGIES.load(config.strategy).Config, SamplingConfig)
-
-
-def _may_be_repaired(config: RunConfig) -> bool:
-    return bool(config.verify and (config.repairs or config.require_verified))
 
 
 def join_text(pieces: Iterable[Piece], kind: Kind = "reasoning") -> str:

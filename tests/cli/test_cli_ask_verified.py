@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.cli_json import printed_answer
 from support.html_page import carried
-from support.scripted_model import replies
+from support.scripted_model import answering, replies
 
 LEXICAL = ["davinci.judge=lexical", "davinci.verdicts=none", "davinci.threshold=0.5"]
 DAVINCI = ["--verify", "davinci", *(word for value in LEXICAL for word in ("--verify-set", value))]
@@ -54,6 +54,15 @@ def test_the_documents_of_the_question_are_evidence(cli, scripted, facts):
     status, _, err = cli("ask", "Capital of Spain?", "--context", "facts.md", *DAVINCI)
     assert status == 0
     assert "supported: 1 of 1 claim supported" in err
+
+
+@pytest.mark.parametrize(("repairs", "is_shown"), [("1", False), ("0", True)])
+def test_a_claim_that_is_repaired_is_never_printed(cli, scripted, facts, repairs, is_shown):
+    scripted(answering(lambda prompt: "Madrid is the capital of Spain." if "<check>" in prompt else REPLY))
+    status, out, err = cli("ask", "What are capitals?", "--stream", *VERIFY, "--repairs", repairs)
+    assert status == 0
+    assert ("Barcelona" in out) is ("Barcelona" in err) is is_shown
+    assert ("Madrid is the capital of Spain." in out) is not is_shown
 
 
 def test_usage_errors_are_one_line(cli, scripted, facts):

@@ -12,6 +12,8 @@ from reason.cli.terminal_run import TextStream, starts_with_draft
 from reason.core.events import CallStarted, RunStarted, TextDelta
 from reason.core.types import Question
 
+STARTED = {"question": Question(text="?"), "models": {"main": "m"}, "seed": 1}
+
 
 def call(number: int, samples: int = 1, operation: str = "generate") -> CallStarted:
     return CallStarted(
@@ -52,9 +54,10 @@ def test_screen_is_cleared_before_the_first_text(capsys):
     [
         ([call(1, samples=8), delta("one of eight"), call(2), delta("a later call", parent=2)], ""),
         ([call(1, samples=3, operation="score"), call(2), delta("yes", parent=2)], "yes"),
+        ([RunStarted(**STARTED, strategy="cot", may_be_repaired=True), call(1), delta("not verified")], ""),
         (
             [
-                RunStarted(question=Question(text="?"), strategy="fusion", models={"main": "m"}, seed=1),
+                RunStarted(**STARTED, strategy="fusion"),
                 call(1),
                 delta("a draft"),
                 call(2),
@@ -67,7 +70,12 @@ def test_screen_is_cleared_before_the_first_text(capsys):
             "It is so.",
         ),
     ],
-    ids=["several samples are not printed", "scoring is no generation", "text that the strategy releases"],
+    ids=[
+        "several samples are not printed",
+        "scoring is no generation",
+        "text that may be repaired",
+        "text that the strategy releases",
+    ],
 )
 def test_only_the_first_generation_or_released_text_is_printed(events, printed, capsys):
     stream = TextStream(lambda: None, lambda: None)

@@ -160,3 +160,10 @@ def test_when_the_text_is_certain():
     assert answer_call(config("cot", verify=("davinci",), repairs=0)) == 1
     assert answer_call(config("cot", verify=("davinci",), repairs=1)) == 0
     assert answer_call(config("cot", verify=("davinci",), repairs=0, require_verified=True)) == 0
+
+
+def test_a_text_that_may_be_repaired_is_not_told_and_its_thought_is():
+    telling = EventTranslator(config("cot", verify=("davinci",), repairs=1), AnswerText())
+    done = finished(4, 1, 0, "I cancelled it.", Thought(text="Hm."))
+    events = [started(1, 1), delta(2, "", thought="Hm."), delta(3, "I cancelled it."), done, ended(5, 1)]
+    assert join_text(pieces(telling, events)) == "Hm."
