@@ -8,7 +8,7 @@ import reason.agents.reasoner as reasoner_module
 from reason.agents.loop.records import Decision, ToolCallStore
 from reason.agents.loop.tool import schema_tool
 from reason.agents.reasoner import Reasoner
-from reason.core.errors import BackendError, DataError
+from reason.core.errors import BackendError, DataError, UserError
 from reason.core.events import MemorySink
 from reason.core.messages import Message, ToolCall
 from reason.core.settings import Settings
@@ -212,6 +212,13 @@ async def test_words_of_an_earlier_message_of_the_user_count(ask):
     async with ask(Judge(reply(verdict("Cancel the one with 17")))) as reasoner:
         await reasoner.aask(Question(text="Yes.", conversation=before))
     assert reasoner.executed == ["17"]
+
+
+async def test_a_judge_model_is_named_for_the_check_and_needs_no_verifier(ask):
+    async with ask(Judge(), check_writes=None) as reasoner:
+        with pytest.raises(UserError, match="uses no judge"):
+            reasoner.plan(ASKED, judge_model="judge")
+        assert reasoner.plan(ASKED, judge_model="judge", check_writes="").models["judge"] == "judge"
 
 
 @pytest.mark.parametrize("text", [None, "  \n"])

@@ -39,9 +39,14 @@ class Orders:
 
 
 @contextmanager
-def serving_tools(tmp_path, turns=TURNS, *, use=(), approve=None, keys=(), **serve):
+def serving_tools(tmp_path, turns=TURNS, *, use=(), approve=None, check=None, keys=(), **serve):
     log, model = tmp_path / "log", AgentModel(turns)
-    tools = {"use": use, "approve": approve, "mcp": {"orders": {"command": [sys.executable, SERVER, str(log)]}}}
+    tools = {
+        "use": use,
+        "approve": approve,
+        "mcp": {"orders": {"command": [sys.executable, SERVER, str(log)]}},
+        **(check or {}),
+    }
     options = {"tools": ("mcp:orders",), **serve}
     with (
         scripted_server(tmp_path, {"scripted": model}, serve=options, tools=tools) as server,
@@ -77,6 +82,23 @@ def test_without_approvals_the_run_ends(tmp_path):
         assert orders.calls() == ["look 1", "change 2"]
         stricter = orders.ask(approve="all").json()
         assert [one["tool"] for one in stricter["pending"]] == ["look"]
+
+
+def test_a_request_can_have_changes_checked_and_none_lifts_the_check_of_the_server(tmp_path):
+    policy = tmp_path / "policy.md"
+    policy.write_text("Only two may be changed.")
+    with serving_tools(tmp_path, approve="never") as orders:  # the model's check is no JSON
+        answer = orders.ask(check_writes=True).json()
+        assert orders.calls() == ["look 1"]
+        assert "the check gave no verdict on it" in answer["messages"][-2]["content"]
+        answer = orders.ask(policy="Two may be changed.").json()
+        assert orders.run(answer["run_id"])["status"] == "finished"
+        assert orders.calls() == ["look 1"] * 2
+    with serving_tools(tmp_path, approve="never", check={"policy": policy}) as orders:
+        orders.ask(check_writes=False)
+        assert orders.calls() == ["look 1"] * 3
+        refused = orders.ask(policy="All may be changed.")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "policy")
 
 
 def test_tools_of_every_question_need_not_be_named(tmp_path):
