@@ -23,8 +23,9 @@ from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
-from .answers.equivalence import Equivalence
-from .answers.extraction import answer_kind, finished_or_all, read_candidate
+from .answers.calls import settle_calls
+from .answers.equivalence import answer_classes
+from .answers.extraction import finished_or_all, read_candidate, text_with_calls
 from .conclude import conclude
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator
@@ -52,6 +53,9 @@ class Adaptive:
 
     Model calls: one for each sample of a round (they run as one batch) and two next-token calls for each evaluation.
 
+    With tools, samples that call the same are equal, calls that change something need more than half of all samples
+    (`calls.settle_calls`), and no sample is ended early.
+
     Differs: the paper trains the signal; this one is prompted, and over-confident. An uncalibrated signal stops nothing
     unless `threshold` is set by hand: without either, the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023)
     decides, and the answer reports it. Samples are pruned between continuations of their own prefixes, so that the
@@ -66,6 +70,7 @@ class Adaptive:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
+    supports_tools: ClassVar[bool] = True
 
     class Config(Parameters):
         """Parameters of `adaptive`."""
@@ -141,16 +146,15 @@ class Adaptive:
             )
         prompt = question_prompt(question, step_by_step_instruction(question))
         evaluator = SelfEvaluator(models.main, question, run, config.evaluation)
-        async with Equivalence.for_run(run) as equivalence:
-            samples = _EvaluatedSamples(prompt, question, models.main, run, evaluator, equivalence)
-            try:
-                if config.prune_at:
-                    await self._sample_with_pruning(prompt, models.main, samples)
-                else:
-                    await self._sample_in_rounds(prompt, models.main, samples)
-            except BudgetExceeded as e:
-                run.record_limit(e)
-                samples.stopped = "budget"
+        samples = _EvaluatedSamples(prompt, question, models.main, run, evaluator)
+        try:
+            if config.prune_at:
+                await self._sample_with_pruning(prompt, models.main, samples)
+            else:
+                await self._sample_in_rounds(prompt, models.main, samples)
+        except BudgetExceeded as e:
+            run.record_limit(e)
+            samples.stopped = "budget"
         samples.check_failures()
         return samples.solution()
 
@@ -188,7 +192,11 @@ class Adaptive:
         """All samples at once; the weakest partial samples end at each checkpoint."""
         config = self.config
         ends = [t for t in config.prune_at if t < config.max_tokens] + [config.max_tokens]
-        if config.keep < 1 and (reason := self._no_pruning_reason()):
+        if samples.question.needs_tools:
+            reason = "a tool call that was cut cannot be continued"
+        else:
+            reason = self._no_pruning_reason() if config.keep < 1 else ""
+        if reason:
             samples.run.degrade(f"adaptive: no sample was ended early: {reason}")
             ends = [config.max_tokens]
         live = [_PrunableSample(index) for index in range(config.n)]
@@ -337,11 +345,9 @@ class _EvaluatedSamples:
         model: MeteredModel,
         run: Run,
         evaluator: SelfEvaluator,
-        equivalence: Equivalence,
     ) -> None:
         self._prompt, self._model = prompt, model
         self.question = question
-        self.equivalence = equivalence
         self.run = run
         self.evaluator = evaluator
         self.candidates: list[Candidate] = []
@@ -374,8 +380,8 @@ class _EvaluatedSamples:
         if not new:
             return
         self._set_best()
-        self.classes = await self.equivalence.group([c.answer for c in self.candidates], answer_kind(self.question))
-        evaluations = await self.evaluator.evaluate([c.text for c in new])
+        self.classes = await answer_classes([c.answer for c in self.candidates], self.question, self.run)
+        evaluations = await self.evaluator.evaluate([text_with_calls(c) for c in new])
         self.quality[-len(new) :] = [None if e is None else e.q for e in evaluations]
         self._records += [None if e is None else e.model_dump(mode="json") for e in evaluations]
         self._set_best()
@@ -415,15 +421,18 @@ class _EvaluatedSamples:
             self.run.degrade("adaptive: the model's self-evaluation gave no signal, so every sample counts the same")
         sums = {members[0]: math.fsum(self._weight(i) for i in members) for members in self.classes}
         best = self._best()
+        shares = [0.0] * len(self.classes)
         if sums:
             leader = max(sums, key=lambda first: (sums[first], -first))
             members = next(m for m in self.classes if m[0] == leader)
             chosen = max(members, key=lambda i: (self._weight(i), -i))
             total = math.fsum(self._weight(i) for i in range(len(self.candidates)))
             confidence = sums[leader] / total if total > 0 else None
+            shares = [sums[own[0]] / total for own in self.classes] if total > 0 else shares
         else:
             chosen, confidence = best, self.quality[best]
-        return Solution(chosen=chosen, candidates=scored, confidence=confidence, stopped=self.stopped, notes=notes)
+        solution = Solution(chosen=chosen, candidates=scored, confidence=confidence, stopped=self.stopped, notes=notes)
+        return settle_calls(solution, self.classes, shares, self.question)
 
     def _weight(self, i: int) -> float:
         """Quality of a sample; 1 for all if none has a signal, 0 for those without one among others that have."""

@@ -269,9 +269,10 @@ def validate_parameters(kind: type[Parameters], owner: str, values: Mapping[str,
 
 def require_tool_support(name: str, question: Question, *, has_tools: bool = False) -> None:
     """Refuse a question with tools, or of a run that executes some, if the strategy does not support them."""
-    if not (has_tools or question.needs_tools) or supports_tools(STRATEGIES.load(name)):
+    if not (has_tools or question.needs_tools) or supports_tools(name):
         return
-    others = [other for other in STRATEGIES.names() if _supports_tools_if_loadable(other)]
+    roles = {"main", *STRATEGIES.load(name).roles}  # what needs another model or knowledge is no alternative
+    others = [o for o in STRATEGIES.names() if supports_tools(o) and roles.issuperset(STRATEGIES.load(o).roles)]
     raise UserError(
         f"strategy {name} does not support tools",
         hint=f"use {', '.join(others[:-1])} or {others[-1]}, or remove the tools and their messages",
@@ -279,15 +280,11 @@ def require_tool_support(name: str, question: Question, *, has_tools: bool = Fal
     )
 
 
-def supports_tools(strategy: Strategy | type[Strategy]) -> bool:
+def supports_tools(name: str) -> bool:
     """Whether a strategy accepts questions with tools."""
-    return bool(getattr(strategy, "supports_tools", False))
-
-
-def _supports_tools_if_loadable(name: str) -> bool:
     try:
-        return supports_tools(STRATEGIES.load(name))
-    except UserError:  # a broken strategy of another package must not hide this question's error
+        return bool(getattr(STRATEGIES.load(name), "supports_tools", False))
+    except UserError:  # a broken strategy of another package must not hide a question's error
         return False
 
 

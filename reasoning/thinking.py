@@ -40,7 +40,9 @@ def require_suitable_thinking(strategy: Strategy, models: Models, run: Run) -> N
     if thinking == "steps":
         _require_no_effort(strategy, models.main, run)
     elif thinking == "thought":
-        _require_continued_thoughts(strategy, _language_models(strategy, models))
+        # a turn with tools is not continued; only the probe of its first token is inside a thought
+        is_turn = bool(run.config.tools) or run.question.needs_tools
+        _require_continued_thoughts(strategy, [models.small] if is_turn else _language_models(strategy, models))
 
 
 def fit_to_thinking(strategy: Strategy, models: Models, run: Run) -> Strategy:

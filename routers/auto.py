@@ -23,7 +23,7 @@ from ..core.events import StrategyNote
 from ..core.messages import Effort
 from ..core.run import Run
 from ..core.types import Question, Solution
-from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy
+from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy, supports_tools
 from ..serving.metered.model import load_decision, save_decision
 from ..serving.model import Feature
 from ..serving.profiles.profile import check_effort
@@ -58,6 +58,10 @@ class Auto:
     effort; and not affordable if its mean cost exceeds the remaining tokens, calls or reward calls. Without a file,
     with the file of another model, and if no arm is left, `cot` answers, and `degraded` states why.
 
+    With tools, the arm is chosen once, at the first turn: the features and the estimates are of the question, so
+    another turn tells nothing new. Only arms whose strategies take tools are available, and without any the run is
+    refused. The estimates are of runs with tools only if the router was trained on such.
+
     Differs from Hybrid LLM: any number of arms instead of two models, their cost is predicted and not fixed, and the
     router is a regularised linear one, so that its choice can be explained.
     """
@@ -73,6 +77,7 @@ class Auto:
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small", "judge", "reward", "embedding")
+    supports_tools: ClassVar[bool] = True
 
     class Config(Parameters):
         """Parameters of `auto`."""
@@ -106,7 +111,7 @@ class Auto:
 
         Raises:
             DataError: The file cannot be read.
-            UserError: It is another file than the run started with.
+            UserError: It is another file than the run started with; or there are tools, which no arm supports.
         """
         file = await self._file(models, run)
         run.effort = run.config.effort  # when the answer is repaired, it is that of the previous arm
@@ -115,6 +120,17 @@ class Auto:
         other = file.trained.difference(identities_of(models))
         if other:
             return await self._fall_back(f"the router {file} is for another model: {other}", question, models, run)
+        if question.needs_tools and not any(supports_tools(arm.strategy) for arm in file.arms):
+            raise UserError(
+                f"no arm of the router {file} supports tools",
+                hint="train one on runs of cot, self-consistency or best-of-n, or use one of these strategies",
+                param="tools",
+            )
+        key: dict[str, JsonValue] = {"arm_of_turns": file.digest}
+        chosen = await load_decision(run, models.main, key) if question.continuation else None
+        if chosen is not None:
+            arm = next(arm for arm in file.arms if arm.label == chosen["selected_strategy"])
+            return _with_notes(await self._solve_arm(arm, question, models, run), arm.label, chosen)
         try:
             choice = await estimate_arms(question, models, run, file, self.config.price)
         except BudgetExceeded as e:
@@ -124,7 +140,7 @@ class Auto:
             run.degrade(report)
         refused: dict[str, str] = {}
         for estimate in choice.estimates:
-            why = unavailable(estimate, file, models, run, run.config.effort)
+            why = unavailable(estimate, file, question, models, run, run.config.effort)
             if why:
                 refused[estimate.arm.label] = why
                 continue
@@ -136,6 +152,8 @@ class Auto:
                 refused[estimate.arm.label] = e.message
                 run.degrade(f"{estimate.arm.label} was chosen and could not run: {e.message}")
                 continue
+            if question.needs_tools:
+                await save_decision(run, models.main, key, notes)
             return _with_notes(solution, estimate.arm.label, notes)
         run.effort = run.config.effort
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
@@ -282,7 +300,12 @@ def rank_arms(arms: Sequence[Arm], space: FeatureSpace, row: NDArray[np.float64]
 
 
 def unavailable(
-    estimate: ArmEstimate, file: AutoRouterFile, models: Models, run: Run, fixed_effort: Effort | None
+    estimate: ArmEstimate,
+    file: AutoRouterFile,
+    question: Question,
+    models: Models,
+    run: Run,
+    fixed_effort: Effort | None,
 ) -> str:
     """Why an arm cannot be taken; empty if it can.
 
@@ -305,7 +328,7 @@ def unavailable(
         strategy, acting = _prepared(arm, models)
         check_effort(acting.main.profile, acting.main.name, arm.effort, None)
         with _effort(run, arm.effort):
-            require_suitable(strategy, acting, run)
+            require_suitable(strategy, question, acting, run)
     except (CapabilityMissing, UserError) as e:
         return e.message
     return ""

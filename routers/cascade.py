@@ -22,7 +22,7 @@ from ..core.run import Run
 from ..core.types import Candidate, Question, Solution
 from ..reasoning.best_of_n import mean_logprob
 from ..reasoning.sampling import SamplingConfig
-from ..reasoning.strategy import STRATEGIES, Models, Parameters, Stability, create_strategy, require_tool_support
+from ..reasoning.strategy import STRATEGIES, Models, Parameters, Stability, create_strategy
 from ..serving.model import Feature
 from .nested_strategy import inner_strategy, prefers_second, require_suitable, solve_within
 from .router_files import file_of_digest
@@ -183,8 +183,6 @@ class Cascade:
             CapabilityMissing: A model cannot do what its strategy needs.
         """
         config = self.config
-        for name in (config.first, config.then):
-            require_tool_support(name, question)
         parameters = config.first_parameters
         if config.confidence == "likelihood" or not _states_confidence(config.first):
             parameters = with_logprobs(config.first, parameters)
@@ -192,8 +190,8 @@ class Cascade:
         then, _ = inner_strategy(config.then, config.then_parameters, self.name)
         curve = self._curve(models, run)
         of_small = models.with_main("small")
-        require_suitable(first, of_small, run)
-        require_suitable(then, models, run)
+        require_suitable(first, question, of_small, run)
+        require_suitable(then, question, models, run)
         if not models.has("small"):
             run.degrade("no small model: the main model answers first, and again if it is not confident")
 

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -63,6 +64,7 @@ from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Capabilities, Feature
 from ..serving.quick_calls import quick_params
+from .nested_strategy import inner_strategy, require_suitable, solve_within
 from .router_files import GlimpRouterFile, file_of_digest, load_glimprouter_file, scale
 from .transcript import (
     LINE_BREAK,
@@ -101,6 +103,11 @@ TOP_K: Final = 20
 NUM_SAMPLES: Final = 8
 """Number of samples of a sampled entropy."""
 
+CALL_TOKENS: Final = 32
+"""Maximum tokens of the probe of a turn with tools: the notation of a call, and the name of its tool."""
+ARGUMENTS: Final = '"arguments"'
+"""What follows the name in the common notations of calls."""
+
 DEFAULT_THRESHOLD: Final = 1.0
 """Threshold of the authors' program, in nats: of entropies over the 20 most likely tokens, and of no other kind."""
 
@@ -120,6 +127,14 @@ class GlimpRouter:
 
     Of models that think, the steps are those of the thought, as in the paper, and the entropy is that of the first
     token of a step of it.
+
+    With tools, the model is chosen for each turn and writes all of it, as `cot` does. Of a turn that begins with a call
+    the first tokens are only its notation, so the highest entropy of the tokens up to the tool's name decides; of any
+    other turn, and of one that begins with a thought, that of the first token. Where the small model returns no
+    log-probabilities of calls, the large one writes such turns; a sampled entropy is of the first token only.
+
+    Differs with tools: the paper routes steps of a thought and has no tools. Two models that alternate within a turn
+    could not be given each other's half-written call, which providers return parsed, not as text.
     """
 
     name: ClassVar[str] = "glimprouter"
@@ -130,6 +145,7 @@ class GlimpRouter:
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small")
     thinking: ClassVar[Thinking] = "thought"
+    supports_tools: ClassVar[bool] = True
 
     class Config(Parameters):
         """Parameters of `glimprouter`."""
@@ -240,8 +256,42 @@ class GlimpRouter:
         writers: frozenset[Writer] = frozenset(("large", "small") if only is None else (only,))
         context = RoutingContext(config, question, models, run, writers)
         policy = self._policy(context, models, file)
+        if context.is_turn:
+            return await self._solve_turn(context, policy, models)
         answer_writer: Writer | None = "small" if only == "small" else None if config.answer == "writer" else "large"
         return await StepwiseSolver(context, policy, answer_writer, default=only or "small").solve()
+
+    async def _solve_turn(
+        self, context: RoutingContext, policy: _EntropyPolicy | _FixedPolicy, models: Models
+    ) -> Solution:
+        """A turn with tools, all of it by one model."""
+        config, question, run = self.config, context.question, context.run
+        parameters: dict[str, JsonValue] = {
+            "temperature": config.temperature,
+            "max_tokens": min(config.thinking_tokens, ANSWER_TOKENS),
+            "instruction": "",
+        }
+        turn, _ = inner_strategy("cot", parameters, self.name)
+        of_small = models.with_main("small")
+        if config.policy != "large":
+            require_suitable(turn, question, of_small, run)
+        index = sum(message.role == "assistant" for message in question.continuation)
+        try:
+            decision = await policy.next_turn(index)
+        except BudgetExceeded as e:
+            run.record_limit(e)
+            return Solution(chosen=None, stopped="budget")
+        solution = await solve_within(turn, question, of_small if decision.writer == "small" else models, run)
+        tokens = sum(candidate.tokens for candidate in solution.candidates)
+        _emit_routed(run, index, context.clients[decision.writer], decision, tokens)
+        notes: dict[str, JsonValue] = {
+            "granularity": "turn",
+            **policy.notes(),
+            "writers": [decision.writer],
+            "entropies": [decision.entropy],
+            "masses": [decision.mass],
+        }
+        return solution.model_copy(update={"notes": notes})
 
     def _policy(
         self, context: RoutingContext, models: Models, file: GlimpRouterFile | None
@@ -259,6 +309,8 @@ class GlimpRouter:
             )
             if differences := file.differences(self.config.model_dump(mode="json")):
                 context.run.degrade(differences)
+            if context.is_turn:
+                context.run.degrade(f"the threshold of the router {file} is of steps, and turns with tools were routed")
         return policy
 
     def _router_file(self) -> GlimpRouterFile:
@@ -280,6 +332,9 @@ class _FixedPolicy:
     async def next_step(self, index: int) -> RoutingDecision:
         writer = self._writer(index)
         return RoutingDecision(await self._context.generators[writer].write(), writer, self._config.policy)
+
+    async def next_turn(self, index: int) -> RoutingDecision:
+        return RoutingDecision(StepDraft(), self._writer(index), self._config.policy)
 
     def _writer(self, index: int) -> Writer:
         config = self._config
@@ -307,7 +362,7 @@ class _EntropyPolicy:
         choice = config.entropy
         if choice == "auto" and is_default and client.model.capabilities.top_logprobs >= TOP_K:
             choice = "top_k"
-        self.probe = FirstTokenProbe(client, context.run, choice)
+        self.probe = FirstTokenProbe(client, context.run, choice, of_call=context.is_turn and not client.in_thought)
         self.kind: EntropyKind = self.probe.kind
         self._threshold = DEFAULT_THRESHOLD if config.threshold is None else config.threshold
         if is_default and self.kind != "top_k":
@@ -321,17 +376,26 @@ class _EntropyPolicy:
         step = self._small.request(calls=2, probes=self.probe.num_tokens)
         if step is None:
             return self._decision(StepDraft(ended="context"), "small", None)
-        probe = self.probe.request(step.prompt)
-        _, probes = await self._small.client.send("probe", probe, written=self._context.transcript.tokens)
-        entropy = self._read(probes)
-        if entropy.nats >= self._threshold:
+        entropy = await self._measure(step.prompt)
+        if self._is_hard(entropy):
             return self._decision(await self._context.generators["large"].write(), "large", entropy)
         return self._decision(await self._small.write(step), "small", entropy)
 
-    def _read(self, probes: Sequence[Completion]) -> FirstTokenEntropy:
+    async def next_turn(self, index: int) -> RoutingDecision:
+        client, tokens = self._small.client, self.probe.num_tokens
+        client.budget.require(CostBound(calls=1, tokens=tokens, thinking_tokens=tokens if client.in_thought else 0))
+        entropy = await self._measure(client.prompt_after(""))
+        return self._decision(StepDraft(), "large" if self._is_hard(entropy) else "small", entropy)
+
+    async def _measure(self, prompt: Prompt) -> FirstTokenEntropy | None:
+        request = self.probe.request(prompt)
+        _, probes = await self._small.client.send("probe", request, written=self._context.transcript.tokens)
         if any(probe.finish_reason in ("cancelled", "budget") for probe in probes):  # also in a replay
             raise self._context.run.ledger.exceeded("seconds")
         return self.probe.read(probes)
+
+    def _is_hard(self, entropy: FirstTokenEntropy | None) -> bool:
+        return entropy is None or entropy.nats >= self._threshold
 
     def _decision(self, draft: StepDraft, writer: Writer, entropy: FirstTokenEntropy | None) -> RoutingDecision:
         return RoutingDecision(
@@ -355,7 +419,7 @@ class _EntropyPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FirstTokenEntropy:
-    """Entropy of the first token of a step.
+    """Entropy of the first token of a step, or of a call's least certain one.
 
     Attributes:
         nats: The entropy, at least 0.
@@ -388,6 +452,9 @@ class FirstTokenProbe:
     A probe does not change the transcript: its token is discarded. Log-probabilities are of the raw distribution, so
     the temperature of the steps does not affect the entropy.
 
+    Args:
+        of_call: Whether the text may begin with a call, which is then generated up to the name of its tool.
+
     Attributes:
         k: Tokens or samples that the entropy is computed from; 0 for the complete vocabulary.
 
@@ -395,10 +462,11 @@ class FirstTokenProbe:
         CapabilityMissing: The model does not support the chosen kind.
     """
 
-    def __init__(self, client: ModelClient, run: Run, choice: EntropyChoice) -> None:
-        self._client = client
+    def __init__(self, client: ModelClient, run: Run, choice: EntropyChoice, *, of_call: bool = False) -> None:
+        self._client, self._run = client, run
         self.kind: EntropyKind = entropy_kind(choice, client.model.capabilities, client.model.name)
         self.k = {"full": 0, "top_k": TOP_K, "sampled": NUM_SAMPLES}[self.kind]
+        self._length = CALL_TOKENS if of_call and self.kind != "sampled" else 1
         if self.kind == "sampled" and choice == "auto":
             run.degrade(
                 f"entropy=sampled({NUM_SAMPLES}): {client.model.name} has no top log-probabilities; "
@@ -408,12 +476,14 @@ class FirstTokenProbe:
     @property
     def num_tokens(self) -> int:
         """Tokens that a probe generates."""
-        return self.k if self.kind == "sampled" else 1
+        return self.k if self.kind == "sampled" else self._length
 
     def request(self, prompt: Prompt) -> Request:
         """A request for the first token after the prompt of a step."""
         in_thought = self._client.in_thought
-        length: dict[str, Any] = {"max_tokens": 1}
+        length: dict[str, Any] = {"max_tokens": self._length}
+        if self._length > 1:
+            length["stop"] = (ARGUMENTS,)
         length |= {"thinking_tokens": 1} if in_thought else {"effort": "none"}
         if self.kind == "sampled":
             seed = self._client.probes.seed(prompt)
@@ -426,13 +496,13 @@ class FirstTokenProbe:
             )
         measured: dict[str, Any] = length
         if self.kind == "full":
-            measured["logits_processors"] = (LogitsProcessorSpec(name=PROBE, args={"first": 1}),)
+            measured["logits_processors"] = (LogitsProcessorSpec(name=PROBE, args={"first": self._length}),)
         else:
             measured |= {"top_logprobs": TOP_K, "logprobs": True}
         return Request(prompt=prompt, sampling=SamplingParams(default_temperature=0.0, **measured))
 
-    def read(self, completions: Sequence[Completion]) -> FirstTokenEntropy:
-        """The entropy that the samples of a probe report.
+    def read(self, completions: Sequence[Completion]) -> FirstTokenEntropy | None:
+        """The entropy that the samples of a probe report; None for a call without log-probabilities.
 
         Raises:
             InvalidResponse: They do not report it.
@@ -442,21 +512,33 @@ class FirstTokenProbe:
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise InvalidResponse(f"{self._client.model.name} returned a probe without its entropy") from e
 
-    def _read(self, completions: Sequence[Completion]) -> FirstTokenEntropy:
+    def _read(self, completions: Sequence[Completion]) -> FirstTokenEntropy | None:
+        if self.kind == "sampled":
+            counts = Counter(
+                c.token_ids[:1] or (written_text(c, in_thought=self._client.in_thought), c.text) for c in completions
+            )
+            return FirstTokenEntropy(plug_in_entropy(counts.values()), None)
         first = completions[0]
+        is_call = self._length > 1 and begins_call(first)
         if self.kind == "full":
             report: Any = first.extras[PROBE]
-            entropy = report["entropy"][0]
-            if not isinstance(entropy, float | int):
-                raise TypeError("the logits processor reported no number")
-            return FirstTokenEntropy(max(0.0, float(entropy)), 1.0)
-        if self.kind == "top_k":
-            top = [] if first.top_logprobs is None else [token.logprob for token in first.top_logprobs[0]][:TOP_K]
-            return FirstTokenEntropy(top_k_entropy(top), covered_mass(top))
-        counts = Counter(
-            c.token_ids[:1] or (written_text(c, in_thought=self._client.in_thought), c.text) for c in completions
-        )
-        return FirstTokenEntropy(plug_in_entropy(counts.values()), None)
+            entropies = [FirstTokenEntropy(max(0.0, float(nats)), 1.0) for nats in report["entropy"]]
+        else:
+            if is_call and not first.top_logprobs:
+                self._run.degrade(
+                    f"{self._client.model.name} returns no log-probabilities of tool calls: turns that begin with one "
+                    "were written by the large model"
+                )
+                return None
+            tops = [[token.logprob for token in top][:TOP_K] for top in first.top_logprobs or ()]
+            entropies = [FirstTokenEntropy(top_k_entropy(top), covered_mass(top)) for top in tops]
+        return max(entropies, key=attrgetter("nats")) if is_call else entropies[0]
+
+
+def begins_call(completion: Completion) -> bool:
+    """Whether a sample, which may be cut, begins with a tool call; a server may return a cut call as an empty text."""
+    text = completion.text.lstrip()
+    return bool(completion.tool_calls) or not text or text.startswith(("<tool_call", "{", "["))
 
 
 @dataclass
@@ -593,6 +675,21 @@ class ModelClient:
         return entry, completions
 
 
+def _emit_routed(run: Run, index: int, client: ModelClient, decision: RoutingDecision, tokens: int) -> None:
+    run.emit(
+        StepRouted(
+            index=index,
+            role="main" if decision.writer == "large" else "small",
+            model=client.model.name,
+            entropy=decision.entropy,
+            threshold=decision.threshold,
+            kind=decision.kind,
+            tokens=tokens,
+            reason=decision.why,
+        )
+    )
+
+
 class RoutingContext:
     """The two models, the steps so far and the accounting of one run.
 
@@ -601,8 +698,10 @@ class RoutingContext:
         writers: The models that may write steps.
 
     Attributes:
+        is_turn: Whether it is a turn with tools, which one model writes.
         is_whole: Whether complete responses are routed instead of steps, since a model cannot continue a given prefix.
-        in_thought: Whether the steps are those of a thought, because the models think.
+        in_thought: Whether the steps are those of a thought, because the models think; of a turn, whether the probed
+            token is.
         thinking_tokens: Maximum tokens of all steps together.
         response_tokens: Maximum tokens of a complete response, without the answer after a thought; None where steps are
             routed.
@@ -615,11 +714,12 @@ class RoutingContext:
         by_writer: dict[Writer, MeteredModel] = {"large": models.main, "small": models.small}
         if models.small is models.main and len(writers) > 1:
             run.degrade("no small model: the main model wrote all steps (--small-model names one)")
-        self.in_thought = any(by_writer[w].thinks for w in writers)
+        self.is_turn = question.needs_tools
+        self.in_thought = models.small.thinks if self.is_turn else any(by_writer[w].thinks for w in writers)
         self.thinking_tokens = run.config.thinking_tokens or config.thinking_tokens
         without_prefix = sorted(by_writer[w].name for w in writers if not by_writer[w].capabilities.prefix)
-        self.is_whole = bool(without_prefix)
-        if without_prefix:
+        self.is_whole = bool(without_prefix) and not self.is_turn
+        if self.is_whole:
             run.degrade(f"{without_prefix[0]} cannot continue a given prefix; complete responses were routed")
         contexts = [by_writer[w].capabilities.context_tokens for w in sorted(writers)]
         limits = [self.thinking_tokens, *(context // 2 for context in contexts if context is not None)]
@@ -629,7 +729,7 @@ class RoutingContext:
         self.accounting = TokenAccounting()
         budget = _step_budget(run, ANSWER_TOKENS if self.in_thought else SHORT_ANSWER_TOKENS)
         form = lines_instruction(question) if is_lines else steps_instruction(question)
-        base = question_prompt(question, form)
+        base = question_prompt(question, "" if self.is_turn else form)
         self.clients: dict[Writer, ModelClient] = {
             writer: ModelClient(writer, model, base, run, self.accounting, budget, in_thought=self.in_thought)
             for writer, model in by_writer.items()
@@ -883,18 +983,7 @@ class StepwiseSolver:
                 mass=decision.mass,
             )
         )
-        self._run.emit(
-            StepRouted(
-                index=len(transcript.steps) - 1,
-                role="main" if decision.writer == "large" else "small",
-                model=context.clients[decision.writer].model.name,
-                entropy=decision.entropy,
-                threshold=decision.threshold,
-                kind=decision.kind,
-                tokens=draft.tokens,
-                reason=decision.why,
-            )
-        )
+        _emit_routed(self._run, len(transcript.steps) - 1, context.clients[decision.writer], decision, draft.tokens)
         ended = transcript.ended(context.question, context.thinking_tokens)
         if context.is_whole:
             ended = ended if ended in ("budget", "tokens", "context") else "whole"

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from ..core.errors import UserError
 from ..core.run import Run
 from ..core.types import Question, Solution
-from ..reasoning.strategy import Models, Strategy, create_strategy, require_features
+from ..reasoning.strategy import Models, Strategy, create_strategy, require_features, require_tool_support
 from ..reasoning.thinking import fit_to_thinking, require_suitable_thinking
 
 ROUTING: Final = frozenset({"auto", "cascade"})
@@ -39,14 +39,15 @@ def inner_strategy(
     return create_strategy(name, parameters)
 
 
-def require_suitable(strategy: Strategy, models: Models, run: Run) -> None:
-    """Refuse a strategy that cannot work with its models, before anything is spent.
+def require_suitable(strategy: Strategy, question: Question, models: Models, run: Run) -> None:
+    """Refuse a strategy that cannot work with its question or models, before anything is spent.
 
     Raises:
-        CapabilityMissing: The models lack a feature that it requires.
-        UserError: It cannot work with the thoughts of its models.
+        CapabilityMissing: The models lack a feature that it or the question requires.
+        UserError: It cannot work with the question's tools or the thoughts of its models.
     """
-    require_features(strategy, models)
+    require_tool_support(strategy.name, question)
+    require_features(strategy, models, question)
     require_suitable_thinking(strategy, models, run)
 
 

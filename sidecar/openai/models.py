@@ -154,5 +154,5 @@ def _card(name: NamedModel, settings: Settings) -> dict[str, Any]:
         **card,
         "stability": name.stability or kind.stability,
         "summary": kind.summary,
-        "tools": supports_tools(kind),
+        "tools": supports_tools(strategy),
     }
