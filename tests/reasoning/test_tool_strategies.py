@@ -17,7 +17,6 @@ from support.stored_runs import RunHarness, run_config
 
 QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
-TAKING = ("best-of-n", "cascade", "cot", "edgejury", "rag", "rpc", "self-consistency")
 
 
 async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):
@@ -35,6 +34,24 @@ async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
     [[request]] = model.generate_calls
     assert request.prompt.tools == (WEATHER,)
     assert request.prompt.messages[-1].content.startswith("Is it warm in Rome?\n\nCall the tools you need.")
+
+
+@pytest.mark.parametrize(("rule", "count"), [({"threshold": 1.0}, 8), ({}, 4)])
+async def test_adaptive_samples_turns_until_it_is_sure_and_votes_over_their_calls(store, rule, count):
+    model = ToolModel(replies(f"I look it up: {calling(city='Rome')}"))
+    solution = await solve(store, "adaptive", model, n=8, prune_at=(), **rule)
+    assert (solution.notes["samples"], solution.best.answer, solution.confidence) == (count, ROME, 1)
+
+
+@pytest.mark.parametrize("prune_at", [(), (4,)])
+async def test_adaptive_abstains_where_its_samples_disagree_about_a_change(store, prune_at):
+    question = QUESTION.model_copy(update={"tools": (WEATHER.model_copy(update={"effect": "write"}),)})
+    divided = replies(*(calling(city=city) for city in ("Rome", "Oslo", "Bonn")))
+    harness = RunHarness(store, ToolModel(divided))
+    solution = await harness.solve("adaptive", question, n=8, threshold=1.0, prune_at=prune_at, keep=0.1)
+    assert (solution.stopped, solution.best.tool_calls) == ("abstained", ())
+    reason = "adaptive: no sample was ended early: a tool call that was cut cannot be continued"
+    assert (reason in harness.run.degraded) == bool(prune_at)
 
 
 @pytest.mark.parametrize("name", ["self-consistency", "rpc"])
@@ -99,12 +116,23 @@ async def test_tool_results_are_continued(store):
     assert request.prompt.messages[-2:] == since
 
 
-@pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "fusion", "auto"])
-def test_other_strategies_refuse_tools(name):
+ALONE = "use adaptive, cot, rpc or self-consistency, or remove the tools and their messages"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("logprob", ALONE),
+        ("hogwild", ALONE),
+        ("beam", ALONE),
+        ("fusion", ALONE),
+        ("coat", ALONE.replace("adaptive,", "adaptive, best-of-n,").replace("cot,", "cot, rag,")),
+    ],
+)
+def test_other_strategies_refuse_tools_and_name_those_that_need_no_more_models(name, hint):
     with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:
         require_tool_support(name, QUESTION)
-    assert caught.value.param == "tools"
-    assert all(taking in caught.value.hint for taking in TAKING)
+    assert (caught.value.param, caught.value.hint) == ("tools", hint)
     require_tool_support(name, QUESTION.model_copy(update={"tool_choice": "none"}))
     require_tool_support(name, Question(text="Is it warm?"))
     since = (Message(role="assistant", content="Wait."),)

@@ -8,6 +8,7 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.events import MemorySink
+from reason.core.messages import Message
 from reason.core.run import Run, RunConfig
 from reason.core.types import Question
 from reason.reasoning.knowledge import Knowledge
@@ -19,7 +20,9 @@ from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.replay import ReplayEmbedding, ReplayModel
 from reason.serving.metered.scorers import MeteredEmbedding
 from support.scripted_model import ScriptedModel, replies
+from support.scripted_tools import WEATHER, ToolModel, calling
 from support.trained_routers import BARE, SPACE, arm, auto_file, line, trained_on
+from support.two_models import TwoModels
 from support.word_vectors import WordVectors
 
 SHORT = Question(text="What is 2 + 2?", kind="number")
@@ -254,3 +257,36 @@ async def test_embedding_is_a_feature_and_replay_needs_no_model(harness):
     assert harness.run.degraded == [
         "the embedding of test/words is not available for this question, and counts as average"
     ]
+
+
+async def test_with_tools_one_arm_that_takes_them_makes_all_turns(store, tmp_path):
+    main = ToolModel(lambda text: replies(REPLY if "24" in text else calling(city="Rome"))(text), name="scripted")
+    small = ScriptedModel(replies(REPLY), name="small")
+    votes = arm("self-consistency", line(0.0, 1.0), 60, parameters={"n": 3})
+    better = arm("beam", line(5.0, 1.0), 60), arm("cot", line(4.0, 1.0), 60, role="small")
+    path = tmp_path / "auto.json"
+    save_router_file(
+        auto_file(
+            *better,
+            votes,
+            trained=trained_on(
+                models={"main": "scripted", "small": "small"}, engines={"main": "scripted@1", "small": "small@1"}
+            ),
+        ),
+        path,
+    )
+    runs = TwoModels(store, small, main)
+    question = SHORT.model_copy(update={"tools": (WEATHER,)})
+    first = await runs.solve(strategy="auto", question=question, router=str(path))
+    assert (first.notes["selected_strategy"], len(main.made)) == (votes.label, 3)
+    refused = {row["arm"]: row["refused"] for row in first.notes["auto"]["arms"]}
+    assert refused["beam"] == "strategy beam does not support tools"
+    assert refused[better[1].label] == "model 'small' cannot do 'tools'"
+    result = Message(role="tool", content="24", tool_call_id=first.best.tool_calls[0].id)
+    later = LONG.model_copy(update={"tools": (WEATHER,), "continuation": (first.best.message, result)})
+    second = await runs.solve(strategy="auto", question=later, router=str(path), price=1000.0)
+    assert (second.best.answer, second.notes["auto"]) == ("4", first.notes["auto"])
+    assert runs.sink.of_type("strategy.note") == []  # nothing was chosen again
+    save_router_file(auto_file(better[0], arm("logprob", line(0.0), 60)), path)
+    with pytest.raises(UserError, match=r"no arm of the router .* supports tools"):
+        await runs.solve("s", strategy="auto", question=question, router=str(path))
