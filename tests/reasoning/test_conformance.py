@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 from reason.core.errors import BudgetExceeded, UserError
 from reason.core.events import NodesSearched, StageStarted
-from reason.core.messages import Prompt, Request, SamplingParams
+from reason.core.messages import Prompt, Request, SamplingParams, Tool
 from reason.core.types import Question, Solution
 from reason.reasoning.answers.extraction import read_candidate
 from reason.reasoning.conformance import ConformanceError, assert_conforms, check_strategy
@@ -140,6 +140,11 @@ class Unended(Own):
     async def solve(self, question, models, run):
         run.emit(NodesSearched(search="s"))
         return await self.work(question, models, run)
+
+
+@pytest.mark.parametrize("name", ["adaptive", "auto", "cascade", "edgejury", "glimprouter", "self-consistency"])
+async def test_our_strategies_conform_with_tools(name):
+    await assert_conforms(STRATEGIES.load(name), question=Question(text="What is 2 + 3?", tools=(Tool(name="add"),)))
 
 
 @pytest.mark.parametrize("name", [n for n in STRATEGIES.names() if n not in ASK_MORE])
