@@ -24,6 +24,7 @@ from ...core.events import SolutionFinished, StageFinished, StageStarted, Verifi
 from ...core.messages import TOOL_CHOICE_NONE, Frozen, Message, ToolCall, canonical_calls
 from ...core.run import Run
 from ...core.types import Candidate, Question, RunUsage, Solution, Verification
+from ...reasoning.answers.calls import normalized_calls
 from ...reasoning.conclude import conclude_run, report_cut_candidates
 from ...reasoning.json_answers import max_json_tokens, with_json_answer
 from ...reasoning.strategy import RESOURCES, Models, require_features
@@ -257,7 +258,7 @@ async def _turn(question: Question, state: LoopState, context: LoopContext, *, i
         report_cut_candidates(solution, run.config.parameters, run)
         if context.executor is not None and solution.best is not None and solution.best.tool_calls:
             run.set_best(Solution(chosen=None))  # calls are no answer
-            return _with_one_call(solution) if run.config.one_call else solution
+            return _with_one_call(solution, question) if run.config.one_call else solution
     has_answer = solution.best is not None and solution.best.answer is not None
     is_cut = has_ended or run.ledger.exhausted or run.partial_completions
     if not is_repair and (run.ledger.is_closed or (not has_answer and is_cut)):
@@ -271,12 +272,11 @@ async def _turn(question: Question, state: LoopState, context: LoopContext, *, i
     return solution
 
 
-def _with_one_call(solution: Solution) -> Solution:
+def _with_one_call(solution: Solution, question: Question) -> Solution:
     def first(candidate: Candidate) -> Candidate:
         calls = candidate.tool_calls[:1]
-        return (
-            candidate.model_copy(update={"tool_calls": calls, "answer": canonical_calls(calls)}) if calls else candidate
-        )
+        update = {"tool_calls": calls, "answer": normalized_calls(calls, question.tools)}
+        return candidate.model_copy(update=update) if calls else candidate
 
     return solution.model_copy(update={"candidates": tuple(map(first, solution.candidates))})
 

@@ -146,6 +146,20 @@ async def test_tools_that_are_gone_give_an_error_and_keep_their_declarations(age
 # -- ends
 
 
+async def test_a_turn_of_one_call_at_most_has_the_first_in_the_form_that_votes_compare(agent):
+    def search(query: str, limit: int = 10) -> str:
+        """Search."""
+        return "nothing"
+
+    tools = [tool_of(search, effect="read")]
+    async with agent([[call("search", query="a"), call("search", query="b")], "The answer is ok."], tools=tools) as one:
+        sink, config = MemorySink(), one.plan("Search.").model_copy(update={"one_call": True})
+        answer = await one.arun(config, sinks=[sink])
+    assert [len(m.tool_calls) for m in answer.messages] == [1, 0, 0]
+    first = sink.of_type("solution.finished")[0].solution.best
+    assert first.answer == '[{"arguments":{"limit":10,"query":"a"},"name":"search"}]'
+
+
 async def test_the_limit_of_turns_ends_with_an_answer_and_no_dangling_call(agent):
     def turns(messages):
         return [call("add", a=len(messages), b=1)]
