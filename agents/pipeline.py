@@ -131,7 +131,7 @@ class PipelineRun:
         if run.config.tools or run.config.client_loop:
             approve = run.config.approve or "never"
             executor = ToolExecutor(run, resources.tools, approve=approve, approver=approver, assume=assume)
-        self._context = LoopContext(run, self._metered(), resources, executor)
+        self._context = LoopContext(run, metered_models(run, resources), resources, executor)
 
     async def start(self) -> Answer:
         """Run from the beginning, also a run that was stopped before it had a checkpoint.
@@ -281,20 +281,6 @@ class PipelineRun:
             await self._run.writer.flush()
             await self._run.store.release_run(self._run.id, "interrupted")
 
-    def _metered(self) -> Models:
-        """The run's models, charged to it."""
-        run, resources = self._run, self._resources
-        knowledge, verifying = resources.knowledge, resources.verifying
-        if knowledge.embedding is not None:
-            knowledge = replace(knowledge, embedding=MeteredEmbedding(knowledge.embedding, "embedding", run))
-        return Models(
-            {role: MeteredModel(model, role, run) for role, model in resources.models.items()},
-            None if resources.reward is None else MeteredReward(resources.reward, "reward", run),
-            lambda role: MeteredReward(own_judge(resources.models[role]), "reward", run),
-            knowledge,
-            entailment=None if verifying is None else verifying.for_strategy(run),
-        )
-
     def _end(self, status: RunStatus, answer: Answer, error: dict[str, Any] | None = None) -> Awaitable[None]:
         run = self._run
         run.ledger.stop()
@@ -323,6 +309,20 @@ class PipelineRun:
             best = Solution(chosen=0 if candidates else None, candidates=candidates)
         solution = best.model_copy(update={"stopped": stopped})
         return assemble(run, solution, messages=state.messages, pending=pending)
+
+
+def metered_models(run: Run, resources: RunResources, kind: type[MeteredModel] = MeteredModel) -> Models:
+    """A run's models, charged to it."""
+    knowledge, verifying = resources.knowledge, resources.verifying
+    if knowledge.embedding is not None:
+        knowledge = replace(knowledge, embedding=MeteredEmbedding(knowledge.embedding, "embedding", run))
+    return Models(
+        {role: kind(model, role, run) for role, model in resources.models.items()},
+        None if resources.reward is None else MeteredReward(resources.reward, "reward", run),
+        lambda role: MeteredReward(own_judge(resources.models[role]), "reward", run),
+        knowledge,
+        entailment=None if verifying is None else verifying.for_strategy(run),
+    )
 
 
 MAX_DESCRIBED = 64

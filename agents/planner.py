@@ -129,7 +129,8 @@ class Planner:
         seed = _first(seed, self._settings.seed, new_seed())
         if known is None or not isinstance(seed, int):
             config = self._checked(question, budget=limits, seed=seed, tenant=tenant, **options)
-            if not self._depends_on_more(config) and len(key) <= MAX_KEY_CHARS:
+            depends_on_more = config.verify or config.trajectories > 1 or _may_request_judge(config.strategy)
+            if not depends_on_more and len(key) <= MAX_KEY_CHARS:
                 if len(self._known) >= MAX_KNOWN:
                     self._known.clear()
                 self._known[key] = config.model_copy(update={"question": _ANY_QUESTION})
@@ -145,10 +146,6 @@ class Planner:
         own = self._settings.tools
         limits = {"turns": own.turns, "tool_calls": own.tool_calls}
         return budget.model_copy(update={k: limit for k, limit in limits.items() if getattr(budget, k) is None})
-
-    def _depends_on_more(self, config: RunConfig) -> bool:
-        """Whether a configuration depends on its question, or on which files there are."""
-        return bool(config.verify) or _may_request_judge(config.strategy)
 
     def _checked(
         self,
@@ -173,6 +170,8 @@ class Planner:
         tools: Sequence[str] | None = None,
         approve: ApprovalMode | None = None,
         check_writes: str | None = None,
+        trajectories: int | None = None,
+        select: str | None = None,
     ) -> RunConfig:
         base = self._settings
         overrides: dict[str, Any] = {
@@ -193,6 +192,10 @@ class Planner:
         complete = strategy_parameters.model_dump(mode="json")
         tools = base.tools.use if tools is None else tuple(tools)
         require_tool_support(settings.strategy, question, has_tools=bool(tools))
+        trajectories = _first(trajectories, base.tools.trajectories if tools else 1)
+        select = (base.tools.select if tools else "") if select is None else select
+        if trajectories != 1 or select:
+            RESOURCES.load("trajectories").check_trajectories(trajectories, select, question, tools)
         if tools and "instruction" in complete and complete["instruction"] is None:
             complete["instruction"] = ""  # a default such as "Let's work this out" would be in every turn
         verifiers = complete_parameters(settings.verify, settings.verifiers, verify_parameters)
@@ -237,6 +240,8 @@ class Planner:
             tools=tools,
             approve=(approve or base.tools.approve or self._default_approval) if tools else None,
             check_writes=policy,
+            trajectories=trajectories,
+            select=select,
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:

@@ -151,6 +151,9 @@ class Reasoner:
         check_writes: Whether calls that change something are executed only if the judge model quotes words of the user
             that ask for them.
         policy: File with a policy of which it has to quote words that allow them too; implies `check_writes`.
+        trajectories: Number of loops that a run with tools is made by, of which one is chosen.
+        select: The rule that chooses: "race", "ended-fewest-calls" or "agreement". Default: "agreement" if a tool
+            changes something, else "race".
         approver: Asks for decisions about tool calls. Without one, a run with a call that needs a decision ends with
             `stopped="waiting"`, and `aresume` continues it.
         settings: Settings instead of those of environment and files.
@@ -190,6 +193,8 @@ class Reasoner:
         approve: ApprovalMode | None = None,
         check_writes: bool | None = None,
         policy: str | Path | None = None,
+        trajectories: int | None = None,
+        select: str | None = None,
         approver: Approver | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
@@ -219,8 +224,13 @@ class Reasoner:
             approve=approve,
             check_writes=check_writes,
             policy=None if policy is None else Path(policy),
+            trajectories=trajectories,
+            select=select,
         )
         chosen = chosen.model_copy(update={"tools": chosen.tools.model_copy(update=tool_settings)})
+        if trajectories is not None or select is not None:
+            check = RESOURCES.load("trajectories").check_trajectories
+            check(chosen.tools.trajectories, chosen.tools.select, Question(text="?"), chosen.tools.use)
         self._tools, self._approver = tuple(tools or ()), approver
         refuse_unused_knowledge(chosen.strategy, context or (), memory or "", chosen.tools.use)
         refuse_duplicate_sources(chosen.context if context is None else context)
@@ -547,7 +557,8 @@ class Reasoner:
         replay_config = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
-        conclusion = find_conclusion(await store.list_events(record.id)) if _is_concluded(record) else None
+        is_concluded = (record.answer or {}).get("stopped") == "user"
+        conclusion = find_conclusion(await store.list_events(record.id)) if is_concluded else None
         run = Run(record.id, replay_config, store, sinks=sinks, recording=False, conclusion=conclusion)
         return PipelineRun(run, self._recorded(record, config), LazyGraph(None), step=step)
 
@@ -829,10 +840,6 @@ class _RunInFlight:
         self._run = run
         if self._wants_answer:
             run.conclude()
-
-
-def _is_concluded(record: RunRecord) -> bool:
-    return record.answer is not None and record.answer.get("stopped") == "user"
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

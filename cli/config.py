@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import typer
 
@@ -44,17 +43,11 @@ def show(as_json: Json = False) -> None:
 
     table = plain_table("setting", "value", "source")
     for name, (value, source) in settings.items():
-        table.add_row(Text(name), _format(value), Text(source, "dim" if source == "default" else "green"))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        shown = Text("-", "dim") if value is None else Text(text)
+        table.add_row(Text(name), shown, Text(source, "dim" if source == "default" else "green"))
     console = out()
     console.print(table)
     console.print()
     for file in files:
         console.print(Text(f"{'read' if file['found'] else 'missing'}: {file['path']}", "dim"))
-
-
-def _format(value: Any) -> Any:
-    from rich.text import Text
-
-    if value is None:
-        return Text("-", "dim")
-    return Text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -353,6 +353,31 @@ class ToolOptions:
             rich_help_panel=TOOLS,
         ),
     ] = None
+    trajectories: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Make the run by this many loops over the tools, and choose one. (default: 1)",
+            show_default=False,
+            rich_help_panel=TOOLS,
+        ),
+    ] = None
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Choose the loop by this rule: race (the first that ends), ended-fewest-calls, agreement (a vote). "
+            "(default: agreement if a tool changes something, else race)",
+            show_default=False,
+            rich_help_panel=TOOLS,
+        ),
+    ] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All but the tools as arguments of `Reasoner`."""
+        return {"approve": self.approve, "trajectories": self.trajectories, "select": self.select}
 
     check_writes: Annotated[
         bool | None,

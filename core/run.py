@@ -116,6 +116,8 @@ class RunConfig(EncodedOnce):
         client_loop: Digest of what the requests of a client that executes the question's tools itself have in common
             in one run: it waits for the results of their calls, with which an equal request continues it. Empty for a
             run that ends with its first turn.
+        trajectories: Number of loops that a run with tools is made by, of which one is chosen.
+        select: The rule that chooses; empty is the default of the run's tools.
         one_call: Whether a turn has one call at most: the first of those that the model makes.
     """
 
@@ -149,6 +151,8 @@ class RunConfig(EncodedOnce):
     parent: str = Field(default="", exclude_if=lambda value: not value)
     conversation_budget: Budget | None = Field(default=None, exclude_if=lambda value: value is None)
     client_loop: str = Field(default="", exclude_if=lambda value: not value)
+    trajectories: int = Field(default=1, exclude_if=lambda value: value == 1)
+    select: str = Field(default="", exclude_if=lambda value: not value)
     one_call: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property

@@ -222,6 +222,8 @@ class ToolSettings(BaseModel):
         check_writes: Whether calls that change something are executed only if a model finds the user's words that ask
             for them.
         policy: File with the policy that has to allow them too; implies `check_writes`.
+        trajectories: Number of loops that a run with tools is made by, of which one is chosen.
+        select: The rule that chooses; empty is the default of the run's tools.
         turns: Maximum model turns of a run with tools.
         tool_calls: Maximum tool calls of a run.
         effects: Effects by tool, which override declared ones.
@@ -234,6 +236,8 @@ class ToolSettings(BaseModel):
     approve: ApprovalMode | None = None
     check_writes: bool = False
     policy: Path | None = None
+    trajectories: Annotated[int, Field(ge=1)] = 1
+    select: str = ""
     turns: Annotated[int, Field(ge=1)] = 50
     tool_calls: Annotated[int, Field(ge=1)] = 200
     effects: dict[str, Effect] = Field(default_factory=dict)

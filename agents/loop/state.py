@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 from ...core.budget import LimitKind
 from ...core.clock import monotonic
@@ -95,11 +95,7 @@ StateUpdate = dict[str, Any]
 
 @dataclass
 class LoopContext:
-    """What the nodes of a run work with.
-
-    Attributes:
-        executor: Executes the run's tools; None without tools.
-    """
+    """What the nodes of a run work with; `executor` is None without tools."""
 
     run: Run
     models: Models
@@ -204,6 +200,8 @@ async def model(state: LoopState, context: LoopContext) -> StateUpdate:
         solution = Solution(chosen=0, candidates=(Candidate(text=text, answer=text),))
         run.set_best(solution)
         return {"solution": solution}
+    if run.config.trajectories > 1:
+        return cast(StateUpdate, await RESOURCES.load("trajectories").run_trajectories(state, context))
     update: StateUpdate = {}
     question = run.question
     if state.node == "verify":

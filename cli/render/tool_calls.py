@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...core.events import Event, ToolFinished, ToolStarted
+from ...core.events import Event, StrategyNote, ToolFinished, ToolStarted
 from ...core.messages import ToolCall
 from ...core.types import PendingToolCall
 from .console import one_line, say, truncate
@@ -15,7 +15,7 @@ MAX_QUOTATION_CHARS = 300
 
 
 class ToolLines:
-    """An event sink that prints a line for each start and end of a tool call."""
+    """An event sink that prints a line for each start and end of a tool call, and for the choice of a trajectory."""
 
     def __call__(self, event: Event) -> None:
         """Print the line of an event."""
@@ -25,6 +25,8 @@ class ToolLines:
             first = next((line for line in event.text.splitlines() if line.strip()), "")
             facts = [f"{len(event.text):,} characters", "recorded" if event.is_replayed else f"{event.seconds:.1f} s"]
             say(f"← {event.tool}: {truncate(one_line(first), MAX_RESULT_CHARS)} ({', '.join(facts)})")
+        elif isinstance(event, StrategyNote) and event.name == "trajectories.chosen":
+            say(str(event.data["choice"]))
 
 
 def call_text(tool: str, arguments: str, max_chars: int = MAX_CALL_CHARS) -> str:

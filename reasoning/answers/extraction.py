@@ -221,14 +221,10 @@ def _by_text(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
         for match in pattern.finditer(text):
             if not _NEGATION.search(text, max(0, match.start() - 24), match.start()):
                 mentions.append((i, match.start(), match.end()))
-    outer = [m for m in mentions if not any(_holds(other, m) for other in mentions[:200])]
+    holders = mentions[:200]  # those inside a longer one do not count
+    outer = [m for m in mentions if not any(o[1] <= m[1] and m[2] <= o[2] and o[1:] != m[1:] for o in holders)]
     last = {i: (option_letter(i), start, end) for i, start, end in sorted(outer[:1000], key=lambda m: m[1])}
     return sorted(last.values(), key=lambda mention: mention[1])
-
-
-def _holds(outer: tuple[int, int, int], inner: tuple[int, int, int]) -> bool:
-    """Whether a mention is inside a longer one."""
-    return outer[1] <= inner[1] and inner[2] <= outer[2] and outer[2] - outer[1] > inner[2] - inner[1]
 
 
 MAX_CHOICE_CHARS = 1000
@@ -785,7 +781,7 @@ def _question_first(sentence: str, words: list[re.Match[str]], question_words: s
     for i, word in enumerate(words):
         lower = word[0].lower()
         if lower in _COPULAS:
-            if 2 * len(repeated) >= len(question_words) or _is_pronoun(words, i):
+            if 2 * len(repeated) >= len(question_words) or (i == 1 and words[0][0].lower() in _PRONOUNS):
                 after = i + 1
                 break
         elif same := _repeated(lower, question_words):
@@ -829,11 +825,6 @@ def _question_last(sentence: str, words: list[re.Match[str]], question_words: se
     start = words[0].start()
     end = min(words[i - 1].end(), _trim_end(sentence, start, clause_end(sentence, start, len(sentence))))
     return Restatement(start, end, len(repeated) / len(question_words)) if i <= _MAX_NEW_WORDS else None
-
-
-def _is_pronoun(words: list[re.Match[str]], before: int) -> bool:
-    """Whether word number `before` follows a single pronoun."""
-    return before == 1 and words[0][0].lower() in _PRONOUNS
 
 
 def _repeated(word: str, question_words: set[str]) -> str | None:

@@ -252,6 +252,8 @@ def _ask_config(body: AskBody, reasoner: Reasoner, tenant: str, conversation: Co
         tools=allowed_tools(settings, tools),
         approve=allowed_approval(settings, body.approve, before=None if before is None else before.approve),
         check_writes=_check_writes(body, settings, before),
+        trajectories=body.trajectories,
+        select=body.select,
     )
     if before is not None and body.tools is None:
         config = config.model_copy(update={"tool_rules": before.tool_rules})

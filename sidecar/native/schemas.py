@@ -142,6 +142,8 @@ class AskBody(RequestBody):
         check_writes: Whether calls that change something are executed only if the judge model quotes words of the user
             that ask for them. The server's setting applies as well.
         policy: A policy of which it has to quote words that allow them too; only if the server has none.
+        trajectories: Number of loops over the tools that the run is made by, of which one is chosen.
+        select: The rule that chooses: "race", "ended-fewest-calls" or "agreement".
         conversation: The conversation whose next question it is, or its ID. The model sees the messages before, and
             has the tools of the question before unless `tools` names others.
     """
@@ -189,6 +191,8 @@ class AskBody(RequestBody):
     approve: ApprovalMode | None = None
     check_writes: bool = False
     policy: Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)] | None = None
+    trajectories: Annotated[int, Field(ge=1)] | None = None
+    select: Name | None = None
     conversation: ConversationId | ConversationIn | None = None
 
 

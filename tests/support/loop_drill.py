@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from reason.agents.loop.saver import LoopSaver
 from reason.agents.loop.tool import ExecutableTool, ToolCallContext, schema_tool
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UnknownName
+from reason.core.run import Run
 from reason.core.settings import Settings
 from reason.core.types import Answer, PendingToolCall
 
@@ -53,12 +54,18 @@ class Report:
     faults: list[str] = field(default_factory=list)
 
 
-def drill(path: Path, seed: int, kills: int) -> Report:
-    """Run agents in processes that are killed, until so many kills have happened."""
+def drill(path: Path, seed: int, kills: int, work: Work | None = None, inspect: Inspect | None = None) -> Report:
+    """Run agents in processes that are killed, until so many kills have happened.
+
+    Args:
+        work: Starts the run, or resumes it; by default one of reads, idempotent calls and writes.
+        inspect: Compares what the run has recorded with what was executed.
+    """
+    work, inspect = work or _continue, inspect or _inspect
     rng, report = random.Random(seed), Report()
     warm = path / "warm"
     warm.mkdir()
-    asyncio.run(_continue(warm, lambda: None, "done"))  # so that no fork has to import anything
+    asyncio.run(work(warm, lambda: None, "done"))  # so that no fork has to import anything
     num_points = 8 * NUM_CALLS
     while report.kills < kills:
         directory = path / str(report.runs)
@@ -68,13 +75,17 @@ def drill(path: Path, seed: int, kills: int) -> Report:
         status = int(signal.SIGKILL)
         while status == signal.SIGKILL:
             killer = Killer(rng.randrange(num_points) if rng.random() < 0.9 else None)
-            status = _in_child(killer, directory, outcome)
+            status = _in_child(killer, directory, outcome, work)
             report.kills += status == signal.SIGKILL
         if status:
             report.faults.append(f"run {report.runs - 1} of seed {seed} ended with status {status}")
         else:
-            _inspect(directory, report)
+            inspect(directory, report)
     return report
+
+
+Work = Callable[[Path, Callable[[], None], Literal["done", "failed"]], Coroutine[Any, Any, None]]
+Inspect = Callable[[Path, Report], None]
 
 
 class Killer:
@@ -104,13 +115,14 @@ class Killer:
         return wrapped
 
 
-def _in_child(killer: Killer, directory: Path, outcome: Literal["done", "failed"]) -> int:
+def _in_child(killer: Killer, directory: Path, outcome: Literal["done", "failed"], work: Work) -> int:
     child = os.fork()
     if child == 0:
         try:
             killer.watch(ToolCallStore, "add", "decide", "start", "finish")
             killer.watch(LoopSaver, "aput", "aput_writes")
-            asyncio.run(_continue(directory, killer, outcome))
+            killer.watch(Run, "save_calls")
+            asyncio.run(work(directory, killer, outcome))
             os._exit(0)
         except BaseException:  # noqa: BLE001
             traceback.print_exc(file=sys.__stderr__)

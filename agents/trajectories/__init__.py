@@ -1,0 +1,1 @@
+"""Runs made by several complete loops, of which one is chosen."""
