@@ -1,6 +1,6 @@
 """Evaluation of agents: environments with tools, a user and a score; pass@1, pass^k and cost.
 
-A task is tried several times. Each trial has a world of its own and is one conversation (`Reasoner.conversation`) with
+A task is tried several times. Each trial is an episode of its own and one conversation (`Reasoner.conversation`) with
 the reasoner's budget. Trials are independent, so a resumed evaluation repeats the unfinished ones from their start:
 what their tools had changed is lost with the process.
 """
@@ -31,12 +31,12 @@ PASSED = 1.0
 """Score from which on a trial has passed."""
 
 
-class World(Protocol):
+class Episode(Protocol):
     """One trial's state: the tools that read and change it, and the user who asks.
 
     Attributes:
         system: System message; empty is none.
-        tools: The agent's tools. Their writes need no approval.
+        tools: The agent's tools. Their writes need no approval. State that can be copied is a `World` of theirs.
     """
 
     system: str
@@ -46,7 +46,7 @@ class World(Protocol):
         """The user's next message, after the answer to the one before; None ends the trial."""
 
     async def score(self, conversation: Conversation) -> float:
-        """From 0 to 1, by the state of the world and the conversation; 1 has passed."""
+        """From 0 to 1, by the state and the conversation; 1 has passed."""
 
 
 class Environment(Protocol):
@@ -58,8 +58,8 @@ class Environment(Protocol):
 
     tasks: Sequence[str]
 
-    async def reset(self, task: str) -> World:
-        """A new world in the task's initial state."""
+    async def reset(self, task: str) -> Episode:
+        """A new episode in the task's initial state."""
 
 
 class Trial(Frozen):
@@ -179,24 +179,24 @@ async def evaluate_environment(
 
 
 async def run_trial(reasoner: Reasoner, environment: Environment, task: str, number: int, *, name: str) -> Trial:
-    """Try a task once, in a new world."""
+    """Try a task once, in a new episode."""
     seed = int(hashlib.sha256(f"{name}\0{task}\0{number}".encode()).hexdigest()[:8], 16)
     answers: list[Answer] = []
     runs: tuple[str, ...] = ()
     score, error = 0.0, ""
     try:
-        world = await environment.reset(task)
+        episode = await environment.reset(task)
         conversation = reasoner.conversation(
-            tools=world.tools, system=world.system, approve="never", budget=reasoner.settings.budget
+            tools=episode.tools, system=episode.system, approve="never", budget=reasoner.settings.budget
         )
         async with conversation as chat:
             for _ in range(MAX_USER_TURNS):
-                text = await world.next_user(answers[-1] if answers else None)
+                text = await episode.next_user(answers[-1] if answers else None)
                 if text is None:
                     break
                 answers.append(await chat.ask(text, seed=seed))
             runs = chat.runs
-            score = await world.score(chat)
+            score = await episode.score(chat)
     except FATAL_ERRORS:
         raise
     except ReasonError as e:

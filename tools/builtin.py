@@ -1,15 +1,13 @@
 """Tools of our own.
 
-`python` runs code in the sandbox, `shell` commands that can change one directory, `documents` searches what `--context`
-names, `read_result` reads what was cut.
+`python` runs code in the sandbox, `documents` searches what `--context` names, `read_result` reads what was cut. For
+`shell` see `worlds.directory`.
 """
 
 from __future__ import annotations
 
 import ast
-import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..agents.loop.tool import (
     READ_RESULT,
@@ -22,14 +20,11 @@ from ..agents.loop.tool import (
 from ..core.errors import UserError
 from ..core.settings import Settings
 from ..core.types import CodeTest
-from ..reasoning.execution.sandbox import SandboxLimits, require_sandbox, run_command, run_tests
+from ..reasoning.execution.sandbox import SandboxLimits, require_sandbox, run_tests
 from ..reasoning.knowledge import Retriever
 from ..reasoning.retrieval.sources.directory import load_combined
 
 PYTHON_LIMITS = SandboxLimits(cpu_seconds=30, wall_seconds=30.0, total_seconds=30.0, shown_bytes=100_000)
-SHELL_LIMITS = SandboxLimits(
-    wall_seconds=120.0, total_seconds=120.0, output_bytes=1 << 24, shown_bytes=100_000, directory_bytes=1 << 30
-)
 MAX_PASSAGES = 20
 MAX_PART_CHARS = 15_000
 
@@ -74,47 +69,6 @@ def _split_last_value(code: str) -> tuple[str, str]:
     before = b"\n".join([*lines[: last.lineno - 1], lines[last.lineno - 1][: last.col_offset]])
     above = "\n" * max(0, last.lineno - 2)  # keeps the number of its line
     return before.decode(), f"{above}_value = (\n{source}\n)\nif _value is not None:\n    print(repr(_value))"
-
-
-async def shell_tool(directory: str = "") -> ExecutableTool:
-    """The tool `shell` in a directory; empty is the working directory.
-
-    Raises:
-        UserError: It is no directory, or one that holds the system's or a user's files.
-        SandboxUnavailable: No isolation can be had here.
-    """
-    path = await asyncio.to_thread(_checked_directory, directory or ".")
-    await require_sandbox()
-
-    async def shell(command: str) -> ToolResult:
-        """Run a command with sh in the user's directory and return its output, with errors, and its exit status.
-
-        The command can change files in that directory only. It has no network, and may run for 120 seconds; what it
-        leaves in the background is killed.
-
-        Args:
-            command: The command, as for `sh -c`.
-        """
-        result = await run_command(command, path, SHELL_LIMITS)
-        ends = {
-            "time": f"killed after {SHELL_LIMITS.wall_seconds:g} seconds",
-            "output": f"killed after it printed {SHELL_LIMITS.output_bytes:,} bytes",
-        }
-        end = ends.get(result.outcome, f"exit status {result.status}")
-        return ToolResult(text=f"{result.output.rstrip()}\n[{end}]".lstrip(), is_error=end != "exit status 0")
-
-    return tool_of(
-        shell, effect="write", seconds=SHELL_LIMITS.total_seconds + 30, concurrency=1, source=f"shell:{path}"
-    )
-
-
-def _checked_directory(directory: str) -> Path:
-    path = Path(directory).expanduser().resolve()
-    if not path.is_dir():
-        raise UserError(f"shell:{directory} is not a directory", hint="give an existing directory: shell:DIR")
-    if path in (Path(path.anchor), Path.home()):
-        raise UserError(f"shell may not change all of {path}", hint="give a directory in it: shell:DIR")
-    return path
 
 
 async def documents_retriever(context: Sequence[str], settings: Settings) -> Retriever:

@@ -2,7 +2,8 @@
 
 | string | tools |
 | --- | --- |
-| `python`, `documents`, `shell` | see `builtin` |
+| `python`, `documents` | see `builtin` |
+| `shell`, `shell:DIR` | see `worlds.directory` |
 | `MODULE:FUNCTION` | a function, an `ExecutableTool`, or a sequence of them, of a module |
 | `mcp:COMMAND`, `mcp:URL`, `mcp:NAME` | those of an MCP server; NAME is one of `[tools.mcp.NAME]` |
 | another name | an entry point of the group `reason.tools` |
@@ -25,7 +26,8 @@ from ..core.registry import Registry, nearest
 from ..core.settings import Settings, user_error_of
 from ..reasoning.knowledge import Retriever
 from ..reasoning.retrieval.sources.mcp import McpServer
-from .builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool, shell_tool
+from ..worlds.directory import shell_world
+from .builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool
 from .mcp import McpServerSettings, server_tools
 
 BUILTIN = ("documents", "python", "shell")
@@ -57,7 +59,7 @@ class ToolPool:
         if spec == "python":
             return [await python_tool()]
         if spec == "shell" or spec.startswith("shell:"):
-            return [await shell_tool(spec.partition(":")[2])]
+            return list((await shell_world(spec.partition(":")[2], settings.data_dir)).tools.values())
         if spec == "documents":
             key = tuple(context), settings.embedding_model
             if key not in self._retrievers:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, Protocol, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -83,6 +83,34 @@ class ToolCallContext:
 Call = Callable[[Mapping[str, JsonValue], ToolCallContext], Awaitable[object]]
 
 
+class World(Protocol):
+    """What some tools read and change, such as a directory; a fork is an independent copy.
+
+    Attributes:
+        tools: The tools that act on it, by name.
+        is_new: Whether it is a fork that the call of `fork` made; else an earlier call had made it.
+    """
+
+    tools: Mapping[str, ExecutableTool]
+    is_new: bool
+
+    async def fork(self, name: str) -> World:
+        """A copy; equal names give the same one, also in another process. A fork's fork has the same origin."""
+
+    async def changes(self) -> list[str]:
+        """Lines that show a person how it differs from the origin as that was when it was forked."""
+
+    async def commit(self) -> None:
+        """Make the origin equal to this fork; may be repeated, also after a kill.
+
+        Raises:
+            UserError: Something else has changed the origin meanwhile.
+        """
+
+    async def close(self) -> None:
+        """Stop what runs in it; a fork is removed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExecutableTool:
     """A tool that a run executes.
@@ -96,6 +124,7 @@ class ExecutableTool:
         is_thread: Whether a call runs in a thread, which goes on when the call is cancelled.
         asks: Whether each call needs an approval, whatever the run's mode is.
         source: Origin, for lists and the run's configuration: `python:module:function`, `mcp:NAME`.
+        world: What it reads and changes, if that can be forked.
     """
 
     declaration: Tool
@@ -108,6 +137,7 @@ class ExecutableTool:
     is_thread: bool = False
     asks: bool = False
     source: str = ""
+    world: World | None = None
 
     @property
     def name(self) -> str:

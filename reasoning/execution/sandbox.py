@@ -179,26 +179,32 @@ class CommandResult(Frozen):
     output: str
 
 
-async def run_command(command: str, directory: Path, limits: SandboxLimits) -> CommandResult:
+async def run_command(
+    command: str, directory: Path, limits: SandboxLimits, *, shown_as: Path | None = None
+) -> CommandResult:
     """Run a shell command that can change one directory, and sees nothing else but the system's programs, read-only.
 
     It has no network and no capabilities, and sees no process of others. Of the limits, `wall_seconds`, the output's,
     and `directory_bytes`, for `/tmp`, apply: its memory and what it writes to the directory are not limited. Cancelling
     kills it and everything that it started.
 
+    Args:
+        shown_as: Path of the directory for the command; by default its own.
+
     Raises:
         SandboxUnavailable: No isolation can be had here.
     """
     await require_sandbox()
-    (line,) = await _communicate(_command_request(command, directory, limits), 1, limits)
+    (line,) = await _communicate(_command_request(command, directory, limits, shown_as or directory), 1, limits)
     return CommandResult.model_validate(line)
 
 
-def _command_request(command: str, directory: Path, limits: SandboxLimits) -> dict[str, Any]:
+def _command_request(command: str, directory: Path, limits: SandboxLimits, shown_as: Path) -> dict[str, Any]:
     links = {path: os.readlink(path) for path in _SYSTEM if os.path.islink(path)}
     return {
         "command": command,
         "directory": os.path.realpath(directory),
+        "shown_as": os.path.realpath(shown_as),
         "environment": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108
         "limits": limits.model_dump(),
         "read_only": [path for path in _SYSTEM if os.path.isdir(path) and path not in links],

@@ -112,9 +112,10 @@ def _isolate(request: dict[str, Any]) -> None:
     options = f"size={size},nr_inodes={MAX_FILES},mode=700,uid={user},gid={group}".encode()
     _call("mount", b"tmpfs", b"./tmp", b"tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
     if directory is not None:
-        os.makedirs(f".{writable}", exist_ok=True)
-        _call("mount", f"/proc/self/fd/{directory}".encode(), f".{writable}".encode(), None, _BIND, None)
-        _set_attributes(f".{writable}", 0, _ATTR_NOSUID | _ATTR_NODEV)
+        target = f".{request['shown_as']}"
+        os.makedirs(target, exist_ok=True)
+        _call("mount", f"/proc/self/fd/{directory}".encode(), target.encode(), None, _BIND, None)
+        _set_attributes(target, 0, _ATTR_NOSUID | _ATTR_NODEV)
         os.close(directory)
     _syscall("pivot_root", b".", b".")
     _call("umount2", b".", _DETACH)
@@ -344,7 +345,7 @@ def _run_command(request: dict[str, Any]) -> None:
                 os.dup2(fd, target)
             os.closerange(3, 1 << 10)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            os.chdir(request["directory"])
+            os.chdir(request["shown_as"])
             os.execve("/bin/sh", ["sh", "-c", request["command"]], request["environment"])  # noqa: S606
         finally:
             os._exit(127)

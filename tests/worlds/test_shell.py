@@ -6,18 +6,20 @@ import os
 import pytest
 from reason.agents.loop.tool import ToolCallContext
 from reason.core.errors import SandboxUnavailable, UserError
-from reason.tools import builtin
-from reason.tools.builtin import shell_tool
+from reason.worlds import directory
+from reason.worlds.directory import shell_world
 
 CONTEXT = ToolCallContext(run_id="run", intent="i")
 
 
 @pytest.fixture
 async def run(tmp_path):
+    (tmp_path / "work").mkdir()
     try:
-        tool = await shell_tool(str(tmp_path))
+        world = await shell_world(str(tmp_path / "work"), tmp_path / "data")
     except SandboxUnavailable as e:
         pytest.skip(str(e))
+    tool = world.tools["shell"]
     assert (tool.effect, tool.concurrency) == ("write", 1)
 
     async def run(command):
@@ -30,8 +32,8 @@ async def test_a_command_changes_its_directory_and_nothing_else(run, tmp_path):
     result = await run(
         "echo hi > a.txt; ls; pwd; ls /root /home; cat /etc/passwd; touch /usr/a; touch /tmp/b && ls /tmp/b"
     )
-    assert (tmp_path / "a.txt").read_text() == "hi\n"
-    assert result.text.startswith(f"a.txt\n{tmp_path}\n")
+    assert (tmp_path / "work" / "a.txt").read_text() == "hi\n"
+    assert result.text.startswith(f"a.txt\n{tmp_path}/work\n")
     assert "cannot access '/root'" in result.text
     assert "/etc/passwd: No such file" in result.text
     assert "'/usr/a': Read-only file system" in result.text
@@ -46,14 +48,14 @@ async def test_the_exit_status_and_what_is_left_in_the_background(run):
 
 async def test_too_much_output_and_too_much_time_end_it(run, monkeypatch):
     assert (await run("cat /dev/zero")).text.endswith("[killed after it printed 16,777,216 bytes]")
-    monkeypatch.setattr(builtin, "SHELL_LIMITS", builtin.SHELL_LIMITS.model_copy(update={"wall_seconds": 0.1}))
+    monkeypatch.setattr(directory, "SHELL_LIMITS", directory.SHELL_LIMITS.model_copy(update={"wall_seconds": 0.1}))
     assert (await run("echo a; sleep 1000")).text == "a\n[killed after 0.1 seconds]"
 
 
 async def test_cancelling_kills_everything_that_was_started(run, tmp_path):
-    os.mkfifo(tmp_path / "fifo")
+    os.mkfifo(tmp_path / "work" / "fifo")
     task = asyncio.ensure_future(run("(echo ready; exec sleep 1000) > fifo & wait"))
-    fifo = await asyncio.to_thread(os.open, tmp_path / "fifo", os.O_RDONLY)
+    fifo = await asyncio.to_thread(os.open, tmp_path / "work" / "fifo", os.O_RDONLY)
     assert await asyncio.to_thread(os.read, fifo, 10) == b"ready\n"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -63,6 +65,6 @@ async def test_cancelling_kills_everything_that_was_started(run, tmp_path):
 
 
 @pytest.mark.parametrize("directory", ["/", "~", "/no/such"])
-async def test_directories_that_it_may_not_change_are_refused(directory):
+async def test_directories_that_it_may_not_change_are_refused(directory, tmp_path):
     with pytest.raises(UserError, match="shell may not change all of|is not a directory"):
-        await shell_tool(directory)
+        await shell_world(directory, tmp_path)

@@ -1,0 +1,1 @@
+"""What the tools of runs change, where a run may try changes in a copy."""
