@@ -5,7 +5,7 @@
 
 The second form lets a model that returns probabilities compare and rate answers of the pool, and stores its verdicts in
 `benchmarks/data/judges/`: no recorded judge has probabilities. The first form writes the page from the pools and from
-these files. No strategy compares answers in pairs: comparisons and tournaments are only measured here.
+these files. Tournaments choose among trajectories (`agents/trajectories`); no strategy compares answers in pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parent / "recorded"))
 
 from data import Row, arguments, fingerprint, read
-from pivot_tournament import PivotTournament
+from reason.agents.trajectories.tournament import PivotTournament
 from reason.core.messages import Prompt
 from reason.core.run import Run, RunConfig
 from reason.core.settings import load_settings

@@ -31,8 +31,10 @@ from ...core.events import CallFinished, Event, SolutionFinished, StrategyNote
 from ...core.messages import Completion, Request, ToolCall
 from ...core.run import Run
 from ...core.store.records import NewCall, call_key
-from ...core.types import Question, Solution
+from ...core.types import Candidate, Question, Solution
 from ...reasoning.answers.calls import normalized_calls
+from ...reasoning.answers.equivalence import Equivalence
+from ...reasoning.best_of_n import score_by_tests
 from ...serving.metered.model import MeteredModel
 from ...serving.model import Listener
 from ..loop.executor import ToolExecutor
@@ -139,7 +141,22 @@ async def _chosen(state: LoopState, context: LoopContext, segment: str) -> tuple
         if pending:
             await cancel_and_wait(*pending)
     trajectories = [loop.trajectory() for loop in loops]
-    choice = await choose(rule, trajectories, tools=tools, question=run.question, run=run)
+
+    async def tests(some: Sequence[Trajectory]) -> list[float | None]:
+        texts = [one.messages[-1].content if one.messages else "" for one in some]
+        scores = await score_by_tests([Candidate(text=text) for text in texts], run.question, run)
+        return [None if score is None else score.value for score in scores.scores]
+
+    async with Equivalence.for_run(run) as equivalence:
+        choice = await choose(
+            rule,
+            trajectories,
+            tools=tools,
+            question=run.question,
+            equivalence=equivalence,
+            judge=context.models.judge,
+            tests=tests,
+        )
     num_ended = sum(one.is_eligible for one in trajectories)
     num_stopped = sum(bool(loop.stopped) for loop in loops)
     if num_stopped:

@@ -8,8 +8,7 @@ A candidate that beats every other one in a comparison (a Condorcet winner) is t
 are consistent: it loses to nobody, so it leaves none of the three stages. Pure: no model, no clock.
 
 Source: ours. That judging all pairs is not needed to find a best one: a knockout finds a Condorcet winner in n - 1
-comparisons; the pivot makes most of them one batch. Estimates: Bradley, Terry, "Rank Analysis of Incomplete Block
-Designs" (Biometrika 39, 1952).
+comparisons; the pivot makes most of them one batch.
 """
 
 from __future__ import annotations
@@ -19,13 +18,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Final
 
-from reason.core.errors import UserError
-from reason.serving.rewards.model import sigmoid
+from ...core.errors import UserError
 
 LEADERS: Final = 3
 """Candidates that are compared with each other at the end."""
-
-_MIN_WIN = 1e-6
 
 Pair = tuple[int, int]
 
@@ -102,23 +98,6 @@ class PivotTournament:
         dropped = [c for c in range(self._count) if c not in leaders]
         return order + sorted(dropped, key=lambda c: (-self.margin(c, 0), c))
 
-    def win(self, candidate: int) -> float | None:
-        """Mean probability that a candidate is better than each other one; None if it was compared with none.
-
-        Of two that were not compared, it follows from their comparisons with the pivot by the Bradley-Terry model: the
-        log-odds are the difference of theirs against the pivot.
-        """
-        margins = [self._estimated(candidate, other) for other in range(self._count) if other != candidate]
-        known = [margin for margin in margins if margin is not None]
-        return 0.5 + math.fsum(known) / len(known) if known else None
-
-    def _estimated(self, a: int, b: int) -> float | None:
-        if (a, b) in self._margins:
-            return self._margins[a, b]
-        if (a, 0) not in self._margins or (b, 0) not in self._margins:
-            return None
-        return sigmoid(_log_odds(self._margins[a, 0]) - _log_odds(self._margins[b, 0])) - 0.5
-
     @property
     def _standing(self) -> list[int]:
         """The candidates that have not dropped out, best first by their comparison with the pivot.
@@ -138,8 +117,3 @@ class PivotTournament:
 
     def _mean_margin(self, candidate: int, others: Sequence[int]) -> float:
         return math.fsum(self.margin(candidate, other) for other in others if other != candidate)
-
-
-def _log_odds(margin: float) -> float:
-    win = min(1 - _MIN_WIN, max(_MIN_WIN, 0.5 + margin))
-    return math.log(win / (1 - win))

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pivot_tournament import LEADERS, PivotTournament
+from reason.agents.trajectories.tournament import LEADERS, PivotTournament
 
 
 def hold(count, margin):
