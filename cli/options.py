@@ -367,7 +367,8 @@ class ToolOptions:
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Choose the loop by this rule: race (the first that ends), ended-fewest-calls, agreement (a vote). "
+            help="Choose the loop by this rule: race (the first that ends), ended-fewest-calls, agreement (a vote), "
+            "judge, tests. "
             "(default: agreement if a tool changes something, else race)",
             show_default=False,
             rich_help_panel=TOOLS,

@@ -143,7 +143,7 @@ class AskBody(RequestBody):
             that ask for them. The server's setting applies as well.
         policy: A policy of which it has to quote words that allow them too; only if the server has none.
         trajectories: Number of loops over the tools that the run is made by, of which one is chosen.
-        select: The rule that chooses: "race", "ended-fewest-calls" or "agreement".
+        select: The rule that chooses: "race", "ended-fewest-calls", "agreement", "judge" or "tests".
         conversation: The conversation whose next question it is, or its ID. The model sees the messages before, and
             has the tools of the question before unless `tools` names others.
     """
