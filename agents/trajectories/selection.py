@@ -9,7 +9,7 @@
 | `tests` | the largest share of tests passed |
 
 A trajectory that proposes changes counts as ended. Of equals, `ended-fewest-calls` decides, and then the lower index.
-If none has ended, the one with the most turns is taken, so that it can be concluded.
+If none has ended, the fewest calls decide among those that made a turn, so that an answer can be requested from it.
 
 Source: Zhu et al., "Scaling Test-time Compute for LLM Agents" (2025), arXiv:2506.12928, section 3.4, for choices by
 votes and by a judge; expected values of a judge's verdict, and a pivot: "LLM-as-a-Verifier" (2026), arXiv:2607.05391.
@@ -89,15 +89,14 @@ async def choose(
         UserError: There is no such rule, or it lacks its judge or tests.
     """
     check_rule(rule)
-    num = len(trajectories)
-    ended = [one for one in trajectories if one.is_eligible]
-    if not ended:
-        furthest = max(range(num), key=lambda i: (trajectories[i].num_turns, -trajectories[i].index))
-        return Choice(furthest, f"none of {num} ended by itself, and it went furthest")
-    ended.sort(key=lambda one: (one.num_calls, one.tokens, one.index))
-    best, among = ended[0], f"of the {len(ended)} of {num} that ended"
-    reason = by_calls = f"it has the fewest tool calls, {best.num_calls}, {among}"
-    if rule == "race":
+    num, ended = len(trajectories), [one for one in trajectories if one.is_eligible]
+    among = f"of the {len(ended)} of {num} that ended" if ended else f"of {num}, none of which ended by itself"
+    has_ended, begun = bool(ended), [one for one in trajectories if one.num_turns]
+    ended = sorted(ended or begun or trajectories, key=lambda one: (one.num_calls, one.tokens, one.index))
+    best, reason = ended[0], f"it has the fewest tool calls, {ended[0].num_calls}, {among}"
+    if not has_ended:
+        pass  # there is no outcome that another rule could compare
+    elif rule == "race":
         is_timed = all(one.seconds for one in ended)
         best = min(ended, key=lambda one: one.seconds if is_timed else one.tokens)
         reason = f"it ended first of {num}"
@@ -122,7 +121,7 @@ async def choose(
         if judge is None:
             raise UserError("the rule 'judge' needs a judge model", hint="name one with --judge-model", param="select")
         contenders = sorted((own[0] for own in outcomes), key=ended.index)
-        best, reason = contenders[0], by_calls
+        best = contenders[0]
         try:
             best, comparisons = await _judged(contenders, question, judge)
             reason = f"the judge preferred it in {comparisons} comparisons {among}"

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -26,6 +26,8 @@ from ...core.messages import Tool, ToolCall
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 """How the name of a pool ends."""
+
+_NO_COST: Final = {"completion_tokens": 0, "prompt_tokens": 0, "thinking_tokens": None, "usd": 0.0, "seconds": 0.0}
 
 QuestionKey = tuple[str, str]
 """Dataset and id of a question."""
@@ -54,6 +56,16 @@ class RecordedCall(BaseModel):
         return ToolCall(name=self.name, arguments=arguments)
 
 
+class RecordedTurn(BaseModel):
+    """A model turn of a recorded run, with the results of its calls, in their order."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    text: str = ""
+    calls: tuple[RecordedCall, ...] = ()
+    results: tuple[str, ...] = ()
+
+
 class PoolSample(BaseModel):
     """One recorded sample: a line of a pool. Unknown fields are ignored.
 
@@ -76,6 +88,9 @@ class PoolSample(BaseModel):
         usd: What it cost, in US dollars; None if not recorded.
         tools: Tools that the question offers; a question has those of any of its samples.
         calls: Tools that the sample calls: name, and arguments as an object; empty if it calls none.
+        turns: Of a sample that is a run of an agent, its model turns. If the last one calls tools, the run did not end
+            by itself. Tokens, seconds and price are those of the whole run.
+        seconds: How long it took, tools included; None if not recorded.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -98,6 +113,8 @@ class PoolSample(BaseModel):
     usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     tools: tuple[Tool, ...] | None = None
     calls: tuple[RecordedCall, ...] | None = None
+    turns: Annotated[tuple[RecordedTurn, ...], Field(min_length=1)] | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -127,6 +144,29 @@ class PoolSample(BaseModel):
         """Its calls as those of a model, with IDs."""
         calls = (one.call for one in self.calls or ())
         return tuple(call.model_copy(update={"id": f"call_{i}"}) for i, call in enumerate(calls))
+
+    def turn(self, number: int) -> PoolSample:
+        """A turn of a run as a sample, which has an even share of the run's tokens, seconds and price.
+
+        What comes after the last turn is empty and cut, as what a limit has stopped.
+        """
+        turns = self.turns or ()
+        if number >= len(turns):
+            return self.model_copy(
+                update={**_NO_COST, "turns": None, "text": "", "answer": None, "finish_reason": "length"}
+            )
+
+        def share(total: int | None) -> int | None:
+            return None if total is None else total * (number + 1) // len(turns) - total * number // len(turns)
+
+        costs = {
+            name: None if (total := getattr(self, name)) is None else total / len(turns) for name in ("usd", "seconds")
+        }
+        counts = {
+            name: share(getattr(self, name)) for name in ("prompt_tokens", "completion_tokens", "thinking_tokens")
+        }
+        own = {"turns": None, "text": turns[number].text, "calls": turns[number].calls, "finish_reason": "stop"}
+        return self.model_copy(update={**own, **costs, **counts})
 
     @property
     def key(self) -> QuestionKey:

@@ -54,8 +54,11 @@ CASES = {
     "proposed changes have ended": (
         "ended-fewest-calls", [made(0, ended=False), made(1, ended=False, calls=7, held=(write(x=1),))], 1,
     ),
-    "nothing ended: the furthest": (
-        "race", [made(0, ended=False, num_turns=2), made(1, ended=False, num_turns=3)], 1,
+    "nothing ended: fewest calls": (
+        "race", [made(0, ended=False, calls=5, num_turns=2), made(1, ended=False, calls=4, num_turns=3)], 1,
+    ),
+    "nothing ended: not one without a turn": (
+        "agreement", [made(0, ended=False, calls=0), made(1, ended=False, calls=4, num_turns=3)], 1,
     ),
     "least seconds": (
         "race", [made(0, seconds=3.0), made(1, seconds=2.0, tokens=9), made(2, ended=False, seconds=1.0)], 1,
