@@ -37,7 +37,7 @@ from reason.reasoning.answers.equivalence import Equivalence
 from reason.serving.recorded.pool import PoolSample, write_pool
 from reporting import Comparison, compared, comparisons_table, made_here, table, write_comparisons, write_section
 
-NAME = "agent_trajectories"
+PAGE, NAME = "agent_trajectories", "recorded_trajectories"
 SUBMISSION = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 NO_TEXT = "Submitted."
 READS = ("calculate", "get_", "list_", "search_", "think", "transfer_")
@@ -220,7 +220,7 @@ async def terminal_tables(agents: Mapping[str, Sequence[Task]]) -> tuple[str, li
     head = ("method", *(f"{name} {what}".strip() for name in names for what in ("right", "runs", "waiting")))
     one = await outcomes(agents, *METHODS[0][1:])
     results = [
-        (f"agent-trajectories/{rule}-{size}-vs-random", f"{method}", "one run at random", compare_paired(other, one))
+        (f"recorded-trajectories/{rule}-{size}-vs-random", f"{method}", "one run at random", compare_paired(other, one))
         for method, rule, size in METHODS[1:]
         for other in [await outcomes(agents, rule, size)]
     ]
@@ -317,7 +317,7 @@ def main() -> None:
         print(f"{len(samples)} runs")
         return
     text, comparisons = asyncio.run(report(options.pools, options.side, samples))
-    write_section(options.docs / "results" / f"{NAME}.md", NAME, text)
+    write_section(options.docs / "results" / f"{PAGE}.md", PAGE, text)
     write_comparisons(options.docs / "results" / "comparisons" / f"{NAME}.json", comparisons)
     print(text)
 
