@@ -8,6 +8,11 @@ A prompt is matched with a question by its text: it is one user message (a syste
 begins with the question as the pool has it, followed by nothing or by an instruction of one paragraph. Anything else
 was not recorded: a conversation, a beginning of the response, documents, options that are not in the pool's question,
 other answers to be reviewed.
+
+A sample that is a run of an agent is replayed turn by turn: its turn `t` is the completion after `t` messages of the
+assistant, which must be the run's. Of several runs, the index names the one; if its turns are others, it is the first
+in order whose turns they are. What comes after a run that did not end by itself is empty, with `finish_reason`
+"length".
 """
 
 from __future__ import annotations
@@ -17,8 +22,9 @@ import hashlib
 import heapq
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,17 +34,19 @@ from ...core.messages import (
     Chunk,
     Completion,
     FinishReason,
+    Message,
     NextTokenDistribution,
     Prompt,
     Request,
     ScoredContinuation,
     Thought,
+    ToolCall,
     Usage,
 )
 from ...core.registry import nearest
 from ..model import Capabilities, Listener
 from ..profiles.profile import ModelProfile, check_sampling
-from .pool import SUFFIXES, NotInPool, Pool, PoolSample, QuestionKey, normalized, read_pool
+from .pool import SUFFIXES, NotInPool, Pool, PoolSample, QuestionKey, RecordedTurn, normalized, read_pool
 
 PREFIX: Final = "recorded/"
 ANSWER_FORM: Final = "The answer is: {answer}"
@@ -188,6 +196,10 @@ class TokenClock:
             turns, changes = (turns + 1, changes) if changes == self._changes else (0, self._changes)
 
 
+_held: ContextVar[tuple[TokenClock, ...]] = ContextVar("held", default=())
+"""The clocks that the current task, or the one that began it, holds."""
+
+
 @dataclass(frozen=True)
 class RecordedQuestion:
     """One question of a model's samples.
@@ -211,6 +223,11 @@ class RecordedQuestion:
     def prompt_tokens(self) -> int | None:
         """Tokens of its prompt; None if not recorded."""
         return next((s.prompt_tokens for s in self.samples if s.prompt_tokens is not None), None)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the time of every sample is known."""
+        return all(sample.seconds is not None for sample in self.samples)
 
     def order(self, seed: int | None) -> list[PoolSample]:
         """The samples in a run's order: by a hash of seed, question and number; without a seed as recorded.
@@ -273,10 +290,11 @@ class RecordedModel:
     of its tokens, or their mean for every token; its finish reason ("stop" if unknown), its tokens, thoughts and price.
     One without a recorded number of tokens counts as one token, one without a price has an unknown price.
 
-    `max_tokens`, `thinking_tokens` and stop strings cut a sample where the model would have been cut: what a model
-    generates does not depend on its limits. The text of a cut sample is in proportion to its tokens, and empty if it
-    was not recorded: the answer stands at the end. Samples in flight together are replayed token step by token step
-    (`TokenClock`), those of a run on one question on one clock.
+    `max_tokens`, `thinking_tokens` and stop strings cut a sample where the model would have been cut, but no turn of a
+    run, whose own tokens are not known: what a model generates does not depend on its limits. The text of a cut sample
+    is in proportion to its tokens, and empty if it was not recorded: the answer stands at the end. Samples in flight
+    together are replayed token step by token step (`TokenClock`), those of a run on one question on one clock; turns
+    of runs whose time is known for all, millisecond by millisecond.
 
     Args:
         name: The model string.
@@ -298,6 +316,7 @@ class RecordedModel:
             self._by_text.setdefault(normalized(question.text), []).append(question)
         samples = [sample for question in self._questions.values() for sample in question.samples]
         self._capabilities = _capabilities(samples)
+        self._has_runs = any(sample.turns is not None for sample in samples)
         self._clocks: dict[tuple[QuestionKey, int | None], TokenClock] = {}
         self._calls: set[asyncio.Task[object]] = set()
 
@@ -327,17 +346,17 @@ class RecordedModel:
             raise self._missing("prefix")
         if prompt.tools and not self._capabilities.tools:
             raise self._missing("tools")
-        if prompt.text is not None:
-            text = prompt.text
-        else:
-            *before, last = prompt.messages
-            if last.role != "user" or any(message.role != "system" for message in before):
-                raise self._not_plain("a conversation")
-            text = last.content
+        messages = [message for message in prompt.messages if message.role != "system"]
+        is_plain = prompt.text is not None or (len(messages) == 1 and messages[0].role == "user")
+        if not is_plain and not (self._has_runs and messages and messages[0].role == "user"):
+            raise self._not_plain("a conversation")
+        text = messages[0].content if prompt.text is None else prompt.text
         paragraphs = text.split("\n\n")
         for count in range(len(paragraphs), 0, -1):
             found = self._by_text.get(normalized("\n\n".join(paragraphs[:count])))
             if found is not None:
+                if not is_plain and found[0].samples[0].turns is None:
+                    raise self._not_plain("a conversation")
                 self._check_rest(found[0], [p for p in paragraphs[count:] if p.strip()])
                 if len(found) > 1:
                     raise NotInPool(
@@ -389,7 +408,7 @@ class RecordedModel:
             if listener is not None:
                 listener(chunk_of(sample, sample.length, sample.completion))
 
-        playbacks = [Playback(s.length, lambda s=s: finish(s)) for s in samples]  # type: ignore[misc]
+        playbacks = [Playback(s.steps, lambda s=s: finish(s)) for s in samples]  # type: ignore[misc]
         key = self._clock_key(requests[0])
         clock = self._clocks.setdefault(key, TokenClock())
         task = asyncio.current_task()
@@ -400,7 +419,7 @@ class RecordedModel:
         except asyncio.CancelledError:
             for sample, playback in zip(samples, playbacks, strict=True):
                 if 0 < playback.tokens < playback.length and listener is not None:
-                    listener(chunk_of(sample, playback.tokens))
+                    listener(chunk_of(sample, sample.length * playback.tokens // playback.length))
             raise
         finally:
             self._calls.discard(task)
@@ -409,7 +428,7 @@ class RecordedModel:
 
     @contextmanager
     def hold_replay(self, requests: Sequence[Request]) -> Iterator[None]:
-        """Let no sample of these requests' question advance, except while `generate` is awaited.
+        """Let no sample of these requests' question advance, except while `generate` is awaited; may be nested.
 
         `MeteredModel` holds the clock while it stores a sample or looks one up: what that takes is not to decide how
         far other samples come.
@@ -420,10 +439,16 @@ class RecordedModel:
             yield
             return
         clock = self._clocks.setdefault(key, TokenClock())
+        outer = _held.get()
+        if clock in outer:  # by who holds it for longer, such as a whole run
+            yield
+            return
+        token = _held.set((*outer, clock))
         try:
             with clock.hold():
                 yield
         finally:
+            _held.reset(token)
             self._forget(key)
 
     def _clock_key(self, request: Request) -> tuple[QuestionKey, int | None]:
@@ -465,13 +490,27 @@ class RecordedModel:
             _Served(
                 number,
                 index,
-                order[index],
+                order[index] if order[index].turns is None else self._turn(question, index, request),
                 request,
                 max_thinking=limit,
+                is_turn=order[index].turns is not None,
+                is_timed=question.is_timed,
                 prompt_tokens=(question.prompt_tokens or 0) if index == indices[0] else 0,
             )
             for index in indices
         ]
+
+    def _turn(self, question: RecordedQuestion, index: int, request: Request) -> PoolSample:
+        """The next turn of the run that a conversation follows."""
+        made = [message for message in request.prompt.messages if message.role == "assistant"]
+        order = question.order(request.sampling.seed)
+        run = next((one for one in (order[index], *order) if _is_beginning(made, one.turns or ())), None)
+        if run is None:
+            raise NotInPool(
+                f"no run of {self._model} on {question.name} in {self._path} has these {len(made)} turns",
+                hint=f"recorded turns cannot be changed; {_LIVE_MODEL}",
+            )
+        return run.turn(len(made) if request.prompt.tools else len(run.turns or ()))
 
     # -- what a pool does not have
 
@@ -516,6 +555,7 @@ class _Served:
         request: Position of the request in its call.
         index: Index of the sample in the request.
         length: Tokens until it ends or is cut.
+        steps: Steps of the clock that it takes: its tokens, or the milliseconds of a turn whose run's time is known.
     """
 
     def __init__(
@@ -526,6 +566,8 @@ class _Served:
         request: Request,
         *,
         max_thinking: int | None,
+        is_turn: bool,
+        is_timed: bool,
         prompt_tokens: int,
     ) -> None:
         self.request, self.index = request_number, index
@@ -544,12 +586,13 @@ class _Served:
             if stop is not None:
                 share = (stop_at + len(stop)) / len(self._text)
                 length = self._thinking + max(1, min(self._answer_tokens, round(self._answer_tokens * share)))
-            if length - self._thinking > request.sampling.max_tokens:
+            if length - self._thinking > request.sampling.max_tokens and not is_turn:
                 length, reason, stop_reason = self._thinking + request.sampling.max_tokens, "length", None
             elif stop is not None:
                 self._text, reason, stop_reason = self._text[:stop_at], "stop", stop
                 self._answer_tokens = length - self._thinking
         self.length = length
+        self.steps = round(1000 * (sample.seconds or 0.0)) if is_turn and is_timed else length
         thinking = min(length, self._thinking)
         logprobs = _logprobs(sample, tokens)
         has_thought = sample.thinking_tokens is not None or max_thinking is not None
@@ -578,6 +621,18 @@ class _Served:
         if self._sample.text is None or answer <= 0:
             return ""
         return self._text[: len(self._text) * answer // self._answer_tokens]
+
+
+def _is_beginning(made: Sequence[Message], turns: Sequence[RecordedTurn]) -> bool:
+    """Whether messages of an assistant are the first turns of a run."""
+
+    def compared(calls: Iterable[ToolCall]) -> list[tuple[str, str]]:
+        return [(call.name, call.arguments) for call in calls]
+
+    return len(made) <= len(turns) and all(
+        compared(message.tool_calls) == compared(one.call for one in turn.calls)
+        for message, turn in zip(made, turns, strict=False)
+    )
 
 
 def _text_of(sample: PoolSample) -> str:
@@ -614,7 +669,7 @@ def _capabilities(samples: Sequence[PoolSample]) -> Capabilities:
     return Capabilities(
         logprobs=all(s.token_logprobs is not None or s.mean_logprob is not None for s in samples),
         seed=True,
-        tools=any(s.tools is not None or s.calls is not None for s in samples),
+        tools=any(s.tools is not None or s.calls is not None or s.turns is not None for s in samples),
         usd_per_prompt_token=0.0 if priced else None,
         usd_per_completion_token=price if priced else None,
         profile=profile,

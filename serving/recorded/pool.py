@@ -159,14 +159,14 @@ class PoolSample(BaseModel):
         def share(total: int | None) -> int | None:
             return None if total is None else total * (number + 1) // len(turns) - total * number // len(turns)
 
+        milliseconds = share(None if self.seconds is None else round(1000 * self.seconds))
         costs = {
-            name: None if (total := getattr(self, name)) is None else total / len(turns) for name in ("usd", "seconds")
-        }
-        counts = {
-            name: share(getattr(self, name)) for name in ("prompt_tokens", "completion_tokens", "thinking_tokens")
+            **{name: share(getattr(self, name)) for name in ("prompt_tokens", "completion_tokens", "thinking_tokens")},
+            "usd": None if self.usd is None else self.usd / len(turns),
+            "seconds": None if milliseconds is None else milliseconds / 1000,
         }
         own = {"turns": None, "text": turns[number].text, "calls": turns[number].calls, "finish_reason": "stop"}
-        return self.model_copy(update={**own, **costs, **counts})
+        return self.model_copy(update={**own, **costs})
 
     @property
     def key(self) -> QuestionKey:
