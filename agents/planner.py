@@ -205,9 +205,8 @@ class Planner:
             complete = with_resolved_judge(complete, settings, has_judge_model=has_judge_model)
         is_required = self._require_verified if require_verified is None else require_verified
         policy = (self._policy if check_writes is None else check_writes) if tools else None
-        roles = check_options(
-            settings, verifiers, overrides, require_verified=is_required, has_check=policy is not None
-        )
+        needs_judge = policy is not None or select == "judge"
+        roles = check_options(settings, verifiers, overrides, require_verified=is_required, needs_judge=needs_judge)
         uses_knowledge = uses_role(settings.strategy, "knowledge")
         uses_embedding = (
             uses_role(settings.strategy, "embedding")
@@ -325,7 +324,7 @@ def check_options(
     options: Mapping[str, Any],
     *,
     require_verified: bool,
-    has_check: bool,
+    needs_judge: bool,
 ) -> set[str]:
     """The roles of models that a run uses; refuses options of the caller that no run, or not this one, could have."""
     effort, thinking_tokens = options.get("effort"), options.get("thinking_tokens")
@@ -337,7 +336,7 @@ def check_options(
             hint="effort none turns thoughts off",
             param="thinking_tokens",
         )
-    roles = used_roles(settings.strategy, settings.verify, verify_parameters) | ({"judge"} if has_check else set())
+    roles = used_roles(settings.strategy, settings.verify, verify_parameters) | ({"judge"} if needs_judge else set())
     refuse_unused_models(settings, roles, options)
     if require_verified and not settings.verify:
         raise UserError(
@@ -373,7 +372,8 @@ def _first(*values: int | None) -> int:
 
 def models_of(settings: Settings) -> dict[str, str]:
     """Model strings by role, of the roles that strategy and verifiers use."""
-    return models_by_role(settings, used_roles(settings.strategy, settings.verify, settings.verifiers))
+    roles = used_roles(settings.strategy, settings.verify, settings.verifiers)
+    return models_by_role(settings, roles | ({settings.tools.select} & {"judge"}))
 
 
 def used_roles(strategy: str, verify: Sequence[str], verify_parameters: VerifyParameters) -> set[str]:

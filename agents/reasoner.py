@@ -246,8 +246,9 @@ class Reasoner:
         )
         self._calibration = calibration_map_for(self.settings, calibration)
         self._planner = Planner(self.settings, require_verified, self._calibration, has_approver=approver is not None)
-        has_check = chosen.tools.check_writes or chosen.tools.policy is not None
-        check_options(self.settings, verifiers, overrides, require_verified=require_verified, has_check=has_check)
+        own_tools = chosen.tools
+        needs_judge = own_tools.check_writes or own_tools.policy is not None or own_tools.select == "judge"
+        check_options(self.settings, verifiers, overrides, require_verified=require_verified, needs_judge=needs_judge)
         self._lock = threading.Lock()
         self._models = ModelPool(
             lambda *args: load_model(*args), lambda *args: load_reward_model(*args), self.settings, progress, self._lock

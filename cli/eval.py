@@ -31,6 +31,8 @@ from .options import (
     Limit,
     ReasoningOptions,
     RunStore,
+    Select,
+    Trajectories,
 )
 from .render.console import out, plural, print_facts, say, write_json
 
@@ -164,6 +166,8 @@ class EvalRunOptions:
         int | None,
         typer.Option(min=0, metavar="N", help="Start at this seed. (default: 0)", rich_help_panel=REASONING),
     ] = None
+    trajectories: Trajectories = None
+    select: Select = None
     source: DatasetOptions
     budget: BudgetOptions
     concurrency: Concurrency = None
@@ -184,7 +188,8 @@ class EvalRunOptions:
     def decides_run(self) -> bool:
         """Whether an option is set that decides the results of the run, apart from the dataset."""
         groups = (self.reasoning, self.source, self.budget)
-        return not all(map(is_default, groups)) or (self.seeds, self.seed, self.reuse) != (None, None, None)
+        others = (self.seeds, self.seed, self.reuse, self.trajectories, self.select)
+        return not all(map(is_default, groups)) or any(value is not None for value in others)
 
 
 @eval_app.command(epilog=EXAMPLES)
@@ -264,7 +269,11 @@ def _settings(options: EvalRunOptions) -> Settings:
         "budget": options.budget.limits,
     }
     settings = load_settings(**flags, reuse=options.reuse or "store")
-    refuse_unused_models(settings, used_roles(settings.strategy, settings.verify, settings.verifiers), flags)
+    roles = used_roles(settings.strategy, settings.verify, settings.verifiers) | ({options.select or ""} & {"judge"})
+    refuse_unused_models(settings, roles, flags)
+    chosen = {"trajectories": options.trajectories, "select": options.select}
+    update = {name: value for name, value in chosen.items() if value is not None}
+    settings = settings.model_copy(update={"tools": settings.tools.model_copy(update=update)})
     if reasoning.calibration is None:
         return settings
     maps = {**settings.calibration, settings.strategy: reasoning.calibration}
@@ -296,6 +305,11 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
         dataset=options.dataset, data=data.data, map=parse_map(data.map or ""), options=dataset_options
     ).absolute()
     dataset = open_dataset(source)
+    if (options.trajectories, options.select) != (None, None) and not any(item.tools for item in dataset.items):
+        raise UserError(
+            "several trajectories need tools, and no item of the dataset has some",
+            hint="name a pool of recorded runs, or try the tasks of an environment with reason eval agents",
+        )
     first_seed = options.seed or 0
     seeds = None if options.seeds is None else range(options.seeds)
     plan = make_plan(dataset, settings, parameters=parameters, limit=data.limit, seeds=seeds)

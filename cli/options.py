@@ -337,6 +337,28 @@ class ReasoningOptions:
         }
 
 
+Trajectories = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Make the run by this many loops over the tools, and choose one. (default: 1)",
+        show_default=False,
+        rich_help_panel=TOOLS,
+    ),
+]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="Choose the loop by this rule: race (the first that ends), ended-fewest-calls, agreement (a vote), judge, "
+        "tests. (default: agreement if a tool changes something, else race)",
+        show_default=False,
+        rich_help_panel=TOOLS,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolOptions:
     """Tools that the model may call."""
@@ -353,27 +375,8 @@ class ToolOptions:
             rich_help_panel=TOOLS,
         ),
     ] = None
-    trajectories: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Make the run by this many loops over the tools, and choose one. (default: 1)",
-            show_default=False,
-            rich_help_panel=TOOLS,
-        ),
-    ] = None
-    select: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="Choose the loop by this rule: race (the first that ends), ended-fewest-calls, agreement (a vote), "
-            "judge, tests. "
-            "(default: agreement if a tool changes something, else race)",
-            show_default=False,
-            rich_help_panel=TOOLS,
-        ),
-    ] = None
+    trajectories: Trajectories = None
+    select: Select = None
 
     @property
     def arguments(self) -> dict[str, Any]:

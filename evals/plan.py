@@ -103,6 +103,8 @@ class EvalPlan(Frozen):
         context: Knowledge sources of the strategy; empty if it uses none.
         effort: How much the models think before they answer; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
+        trajectories: Number of loops over its tools that an item is run by, of which one is chosen.
+        select: The rule that chooses; empty is the default of the tools.
     """
 
     dataset: DatasetInfo
@@ -120,6 +122,8 @@ class EvalPlan(Frozen):
     # unset fields are in no dump: digests of plans without them do not depend on them
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    trajectories: Annotated[int, Field(ge=1, exclude_if=lambda value: value == 1)] = 1
+    select: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
 
     @property
     def in_sample(self) -> bool:

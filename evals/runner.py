@@ -134,6 +134,7 @@ class EvalRunner:
                         seed=self._plan.item_seed(name, seed),
                         run_id=run_id,
                         sinks=(self._observer.event,),
+                        **self._tool_options(item),
                     )
                 else:
                     await self._resume(run_id)
@@ -146,6 +147,13 @@ class EvalRunner:
             # an error before the run is recorded is not the item's, and the next item would have it as well
             raise error or StoreError(f"the run {run_id} of item {name!r} is not in the store")
         return await self._row(item, seed, record, error, attempts)
+
+    def _tool_options(self, item: Item) -> dict[str, Any]:
+        """What an item's tools add to its run."""
+        if not item.tools:
+            return {}
+        plan = self._plan
+        return {"tools": item.tools, "approve": "never", "trajectories": plan.trajectories, "select": plan.select}
 
     async def _resume(self, run_id: str) -> None:
         """Resume a run; if it has an owner, wait until the lease of a killed process must have expired."""
@@ -257,6 +265,7 @@ def make_plan(
         seeds = default_seeds(settings.strategy, complete)
     if len(set(seeds)) < len(seeds):
         raise UserError("a seed is named twice")
+    has_tools = any(item.tools for item in dataset.items)
     return EvalPlan(
         dataset=dataset.info,
         limit=limit,
@@ -272,6 +281,8 @@ def make_plan(
         context=settings.context if uses_role(settings.strategy, "knowledge") else (),
         effort=settings.effort,
         thinking_tokens=settings.thinking_tokens,
+        trajectories=settings.tools.trajectories if has_tools else 1,
+        select=settings.tools.select if has_tools else "",
     )
 
 
@@ -308,6 +319,8 @@ def default_label(plan: EvalPlan) -> str:
     for name in ("n", "max_rounds", "branches", "depth"):
         if plan.parameters.get(name) is not None:
             parts.append(f"{name}={plan.parameters[name]}")
+    if plan.trajectories > 1:
+        parts.append(f"trajectories={plan.trajectories} {plan.select}".rstrip())
     if plan.effort is not None:
         parts.append(f"effort={plan.effort}")
     if plan.thinking_tokens is not None:

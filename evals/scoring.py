@@ -42,8 +42,10 @@ from .datasets.items import (
     Item,
     LabelGold,
     MathGold,
+    RunsGold,
     Score,
     TextGold,
+    run_digest,
 )
 
 
@@ -364,6 +366,15 @@ def score_calls(question: Question, gold: CallsGold, answer: Answer) -> Score:
     )
 
 
+def score_runs(gold: RunsGold, answer: Answer) -> Score:
+    """Whether the calls of a run are those of a right one; a question to the user is no run."""
+    made = run_digest(message.tool_calls for message in answer.messages)
+    hit = made in gold.right and answer.stopped != "abstained"
+    return Score(
+        value=float(hit), correct=hit, parsed=answer.answer is not None, prediction=made, confidence=answer.confidence
+    )
+
+
 class Scorer:
     """Scores answers; an asynchronous context manager.
 
@@ -394,6 +405,8 @@ class Scorer:
                 return await score_code(item.question, item.gold, answer)
             case CallsGold():
                 return score_calls(item.question, item.gold, answer)
+            case RunsGold():
+                return score_runs(item.gold, answer)
 
     async def _score_math(self, gold: MathGold, answer: Answer) -> Score:
         values = answer.answer

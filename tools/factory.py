@@ -4,6 +4,7 @@
 | --- | --- |
 | `python`, `documents` | see `builtin` |
 | `shell`, `shell:DIR` | see `worlds.directory` |
+| `recorded/POOL#DATASET:QUESTION` | those of recorded runs on a question, with their results |
 | `MODULE:FUNCTION` | a function, an `ExecutableTool`, or a sequence of them, of a module |
 | `mcp:COMMAND`, `mcp:URL`, `mcp:NAME` | those of an MCP server; NAME is one of `[tools.mcp.NAME]` |
 | another name | an entry point of the group `reason.tools` |
@@ -26,7 +27,9 @@ from ..core.registry import Registry, nearest
 from ..core.settings import Settings, user_error_of
 from ..reasoning.knowledge import Retriever
 from ..reasoning.retrieval.sources.mcp import McpServer
+from ..serving.recorded.model import PREFIX
 from ..worlds.directory import shell_world
+from ..worlds.recorded import recorded_tools
 from .builtin import READ_RESULT_TOOL, documents_retriever, documents_tool, python_tool
 from .mcp import McpServerSettings, server_tools
 
@@ -65,6 +68,8 @@ class ToolPool:
             if key not in self._retrievers:
                 self._retrievers[key] = await documents_retriever(context, settings)
             return [documents_tool(self._retrievers[key])]
+        if spec.startswith(PREFIX):
+            return recorded_tools(spec)
         if ":" in spec:
             return _as_tools(imported(spec.removeprefix("python:")), spec)
         if spec not in PLUGINS.names():

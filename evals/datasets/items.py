@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from ...core.messages import Frozen
+from ...core.messages import Frozen, ToolCall, canonical_calls
 from ...core.types import MAX_TESTS, CodeTest, Probability, Question
 from ..plan import DatasetInfo
 
@@ -111,7 +112,26 @@ class CallsGold(Frozen):
     right: tuple[str, ...]
 
 
-Gold = Annotated[MathGold | ChoiceGold | LabelGold | TextGold | CodeGold | CallsGold, Field(discriminator="type")]
+class RunsGold(Frozen):
+    """Runs of an agent that a source counts as right.
+
+    Attributes:
+        right: Digests of their calls (`run_digest`).
+    """
+
+    type: Literal["runs"] = "runs"
+    right: tuple[str, ...]
+
+
+def run_digest(turns: Iterable[Sequence[ToolCall]]) -> str:
+    """A digest of the calls of a run, turn by turn; turns without calls do not count."""
+    forms = [canonical_calls(calls) for calls in turns if calls]
+    return hashlib.sha256("\n".join(forms).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+Gold = Annotated[
+    MathGold | ChoiceGold | LabelGold | TextGold | CodeGold | CallsGold | RunsGold, Field(discriminator="type")
+]
 """What is right, by `type`."""
 
 
@@ -126,6 +146,7 @@ class Item(Frozen):
         level: How hard the source states it is; breakdowns group by it as well; empty if it does not state.
         group: What belongs to one source and is no independent evidence (paraphrases, contrast pairs); empty if the
             item is only. Standard errors are clustered by it.
+        tools: Tools that the run executes, as strings; their calls need no approval.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -134,6 +155,7 @@ class Item(Frozen):
     subject: str = ""
     level: str = ""
     group: str = ""
+    tools: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
 
     @property
     def gold_positions(self) -> tuple[int, ...]:

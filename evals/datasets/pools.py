@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import cast, get_args
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from ...reasoning.answers.calls import normalized_calls
 from ...reasoning.answers.normalization import parse_numeral
 from ...serving.recorded.pool import PoolSample, QuestionKey, first_error
 from .custom import plain_gold
-from .items import CallsGold, Item
+from .items import CallsGold, Item, RunsGold, run_digest
 from .records import Record
 from .spec import DatasetSpec, ReadOptions
 
@@ -30,6 +31,7 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
         )
     first: dict[QuestionKey, tuple[PoolSample, Record]] = {}
     called: dict[QuestionKey, list[PoolSample]] = {}
+    run: dict[QuestionKey, list[PoolSample]] = {}
     for row in rows:
         try:
             sample = PoolSample.model_validate(dict(row.values))
@@ -37,7 +39,9 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             raise row.bad(first_error(e), hint="a pool has one sample a line") from e
         if dataset in (None, sample.dataset):
             first.setdefault(sample.key, (sample, row))
-            if sample.tools is not None or sample.calls is not None:
+            if sample.turns is not None:
+                run.setdefault(sample.key, []).append(sample)
+            elif sample.tools is not None or sample.calls is not None:
                 called.setdefault(sample.key, []).append(sample)
     datasets = {sample.dataset for sample, _ in first.values()}
     with_numbers = {
@@ -46,6 +50,9 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
         if all(parse_numeral(s.gold or "") is not None for s, _ in first.values() if s.dataset == name)
     }
     for sample, row in first.values():
+        if sample.key in run:
+            yield _of_runs(run[sample.key], row, reading.data, is_only=len(datasets) == 1)
+            continue
         if sample.key in called:
             yield _of_calls(called[sample.key], row, is_only=len(datasets) == 1)
             continue
@@ -62,6 +69,26 @@ def _read(rows: Iterator[Record], reading: ReadOptions) -> Iterator[Item]:
             gold=plain_gold((sample.gold,), question),
             subject=sample.dataset if len(datasets) > 1 else "",
         )
+
+
+def _of_runs(samples: Sequence[PoolSample], row: Record, pool: Path | None, *, is_only: bool) -> Item:
+    """A question with the tools of its recorded runs: right is a run that the source counts as right."""
+    first = samples[0]
+    name = f"{first.dataset}:{first.question_id}"
+    if any(sample.correct is None for sample in samples):
+        raise row.bad(f"a run on {name} has no field 'correct'", hint="the source has to say which runs are right")
+    right = [
+        run_digest([call.call for call in turn.calls] for turn in sample.turns or ())
+        for sample in samples
+        if sample.correct
+    ]
+    return Item(
+        id=first.question_id if is_only else name,
+        question=Question(text=first.question_text),
+        gold=RunsGold(right=tuple(sorted(right))),
+        subject="" if is_only else first.dataset,
+        tools=(f"recorded/{pool}#{name}",),
+    )
 
 
 def _of_calls(samples: Sequence[PoolSample], row: Record, *, is_only: bool) -> Item:
