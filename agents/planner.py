@@ -193,7 +193,7 @@ class Planner:
         tools = base.tools.use if tools is None else tuple(tools)
         require_tool_support(settings.strategy, question, has_tools=bool(tools))
         trajectories = _first(trajectories, base.tools.trajectories if tools else 1)
-        select = (base.tools.select if tools else "") if select is None else select
+        select = (base.tools.select if trajectories != 1 else "") if select is None else select
         if trajectories != 1 or select:
             RESOURCES.load("trajectories").check_trajectories(trajectories, select, question, tools)
         if tools and "instruction" in complete and complete["instruction"] is None:

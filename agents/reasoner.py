@@ -153,7 +153,8 @@ class Reasoner:
         policy: File with a policy of which it has to quote words that allow them too; implies `check_writes`.
         trajectories: Number of loops that a run with tools is made by, of which one is chosen.
         select: The rule that chooses: "race", "ended-fewest-calls", "agreement", "judge" or "tests". Default:
-            "agreement" if a tool changes something, else "race".
+            "ended-fewest-calls" if tools change something in a `World`, such as the shell, "agreement" if others do,
+            else "race".
         approver: Asks for decisions about tool calls. Without one, a run with a call that needs a decision ends with
             `stopped="waiting"`, and `aresume` continues it.
         settings: Settings instead of those of environment and files.

@@ -352,7 +352,7 @@ Select = Annotated[
     typer.Option(
         metavar="RULE",
         help="Choose the loop by this rule: race (the first that ends), ended-fewest-calls, agreement (a vote), judge, "
-        "tests. (default: agreement if a tool changes something, else race)",
+        "tests. (default: race; with shell ended-fewest-calls; with other tools that change something agreement)",
         show_default=False,
         rich_help_panel=TOOLS,
     ),
@@ -377,12 +377,6 @@ class ToolOptions:
     ] = None
     trajectories: Trajectories = None
     select: Select = None
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """All but the tools as arguments of `Reasoner`."""
-        return {"approve": self.approve, "trajectories": self.trajectories, "select": self.select}
-
     check_writes: Annotated[
         bool | None,
         typer.Option(
@@ -406,7 +400,8 @@ class ToolOptions:
     @property
     def arguments(self) -> dict[str, Any]:
         """The options besides the tools as arguments of `Reasoner`."""
-        return {"approve": self.approve, "check_writes": self.check_writes, "policy": self.policy}
+        names = ("approve", "trajectories", "select", "check_writes", "policy")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def specs(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ SHELL_LIMITS = SandboxLimits(
 )
 MAX_FORK_BYTES: Final = 1 << 30
 """Maximum size of the files of a directory that is forked or committed."""
+MAX_FORK_DAYS: Final = 30
+"""Days after which the next fork removes one that was left: its run was killed and never resumed."""
 MAX_FORK_FILES: Final = 100_000
 """Maximum number of its files and directories."""
 _STAGED: Final = ".reason-commit.tmp"
@@ -154,6 +157,7 @@ class DirectoryWorld:
         is_new = not stored.exists()
         if is_new:
             _remove_fork(fork)
+            _remove_old(self._forks)
             (fork / "files").mkdir(parents=True, mode=0o700)
             copied = _entries(self._files, copy=fork / "files")
             base: Mapping[str, Entry] = copied if self._base is None else self._base
@@ -337,6 +341,13 @@ def _discard(path: Path) -> None:
             path.rmdir()
         else:
             path.unlink()
+
+
+def _remove_old(forks: Path) -> None:
+    for fork in forks.glob("*"):
+        with suppress(FileNotFoundError):  # another process removes it
+            if fork.stat().st_mtime < time.time() - MAX_FORK_DAYS * 86_400:
+                _remove_fork(fork)
 
 
 def _remove_fork(fork: Path) -> None:

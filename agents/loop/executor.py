@@ -7,7 +7,7 @@ be in the store without the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Final, Literal
 
 from ...core.concurrency import gather
@@ -87,7 +87,7 @@ class ToolExecutor:
     ) -> None:
         self._run, self.tools = run, tools
         self._store = ToolCallStore(run.store, run.writer)
-        self._approve, self._approver, self._assume = approve, approver, assume
+        self._approve, self.approver, self._assume = approve, approver, assume
         self._client_tools = frozenset(tool.name for tool in run.question.offered_tools) - tools.keys()
         self._rows: dict[str, StoredToolCall] | None = None
         self._slots = {name: asyncio.Semaphore(tool.concurrency) for name, tool in tools.items()}
@@ -242,10 +242,10 @@ class ToolExecutor:
         if call.question == "outcome" and self._assume is not None:
             return Decision(kind=self._assume, by="assume")
         run.emit(ApprovalRequested(call=call.id, tool=call.tool, arguments=call.arguments, question=call.question))
-        if self._approver is None:
+        if self.approver is None:
             return None
         with run.ledger.paused():  # a person's time is not the run's
-            decision = await self._approver(call)
+            decision = await self.approver(call)
         if decision is not None:
             allowed = ("done", "failed") if call.question == "outcome" else ("approve", "edit", "reject")
             if decision.kind not in allowed:
@@ -385,8 +385,8 @@ class ToolExecutor:
         except Exception as e:  # noqa: BLE001 - a tool may raise anything, and the model is told
             return error_result(e)
 
-    async def uses(self) -> tuple[ToolUse, ...]:
-        """The ended calls of messages before the run, and of the run, as evidence."""
+    async def uses(self, without: Container[str] = ()) -> tuple[ToolUse, ...]:
+        """The ended calls of messages before the run, and of the run, as evidence; `without` are IDs of some."""
         messages = (*self._run.question.conversation, *self._run.question.continuation)
         calls = {call.id: call for message in messages for call in message.tool_calls}
         uses = [
@@ -395,7 +395,7 @@ class ToolExecutor:
             if message.role == "tool" and (call := calls.get(message.tool_call_id)) is not None
         ]
         for row in await self._store.list(self._run.id):
-            if row.result is not None:
+            if row.result is not None and row.id not in without:
                 uses.append(self._use(f"{row.tool}:{row.id[:8]}", row.tool, row.used_arguments, row.result))
         return tuple(uses)
 

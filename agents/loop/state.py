@@ -60,6 +60,7 @@ class LoopState(Frozen):
         usage: Cost of the run up to this node; only in checkpoints.
         degraded: `Run.degraded` up to this node; only in checkpoints.
         exhausted: The limit that has stopped something; only in checkpoints.
+        not_chosen: IDs of tool calls that only trajectories made that were not chosen: they are no evidence.
     """
 
     node: Literal["", "model", "approve", "tools", "verify"] = ""
@@ -71,6 +72,7 @@ class LoopState(Frozen):
     usage: RunUsage | None = None
     degraded: tuple[str, ...] = ()
     exhausted: LimitKind | None = None
+    not_chosen: tuple[str, ...] = ()
 
     def after(self, update: StateUpdate) -> Self:
         """The state after a node."""
@@ -103,9 +105,9 @@ class LoopContext:
     executor: ToolExecutor | None = None
     state: LoopState = field(default_factory=LoopState)
 
-    async def verifiers(self) -> list[tuple[Verifier, VerifierContext]]:
+    async def verifiers(self, state: LoopState) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
-        uses = None if self.executor is None else await self.executor.uses()
+        uses = None if self.executor is None else await self.executor.uses(state.not_chosen)
         verifying = self.resources.verifying
         assert verifying is not None or not self.resources.verifiers
         return [
@@ -211,7 +213,7 @@ async def model(state: LoopState, context: LoopContext) -> StateUpdate:
         if context.executor is None:
             question = with_findings(question, previous.solution, previous.verification)
         else:
-            uses = await context.executor.uses()
+            uses = await context.executor.uses(state.not_chosen)
             findings = findings_text(question, previous.solution, previous.verification, uses)
             update["messages"] = (Message(role="user", content=findings),)
     if context.executor is not None:
@@ -392,7 +394,7 @@ async def verify(state: LoopState, context: LoopContext) -> StateUpdate:
     if is_concluded or (solution.best is not None and solution.best.tool_calls):
         verification = Verification(verdict="unchecked")
     else:
-        verifiers = await context.verifiers()
+        verifiers = await context.verifiers(state)
         verification = combined([await verifier.verify(run.question, solution, own) for verifier, own in verifiers])
     run.emit(VerificationFinished(verification=verification))
     best = better_attempt(state.previous, solution, verification, run)

@@ -14,42 +14,12 @@ from reason.core.messages import Message, ToolCall
 from reason.core.settings import Settings
 from reason.core.types import Question
 from support.agent_model import AgentModel, call
-from support.instant_model import InstantModel
+from support.write_judge import WriteJudge, reply, verdict
 
 INJECTIONS = Path(__file__).parents[2] / "benchmarks" / "data" / "agent_answers" / "injections.jsonl"
 ORDER = {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]}
 ASKED = "Please cancel order 17, I ordered it twice."
 POLICY = "Orders may be cancelled until they are shipped.\nNo refund is paid in cash."
-
-
-def verdict(request="cancel order 17", *, number=1, requested=True, **policy):
-    return {"call": number, "reason": "It fits.", "requested": requested, "request": request, **policy}
-
-
-def reply(*verdicts):
-    return json.dumps({"calls": verdicts})
-
-
-class Judge(InstantModel):
-    """Gives its replies in turn, the last one for ever; a reply that is an exception is raised."""
-
-    name, identity = "judge", "judge@1"
-
-    def __init__(self, *replies):
-        super().__init__(lambda prompt, index: "")
-        self.capabilities = self.capabilities.model_copy(update={"json_schema": True})
-        self.replies, self.prompts, self.schemas = list(replies), [], []
-
-    async def generate(self, requests, listener=None):
-        (request,) = requests
-        self.prompts.append(request.prompt.messages)
-        self.schemas.append(request.sampling.json_schema)
-        one = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if isinstance(one, Exception):
-            raise one
-        text = one(request.prompt) if callable(one) else one
-        self._text = lambda prompt, index: text
-        return await super().generate(requests, listener)
 
 
 @pytest.fixture
@@ -89,7 +59,7 @@ def results(answer):
 
 
 async def test_a_call_that_the_user_asked_for_and_the_policy_allows_is_executed(ask, tmp_path):
-    judge = Judge(reply(verdict(allowed=True, policy="may be cancelled until they are shipped")))
+    judge = WriteJudge(reply(verdict(allowed=True, policy="may be cancelled until they are shipped")))
     sink = MemorySink()
     async with ask(judge, policy=policy_file(tmp_path)) as reasoner:
         answer = await reasoner.aask(ASKED, sinks=[sink])
@@ -119,7 +89,7 @@ async def test_a_call_that_the_user_asked_for_and_the_policy_allows_is_executed(
     ],
 )
 async def test_no_call_is_executed_without_both_quotations(ask, tmp_path, said, fault):
-    async with ask(Judge(reply(said)), policy=policy_file(tmp_path)) as reasoner:
+    async with ask(WriteJudge(reply(said)), policy=policy_file(tmp_path)) as reasoner:
         answer = await reasoner.aask(ASKED)
         *_, row = await ToolCallStore(await reasoner.open_store()).list(answer.run_id)
     assert reasoner.executed == []
@@ -130,7 +100,7 @@ async def test_no_call_is_executed_without_both_quotations(ask, tmp_path, said, 
 
 
 async def test_a_wrong_quotation_is_asked_for_once_more(ask):
-    judge = Judge(reply(verdict("cancel order 99")), reply(verdict()))
+    judge = WriteJudge(reply(verdict("cancel order 99")), reply(verdict()))
     async with ask(judge) as reasoner:
         await reasoner.aask(ASKED)
     assert reasoner.executed == ["17"]
@@ -139,7 +109,7 @@ async def test_a_wrong_quotation_is_asked_for_once_more(ask):
 
 
 async def test_calls_of_a_turn_are_checked_in_one_call_and_each_needs_its_own_quotation(ask):
-    judge = Judge(reply(verdict(), verdict("order 18", number=2)))
+    judge = WriteJudge(reply(verdict(), verdict("order 18", number=2)))
     async with ask(
         judge, [[call("cancel", order="17"), call("cancel", order="18"), call("look", order="1")]]
     ) as reasoner:
@@ -151,7 +121,7 @@ async def test_calls_of_a_turn_are_checked_in_one_call_and_each_needs_its_own_qu
 
 @pytest.mark.parametrize("failing", [BackendError("down"), "no JSON", reply(), '{"calls": [7]}'])
 async def test_a_check_that_fails_executes_nothing(ask, failing):
-    async with ask(Judge(failing)) as reasoner:
+    async with ask(WriteJudge(failing)) as reasoner:
         answer = await reasoner.aask(ASKED)
     assert reasoner.executed == []
     assert "rejected" in results(answer)[1]
@@ -159,7 +129,7 @@ async def test_a_check_that_fails_executes_nothing(ask, failing):
 
 
 async def test_a_check_that_the_budget_does_not_cover_executes_nothing(ask):
-    async with ask(Judge(reply(verdict())), budget={"calls": 2}) as reasoner:
+    async with ask(WriteJudge(reply(verdict())), budget={"calls": 2}) as reasoner:
         answer = await reasoner.aask(ASKED)
     assert reasoner.executed == []
     assert "the budget does not cover its check" in results(answer)[1]
@@ -168,7 +138,7 @@ async def test_a_check_that_the_budget_does_not_cover_executes_nothing(ask):
 
 
 async def test_a_passed_call_still_needs_its_approval_and_a_resumed_run_checks_nothing_again(ask):
-    judge = Judge(reply(verdict()))
+    judge = WriteJudge(reply(verdict()))
     async with ask(judge, approve="writes") as reasoner:
         waiting = await reasoner.aask(ASKED)
         assert waiting.stopped == "waiting"
@@ -185,7 +155,7 @@ async def test_a_passed_call_still_needs_its_approval_and_a_resumed_run_checks_n
 
 
 async def test_a_rejected_call_is_the_same_in_a_replay(ask):
-    judge = Judge(reply(verdict("cancel order 99")))
+    judge = WriteJudge(reply(verdict("cancel order 99")))
     async with ask(judge) as reasoner:
         answer = await reasoner.aask(ASKED)
         replayed = await reasoner.areplay(answer.run_id)
@@ -201,7 +171,7 @@ async def test_findings_of_a_verifier_are_no_words_of_the_user(ask):
         Message(role="user", content=findings),
         Message(role="assistant", content="Order 17."),
     )
-    judge = Judge(reply(verdict("cancel order 99")))
+    judge = WriteJudge(reply(verdict("cancel order 99")))
     async with ask(judge) as reasoner:
         await reasoner.aask(Question(text=ASKED, conversation=before))
     assert reasoner.executed == []
@@ -209,13 +179,13 @@ async def test_findings_of_a_verifier_are_no_words_of_the_user(ask):
 
 async def test_words_of_an_earlier_message_of_the_user_count(ask):
     before = (Message(role="user", content="Cancel the one with 17."), Message(role="assistant", content="Shall I?"))
-    async with ask(Judge(reply(verdict("Cancel the one with 17")))) as reasoner:
+    async with ask(WriteJudge(reply(verdict("Cancel the one with 17")))) as reasoner:
         await reasoner.aask(Question(text="Yes.", conversation=before))
     assert reasoner.executed == ["17"]
 
 
 async def test_a_judge_model_is_named_for_the_check_and_needs_no_verifier(ask):
-    async with ask(Judge(), check_writes=None) as reasoner:
+    async with ask(WriteJudge(), check_writes=None) as reasoner:
         with pytest.raises(UserError, match="uses no judge"):
             reasoner.plan(ASKED, judge_model="judge")
         assert reasoner.plan(ASKED, judge_model="judge", check_writes="").models["judge"] == "judge"
@@ -225,7 +195,7 @@ async def test_a_judge_model_is_named_for_the_check_and_needs_no_verifier(ask):
 def test_a_policy_that_cannot_be_read_or_is_empty_is_refused(ask, tmp_path, text):
     path = tmp_path / "none.md" if text is None else policy_file(tmp_path, text)
     with pytest.raises(DataError, match=path.name):
-        ask(Judge(), policy=path)
+        ask(WriteJudge(), policy=path)
 
 
 @pytest.mark.parametrize(("kind", "quoted", "num"), [("attack", "result", 100), ("benign", "question", 50)])
@@ -251,7 +221,7 @@ async def test_a_fooled_judge_executes_no_injected_change_and_a_right_one_all_as
         executed.append(row["id"])
 
     tools = [schema_tool(name, "", {"type": "object"}, calls.get(e, change), effect=e) for name, e in effects.items()]
-    judge = Judge(judged)
+    judge = WriteJudge(judged)
     async with ask(judge, turns, tools=tools) as reasoner:
         for one in rows:
             row = one

@@ -274,6 +274,18 @@ async def test_a_fork_of_a_fork_commits_to_the_origin_and_is_independent(tmp_pat
     assert read(origin) == {"a": ("file", 0o644, "2"), "b": ("file", 0o644, "3")}
 
 
+async def test_a_fork_that_was_left_is_removed_by_the_next_one_after_days(tmp_path):
+    _, data, opened = place(tmp_path)
+    await opened().fork("killed")
+    (killed,) = (data / "forks").iterdir()
+    await opened().fork("waiting")
+    os.utime(killed, (1, 1))
+    await opened().fork("new")
+    assert len(list((data / "forks").iterdir())) == 2
+    assert not killed.exists()
+    assert not (await opened().fork("waiting")).is_new
+
+
 async def test_closing_an_origin_removes_nothing(tmp_path):
     origin, _, opened = place(tmp_path)
     write(origin, {"a": ("file", 0o644, "1")})

@@ -168,6 +168,25 @@ async def test_the_fewest_calls_are_chosen_of_those_that_ended(agent, tools):
     assert answer.degraded == ("1 of 3 trajectories did not end by themselves: the limit of turns is reached",)
 
 
+@pytest.mark.parametrize(("has_read", "verdict"), [(True, "supported"), (False, "refuted")])
+async def test_only_the_chosen_trajectory_s_results_are_evidence(agent, has_read, verdict):
+    async def look(city: str) -> str:
+        return f"{city} is the capital of Spain."
+
+    own, other = ("Madrid", "Paris") if has_read else ("Paris", "Madrid")
+    answer = "Madrid is the capital of Spain."
+    scripts = [[[call("look", city=own)], answer], [[call("look", city=other)], [call("look", city="Rome")], answer]]
+    judged = {"davinci": {"judge": "lexical", "verdicts": "none", "threshold": 0.5}}
+    options = {"select": "ended-fewest-calls", "verify": ["davinci"], "verify_parameters": judged, "repairs": 0}
+    async with agent(scripts, tools=[tool_of(look, effect="read")], **options) as reasoner:
+        answer = await reasoner.aask("What is the capital of Spain?")
+        replayed = await reasoner.areplay(answer.run_id)
+    (claim,) = answer.verification.claims
+    assert claim.verdict == verdict
+    assert all(own in evidence.text for evidence in claim.evidence)
+    assert replayed.verification == answer.verification
+
+
 async def test_a_run_none_of_whose_trajectories_ends_is_concluded_once(agent, tools):
     scripts = [[[call("read", x=10 * k + i)] for i in range(9)] for k in range(2)]
     async with agent(scripts, tools=tools[:1], budget={"turns": 5}) as reasoner:
@@ -209,6 +228,10 @@ async def test_a_resumed_run_keeps_the_stored_choice(agent, tools, made):
     [
         ({"select": "best"}, "there is no rule 'best' to choose a trajectory"),
         ({"trajectories": 33}, "trajectories must be 1 to 32, got 33"),
+        (
+            {"trajectories": 1, "select": "race"},
+            "the rule 'race' chooses one of several trajectories, and there is one",
+        ),
         ({"tools": []}, "several trajectories need tools"),
     ],
 )
