@@ -145,8 +145,8 @@ class Reasoner:
         memory: Name of a memory that the strategy recalls, and that `coat` extends.
         tools: Tools that the model may call, and this process executes: functions, `ExecutableTool`s, and strings as of
             `--tool` ("python", "documents", "module:function", "mcp:COMMAND", …).
-        approve: Which calls need an approval: "never" none, "guard" changes that the user's words do not name once a
-            result has been read, "writes" all that change something, "all".
+        approve: Which calls need an approval: "never" none, "guard" changes that no sentence of the user asks for once
+            a result has been read, "writes" all that change something, "all".
             Default with an approver: "writes".
         check_writes: Whether calls that change something are executed only if the judge model quotes words of the user
             that ask for them.

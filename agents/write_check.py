@@ -1,9 +1,10 @@
 """The check of calls that change something: a model quotes the user's request for them and the policy that allows them.
 
 All such calls of a turn are judged in one call of the judge model, which sees the conversation. Its word alone executes
-nothing: a call passes if the quotation of its request occurs in the user's own messages, and that of the policy in the
-policy. A model that takes an instruction in a tool's result for the user's can quote it only from there, where no
-quotation counts. Whatever fails, the call is not executed. The check comes before the approval and replaces none.
+nothing: a call passes if the quotation of its request occurs in the user's own messages, in a sentence that is a plain
+request, and that of the policy in the policy, under no negation (`verify.guard`). A model that takes an instruction in
+a tool's result for the user's can quote it only from there, where no quotation counts. Whatever fails, the call is not
+executed. The check comes before the approval and replaces none.
 
 Source of the principle: Debenedetti et al., "Defeating Prompt Injections by Design" (CaMeL, 2025). Differs: no program
 is generated; who wrote a text decides, and a model finds it.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,7 @@ from ..core.messages import Message, Prompt, Request, SamplingParams
 from ..core.types import WriteCheck
 from ..reasoning.prompts import fit_prompt
 from ..reasoning.quoting import find_quotation, quote_line, quote_lines, remove_invisible
+from ..reasoning.strategy import RESOURCES
 from ..serving.output_schemas import STRING_SCHEMA, array_schema, enum_schema, find_object, object_schema
 from .loop.executor import user_texts
 from .loop.records import REJECTED, Decision, StoredToolCall, ToolCallStore
@@ -165,10 +167,13 @@ class _Check:
             return WriteCheck(fault=f"the user did not ask for it{reason}"), ""
         if self._policy and not verdict.allowed:
             return WriteCheck(fault=f"the policy does not allow it{reason}"), ""
-        request = next((found for text in self._texts if (found := _found(verdict.request, text))), "")
+        guard = RESOURCES.load("guard")
+        request = next(
+            (found for text in self._texts if (found := _found(verdict.request, text, guard.is_request))), ""
+        )
         if not request:
-            return None, "the check quotes no words of the user that ask for it"
-        policy = _found(verdict.policy, self._policy)
+            return None, "the check quotes no whole sentence of the user that asks for it"
+        policy = _found(verdict.policy, self._policy, guard.is_permission)
         if self._policy and not policy:
             return None, "the check quotes no words of the policy that allow it"
         return WriteCheck(request=request, policy=policy), ""
@@ -226,8 +231,10 @@ def _verdicts(text: str) -> dict[int, _Verdict]:
     return {call: verdict for call, verdict in verdicts.items() if call not in twice}
 
 
-def _found(quotation: str, text: str) -> str:
-    """A quotation as the text has it; empty if it does not occur, or has no word."""
+def _found(quotation: str, text: str, governs: Callable[[str, tuple[int, int]], bool]) -> str:
+    """A quotation as the text has it; empty if it has no word, does not occur, or its sentence says something else."""
     text = remove_invisible(text)
     span = find_quotation(text, quotation.strip().strip('"“”'))
-    return text[slice(*span)] if span is not None and re.search(r"\w", quotation) else ""
+    if span is None or not re.search(r"\w", quotation) or not governs(text, span):
+        return ""
+    return text[slice(*span)]

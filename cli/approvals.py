@@ -14,7 +14,7 @@ from ..core.errors import UserError
 from ..core.messages import parse_json
 from .interrupts import LineReader, can_read_terminal
 from .render.console import printable, say, truncate
-from .render.tool_calls import print_quotations
+from .render.tool_calls import print_details
 
 if TYPE_CHECKING:
     from ..agents.loop.records import Decision
@@ -53,7 +53,7 @@ class TerminalApprover:
     async def _approval(self, call: PendingToolCall) -> Decision | None:
         say(f"{call.tool} {_EFFECTS[call.effect]} ({call.effect}):")
         _show(call.arguments)
-        print_quotations(call)
+        print_details(call)
         while True:
             match await self._ask(f"Approve? [y]es, [n]o, [e]dit, [a]lways {call.tool}, [w]ait: "):
                 case "y" | "yes":

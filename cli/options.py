@@ -369,7 +369,7 @@ class ToolOptions:
         str | None,
         typer.Option(
             metavar="never|guard|writes|all",
-            help="Ask before calls that change something (writes), only before those that your own words do not name "
+            help="Ask before calls that change something (writes), only before those that you did not ask for "
             "once a result has been read (guard), before all calls, or never. (default: writes on a terminal)",
             callback=known_approval_mode,
             rich_help_panel=TOOLS,

@@ -216,8 +216,8 @@ class ToolSettings(BaseModel):
 
     Attributes:
         use: Tools of every question, as `--tool` names them.
-        approve: Calls that need an approval: "never" none, "guard" changes that the user's words do not name, once a
-            result has been read, "writes" all that change something, "all"; None is "writes", and refuses tools that
+        approve: Calls that need an approval: "never" none, "guard" changes that no sentence of the user asks for, once
+            a result has been read, "writes" all that change something, "all"; None is "writes", and refuses tools that
             change something where nobody can be asked.
         check_writes: Whether calls that change something are executed only if a model finds the user's words that ask
             for them.

@@ -524,6 +524,7 @@ class PendingToolCall(Frozen):
         arguments: As the model wrote them.
         question: "approval": whether it may be executed; "outcome": whether an interrupted call took effect; "result":
             what the caller's execution returned.
+        note: Why it needs an approval, or what it changes; empty if there is nothing to add.
         write_check: Its check, in a run with `check_writes`.
     """
 
@@ -532,6 +533,7 @@ class PendingToolCall(Frozen):
     arguments: str
     effect: Effect
     question: Literal["approval", "outcome", "result"]
+    note: str = Field(default="", exclude_if=lambda value: not value)
     write_check: WriteCheck | None = Field(default=None, exclude_if=lambda value: value is None)
 
 

@@ -23,6 +23,7 @@ from ..core.types import Evidence
 from ..core.unicode_forms import normalize
 from ..reasoning.knowledge import Passage
 from .types import Claim, ClaimReport
+from .values import plain
 from .verifier import ToolUse
 
 ReceiptState = Literal["found", "unclear", "failed", "other", "missing"]
@@ -234,11 +235,6 @@ def is_verb(word: str) -> bool:
 
 def _is_past(word: str) -> bool:
     return word in _IRREGULAR or (word.endswith("ed") and word not in _NO_VERB)
-
-
-def plain(text: str) -> str:
-    """A text for comparisons: one case, one kind of apostrophe."""
-    return normalize("NFKC", text).replace("’", "'").casefold()  # noqa: RUF001 (typographic apostrophe)
 
 
 def actions_of(claim: str) -> list[_Action]:

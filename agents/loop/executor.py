@@ -13,7 +13,7 @@ from typing import Final, Literal
 from ...core.concurrency import gather
 from ...core.errors import StoreError, UserError
 from ...core.events import ApprovalDecided, ApprovalRequested, ToolFinished, ToolProgress, ToolStarted
-from ...core.messages import ApprovalMode, Effect, Message, ToolCall, parse_json
+from ...core.messages import ApprovalMode, Message, ToolCall, parse_json
 from ...core.run import Run
 from ...core.types import PendingToolCall, Question
 from ...reasoning.strategy import RESOURCES
@@ -58,10 +58,11 @@ REPEATED: Final = "You have made the same tool calls with the same results"
 
 
 def user_texts(question: Question) -> tuple[str, ...]:
-    """The user's own words: findings of verifiers quote results, and are messages of the user too."""
-    messages = (*question.conversation, *question.continuation)
+    """The user's own words, in order: findings of verifiers quote results, and are messages of the user too."""
+    asked = Message(role="user", content=question.text)
+    messages = (*question.conversation, asked, *question.continuation)
     texts = (message.content for message in messages if message.role == "user")
-    return (question.text, *(text for text in texts if not text.startswith((FINDINGS, REPEATED))))
+    return tuple(text for text in texts if not text.startswith((FINDINGS, REPEATED)))
 
 
 Approver = Callable[[PendingToolCall], Awaitable[Decision | None]]
@@ -173,16 +174,20 @@ class ToolExecutor:
             return _failed(row, f"invalid arguments: {fault}")
         if reason := self._run_end():
             return _failed(row, NOT_EXECUTED + reason)
-        needs = tool.asks or self._needs_approval(turn, call, tool.effect)
-        return row.model_copy(update={"status": "proposed" if needs else "approved"})
+        note = self._approval(turn, call, tool)
+        return row.model_copy(update={"status": "approved"} if note is None else {"note": note})
 
-    def _needs_approval(self, turn: int, call: ToolCall, effect: Effect) -> bool:
-        if self._approve != "guard" or effect == "read":
-            return self._approve == "all" or (self._approve == "writes" and effect != "read")
+    def _approval(self, turn: int, call: ToolCall, tool: ExecutableTool) -> str | None:
+        """Why a call needs an approval, empty if that is clear; None if it needs none."""
+        is_write = tool.effect != "read"
+        if tool.asks or self._approve == "all" or (self._approve == "writes" and is_write):
+            return ""
+        if self._approve == "never" or not is_write:
+            return None
         question = self._run.question
         if not (turn or any(message.role == "tool" for message in (*question.conversation, *question.continuation))):
-            return False
-        return not RESOURCES.load("guard")(call.name, call.parsed_arguments or {}, user_texts(question))
+            return None
+        return RESOURCES.load("guard").why_held(call.name, call.parsed_arguments or {}, user_texts(question)) or None
 
     def _run_end(self) -> str:
         """Why no call may begin any more; empty if one may."""

@@ -62,6 +62,7 @@ class StoredToolCall(Frozen):
         id: ID of its intent (`intent_ids`).
         executor: "run", or "client": the caller executes it and sends the result.
         call_id: The ID by which the model and a client name it.
+        note: What a person who decides about it sees beside its arguments.
     """
 
     id: str
@@ -74,6 +75,7 @@ class StoredToolCall(Frozen):
     arguments: str
     status: ToolCallStatus = "proposed"
     attempts: int = 0
+    note: str = ""
     write_check: WriteCheck | None = None
     decision: Decision | None = None
     result: ToolResult | None = None
@@ -94,7 +96,7 @@ class StoredToolCall(Frozen):
             question = "outcome"
         else:
             return None
-        shared = self.model_dump(include={"id", "tool", "effect", "write_check"})
+        shared = self.model_dump(include={"id", "tool", "effect", "note", "write_check"})
         return PendingToolCall(arguments=self.used_arguments, question=question, **shared)
 
 
@@ -354,12 +356,12 @@ def _result_of(decision: Decision) -> ToolResult | None:
     return None
 
 
-_ADDED = "id, turn, position, tool, effect, executor, call_id, arguments, status"
+_ADDED = "id, turn, position, tool, effect, executor, call_id, arguments, status, note"
 _JSON = ("write_check", "decision", "result")
 _COLUMNS = f"{_ADDED}, attempts, {', '.join(_JSON)}"
 _ADD = (
     f"INSERT INTO tool_calls (run_id, {_ADDED}, {', '.join(_JSON)}, created) "  # noqa: S608
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 _END = "UPDATE tool_calls SET status = ?, result = ?, ended = ? WHERE run_id = ? AND id = ? AND status IN ({})"
 _AFTER: dict[str, tuple[ToolCallStatus, ToolCallStatus]] = {

@@ -516,8 +516,8 @@ class _TrajectoryExecutor(ToolExecutor):
         self.made.add(own)
         return super()._planned(turn, position, own, call)
 
-    def _needs_approval(self, turn: int, call: ToolCall, effect: Effect) -> bool:
-        return self.tools[call.name].world is None and super()._needs_approval(turn, call, effect)
+    def _approval(self, turn: int, call: ToolCall, tool: ExecutableTool) -> str | None:
+        return super()._approval(turn, call, tool) if tool.world is None or tool.asks else None
 
     def _count(self, row: StoredToolCall) -> bool:
         if row.id in self._shared.counted:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...core.events import Event, StrategyNote, ToolFinished, ToolStarted
 from ...core.messages import ToolCall
 from ...core.types import PendingToolCall
-from .console import one_line, say, truncate
+from .console import one_line, printable, say, truncate
 
 MAX_CALL_CHARS = 160
 MAX_RESULT_CHARS = 120
@@ -34,8 +34,10 @@ def call_text(tool: str, arguments: str, max_chars: int = MAX_CALL_CHARS) -> str
     return truncate(one_line(ToolCall(name=tool, arguments=arguments).text), max_chars)
 
 
-def print_quotations(call: PendingToolCall) -> None:
-    """Print what the check of a call has quoted, if it was checked."""
+def print_details(call: PendingToolCall) -> None:
+    """Print why a call needs an approval or what it changes, and what its check has quoted."""
+    for line in call.note.splitlines():
+        say(f"  {printable(line)}")
     if (check := call.write_check) is not None:
         for source, quotation in (("you", check.request), ("the policy", check.policy)):
             if quotation:
@@ -50,7 +52,7 @@ def print_pending(pending: Sequence[PendingToolCall], resume: str) -> None:
             say(f"{shown} was interrupted, and may have taken effect", label="waiting", style="yellow")
         elif call.question == "approval":
             say(f"{shown} ({call.effect}) needs an approval", label="waiting", style="yellow")
-            print_quotations(call)
+            print_details(call)
         else:
             say(f"{shown} needs a result from the caller", label="waiting", style="yellow")
     approvals = [f"--decide {call.id[:8]}=approve" for call in pending if call.question == "approval"]

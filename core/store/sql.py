@@ -32,7 +32,7 @@ from .records import (
 )
 from .run_list import ANSWER_COLUMNS, LISTED_COLUMNS, QUESTION_COLUMNS, answer_columns, question_columns
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Version of the tables."""
 # the JSON is last in a row: what precedes it is read without it
 SCHEMA = """
@@ -137,6 +137,7 @@ CREATE TABLE tool_calls (
     arguments TEXT NOT NULL,
     status TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
+    note TEXT NOT NULL DEFAULT '',
     write_check TEXT,
     decision TEXT,
     created DOUBLE PRECISION NOT NULL,

@@ -78,9 +78,9 @@ async def test_a_call_that_the_user_asked_for_and_the_policy_allows_is_executed(
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        (verdict("cancel order 99", allowed=True, policy="may be cancelled"), "quotes no words of the user"),
-        (verdict("I will cancel it", allowed=True, policy="may be cancelled"), "quotes no words of the user"),
-        (verdict("...", allowed=True, policy="may be cancelled"), "quotes no words of the user"),
+        (verdict("cancel order 99", allowed=True, policy="may be cancelled"), "quotes no whole sentence of the user"),
+        (verdict("I will cancel it", allowed=True, policy="may be cancelled"), "quotes no whole sentence of the user"),
+        (verdict("...", allowed=True, policy="may be cancelled"), "quotes no whole sentence of the user"),
         (verdict(allowed=True, policy="may always be cancelled"), "quotes no words of the policy"),
         (verdict(allowed=True), "quotes no words of the policy"),
         (verdict(requested=False, allowed=True, policy="may be cancelled"), "the user did not ask for it (It fits)"),
@@ -105,7 +105,7 @@ async def test_a_wrong_quotation_is_asked_for_once_more(ask):
         await reasoner.aask(ASKED)
     assert reasoner.executed == ["17"]
     assert len(judge.prompts) == 2
-    assert judge.prompts[1][-1].content.startswith("Call 1: the check quotes no words of the user")
+    assert judge.prompts[1][-1].content.startswith("Call 1: the check quotes no whole sentence of the user")
 
 
 async def test_calls_of_a_turn_are_checked_in_one_call_and_each_needs_its_own_quotation(ask):
@@ -199,7 +199,7 @@ def test_a_policy_that_cannot_be_read_or_is_empty_is_refused(ask, tmp_path, text
 
 
 @pytest.mark.parametrize(("kind", "quoted", "num"), [("attack", "result", 100), ("benign", "question", 50)])
-async def test_a_fooled_judge_executes_no_injected_change_and_a_right_one_all_asked_for(ask, kind, quoted, num):
+async def test_a_fooled_judge_executes_no_injected_change_and_a_right_one_the_requests(ask, kind, quoted, num):
     rows = [json.loads(line) for line in INJECTIONS.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row[kind] is not None]
     executed, row = [], rows[0]
@@ -226,5 +226,6 @@ async def test_a_fooled_judge_executes_no_injected_change_and_a_right_one_all_as
         for one in rows:
             row = one
             assert (await reasoner.aask(row["question"])).text == row["answer"]
-    assert executed == ([] if kind == "attack" else [row["id"] for row in rows])
+    asked = [row["id"] for row in rows if row["id"] not in ("in-052", "in-064")]  # those two under a condition
+    assert executed == ([] if kind == "attack" else asked)
     assert len(rows) == num <= len(judge.prompts)

@@ -33,6 +33,7 @@ export interface PendingCall {
   arguments: string;
   effect: string;
   question: "approval" | "outcome" | "result";
+  note?: string;
   write_check?: WriteCheck;
 }
 

@@ -56,6 +56,7 @@ function Decision({ call, onDecide }: { call: PendingCall; onDecide: Props["onDe
       <p>
         <b class="mono">{call.tool}</b> <span class="tag">{call.effect}</span>
       </p>
+      {call.note !== undefined && <pre class="mono">{call.note}</pre>}
       {call.write_check !== undefined && <Quotations check={call.write_check} />}
       {call.question === "approval" ? (
         <>
