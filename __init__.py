@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agents.loop.tool import tool
     from .agents.reasoner import Reasoner, aask, ask, astream
     from .agents.verification import TextVerification, averify_text, verify_text
     from .core.budget import Budget
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from .core.settings import Settings
     from .core.types import Answer, Candidate, Document, Question, Solution, Verification
     from .core.version import __version__
+    from .integrations.checkpoints import RunStoreSaver
+    from .integrations.langchain import StrategyMiddleware
     from .reasoning.strategy import Models, Parameters, Strategy
     from .serving.model import Capabilities, LanguageModel
 
 _MODULES = {
+    ".agents.loop.tool": ("tool",),
     ".agents.reasoner": ("Reasoner", "aask", "ask", "astream"),
     ".agents.verification": ("TextVerification", "averify_text", "verify_text"),
     ".core.budget": ("Budget",),
@@ -38,6 +42,8 @@ _MODULES = {
     ".core.settings": ("Settings",),
     ".core.types": ("Answer", "Candidate", "Document", "Question", "Solution", "Verification"),
     ".core.version": ("__version__",),
+    ".integrations.checkpoints": ("RunStoreSaver",),
+    ".integrations.langchain": ("StrategyMiddleware",),
     ".reasoning.strategy": ("Models", "Parameters", "Strategy"),
     ".serving.model": ("Capabilities", "LanguageModel"),
 }
@@ -63,10 +69,12 @@ __all__ = [
     "Request",
     "RunFinished",
     "RunStarted",
+    "RunStoreSaver",
     "SamplingParams",
     "Settings",
     "Solution",
     "Strategy",
+    "StrategyMiddleware",
     "TextDelta",
     "TextVerification",
     "Verification",
@@ -76,6 +84,7 @@ __all__ = [
     "astream",
     "averify_text",
     "interrupted_run",
+    "tool",
     "verify_text",
 ]
 

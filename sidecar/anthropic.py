@@ -85,6 +85,7 @@ class ContentBlock(LenientModel):
     content: str | tuple[ContentBlock, ...] | None = None
     source: Source | None = None
     title: str | None = None
+    is_error: bool | None = None
 
 
 class InputMessage(LenientModel):
@@ -162,6 +163,8 @@ BILLING_HEADER = "x-anthropic-billing-header:"
 """Beginning of a block that Claude Code puts before the system prompt, with a hash that changes with each request, so
 that no two requests had a common prefix or were of one run (anthropics/claude-code#68900)."""
 
+ERROR = "Error: "
+"""Beginning of the result of a tool that failed."""
 REMINDER = "<system-reminder>"
 """Beginning of a text that Claude Code adds to tool results: a part of the last one, and no message of the user."""
 
@@ -336,7 +339,8 @@ def _signed_blocks(block: ContentBlock, location: str) -> list[dict[str, JsonVal
 def _result(block: ContentBlock, location: str) -> str | tuple[ContentPart, ...]:
     content = block.content or ""
     if isinstance(content, str):
-        return content
+        # a message of another format has no flag
+        return f"{ERROR}{content}" if block.is_error and not content.startswith(ERROR) else content
     return tuple(_part(one, f"{location}.content.{i}", "a tool_result") for i, one in enumerate(content))
 
 

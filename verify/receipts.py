@@ -23,7 +23,7 @@ from ..core.types import Evidence
 from ..core.unicode_forms import normalize
 from ..reasoning.knowledge import Passage
 from .types import Claim, ClaimReport
-from .values import plain
+from .values import canonical, plain
 from .verifier import ToolUse
 
 ReceiptState = Literal["found", "unclear", "failed", "other", "missing"]
@@ -301,8 +301,14 @@ class _Reading:
     def named(self) -> set[str]:
         """The words and numbers of the call."""
         use = self.use
-        text = f"{_CAMEL.sub(' ', use.tool)} {use.description} {use.arguments} {self._result}".replace("_", " ")
-        return {_base(token) for token in _TOKEN.findall(text)} | {_base(word) for word in tool_words(text)}
+        return _named(f"{_CAMEL.sub(' ', use.tool)} {use.description} {use.arguments} {self._result}")
+
+    def shown_of(self, objects: set[str]) -> set[str]:
+        """The words of the objects of a read's result that have one of these IDs: what the IDs stand for."""
+        if self.use.effect != "read" or not self.use.ok:
+            return set()
+        own = [text for text in _OBJECT.findall(self._result) if objects & set(re.findall(r"[\w@.-]{2,}", plain(text)))]
+        return {word for word in _named(" ".join(own)) if not re.search(r"\d", word)}
 
     @cached_property
     def stated(self) -> set[str]:
@@ -324,7 +330,8 @@ class _Reading:
     @cached_property
     def objects(self) -> set[str]:
         """The arguments that look like IDs."""
-        return {token for token in re.findall(r"[\w@.-]{2,}", plain(self.use.arguments)) if re.search(r"\d|@", token)}
+        values = re.findall(r'"[^"]*"\s*:\s*("?[\w@.-]{2,})', plain(self.use.arguments))
+        return {value.strip('"') for value in values if value.startswith('"') or value[0].isdigit()}
 
     def does(self, verb: str) -> bool:
         """Whether it names an action; a read only one that is its whole name, such as `add`."""
@@ -353,7 +360,13 @@ def _receipt(action: _Action, claim: str, readings: Sequence[_Reading]) -> Recei
     exact = [one for one in done if all(_is_about(code, one, readings) for code in codes)]
     details = _details(action.object, action.verb) or _details(claim, action.verb)  # "it" is what the sentence names
     succeeded = [one for one in exact if one.use.ok]
-    complete = [one.use for one in succeeded if details <= one.named and not _NO_SUCCESS.search(one.use.result)]
+    complete = [
+        one.use
+        for one in succeeded
+        if not _NO_SUCCESS.search(one.use.result)
+        and (missing := details - one.named)
+        <= set().union(*(read.shown_of(one.objects) for read in readings if missing))
+    ]
     failed = [one.use for one in exact if not one.use.ok]
     if complete and not failed:
         return Receipt("found", (complete[-1],))
@@ -373,6 +386,15 @@ def _receipt(action: _Action, claim: str, readings: Sequence[_Reading]) -> Recei
     if is_other and not any(_is_about(code, one, readings) for code in codes for one in changes):
         return Receipt("other")
     return Receipt("unclear", tuple(one.use for one in changes))
+
+
+_OBJECT: Final = re.compile(r"\{[^{}]*\}")
+
+
+def _named(text: str) -> set[str]:
+    text = text.replace("_", " ")
+    tokens = _TOKEN.findall(text) + tool_words(text) + _TOKEN.findall(canonical(text))
+    return {_base(token) for token in tokens}
 
 
 def _is_about(code: str, call: _Reading, readings: Sequence[_Reading]) -> bool:

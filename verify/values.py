@@ -50,6 +50,10 @@ _DATES: Final = (
     re.compile(r"\b(?P<day>1[3-9]|2\d|3[01])/(?P<month>[01]?\d)/(?P<year>(?:19|20)\d\d)\b"),
     re.compile(r"\b(?P<month>[01]?\d)/(?P<day>1[3-9]|2\d|3[01])/(?P<year>(?:19|20)\d\d)\b"),
 )
+_SHORT_DATES: Final = (
+    re.compile(rf"\b(?:the\s+)?{_DAY}\s+(?:of\s+)?{_MONTH}(?![\w-])"),
+    re.compile(rf"\b{_MONTH}\s+(?:the\s+)?{_DAY}(?![\w:.]\d|\w)"),
+)
 _ISO_TIME: Final = re.compile(r"(?<=\d-\d\d)[t ](?=\d\d:\d\d)")
 _NO_SECONDS: Final = re.compile(r"\b(\d\d:\d\d):00(?:\.0+)?(?:z|\+00:00)?(?![\d:])")
 _TWELVE: Final = re.compile(r"\b(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?m\b\.?")
@@ -84,6 +88,13 @@ def canonical(text: str) -> str:
     text = _NUMBER_WORD.sub(lambda match: _NUMBERS[match[0]], text)
     text = _MONEY_BEFORE.sub(lambda m: f"{m['amount']} {_CURRENCIES[m['unit'] or m['code']]}", text)
     return _MONEY_AFTER.sub(lambda m: f"{m['amount']} {_CURRENCIES[m['unit']]}", text)
+
+
+def short_dates(text: str) -> str:
+    """A canonical text with its dates without a year as --MM-DD."""
+    for pattern in _SHORT_DATES:
+        text = pattern.sub(lambda m: f"--{_MONTHS[m['month']]:02}-{int(m['day']):02}", text)
+    return text
 
 
 def _date(match: re.Match[str]) -> str:

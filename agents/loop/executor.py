@@ -7,13 +7,15 @@ be in the store without the other.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal
 
 from ...core.concurrency import gather
 from ...core.errors import StoreError, UserError
 from ...core.events import ApprovalDecided, ApprovalRequested, ToolFinished, ToolProgress, ToolStarted
-from ...core.messages import ApprovalMode, Message, ToolCall, parse_json
+from ...core.messages import ApprovalMode, Message, Tool, ToolCall, parse_json
 from ...core.run import Run
 from ...core.types import PendingToolCall, Question
 from ...reasoning.strategy import RESOURCES
@@ -63,6 +65,45 @@ def user_texts(question: Question) -> tuple[str, ...]:
     messages = (*question.conversation, asked, *question.continuation)
     texts = (message.content for message in messages if message.role == "user")
     return tuple(text for text in texts if not text.startswith((FINDINGS, REPEATED)))
+
+
+def client_uses(question: Question, tools: Mapping[str, Tool] = MappingProxyType({})) -> tuple[ToolUse, ...]:
+    """The calls of a question's messages that have a result: its client executed them, or an earlier run."""
+    messages = (*question.conversation, *question.continuation)
+    declared = {**{tool.name: tool for tool in question.tools}, **tools}
+    calls = {call.id: call for message in messages for call in message.tool_calls}
+    return tuple(
+        _use(
+            f"{call.name}:{call.id}",
+            declared.get(call.name),
+            call.name,
+            call.arguments,
+            ToolResult(text=message.content),
+        )
+        for message in messages
+        if message.role == "tool" and (call := calls.get(message.tool_call_id)) is not None
+    )
+
+
+_ERROR: Final = re.compile(
+    r"\s*(?:error\b(?! ?(?:s|-free|count|rate))|an error occurred|traceback \(most recent|tool execution failed"
+    r"|\{\s*\"(?:error|is_?error)\"\s*:\s*(?!null|false|\"\"|\[\]|0))",
+    re.IGNORECASE,
+)
+"""Beginnings of results by which clients' frameworks tell a model that a call failed: their formats have no flag."""
+
+
+def _use(source: str, tool: Tool | None, name: str, arguments: str, result: ToolResult) -> ToolUse:
+    effect = None if tool is None else tool.effect
+    return ToolUse(
+        source=source,
+        tool=name,
+        description="" if tool is None else tool.description,
+        arguments=arguments,
+        effect=effect or "write",
+        ok=not (result.is_error or _ERROR.match(result.text)),
+        result=result.text,
+    )
 
 
 Approver = Callable[[PendingToolCall], Awaitable[Decision | None]]
@@ -392,30 +433,15 @@ class ToolExecutor:
 
     async def uses(self, without: Container[str] = ()) -> tuple[ToolUse, ...]:
         """The ended calls of messages before the run, and of the run, as evidence; `without` are IDs of some."""
-        messages = (*self._run.question.conversation, *self._run.question.continuation)
-        calls = {call.id: call for message in messages for call in message.tool_calls}
-        uses = [
-            self._use(f"{call.name}:{call.id}", call.name, call.arguments, ToolResult(text=message.content))
-            for message in messages
-            if message.role == "tool" and (call := calls.get(message.tool_call_id)) is not None
-        ]
+        declared = {
+            name: tool.declaration.model_copy(update={"effect": tool.effect}) for name, tool in self.tools.items()
+        }
+        uses = list(client_uses(self._run.question, declared))
         for row in await self._store.list(self._run.id):
             if row.result is not None and row.id not in without:
-                uses.append(self._use(f"{row.tool}:{row.id[:8]}", row.tool, row.used_arguments, row.result))
+                source = f"{row.tool}:{row.id[:8]}"
+                uses.append(_use(source, declared.get(row.tool), row.tool, row.used_arguments, row.result))
         return tuple(uses)
-
-    def _use(self, source: str, name: str, arguments: str, result: ToolResult) -> ToolUse:
-        declared = {tool.name: tool.description for tool in self._run.question.tools}
-        tool = self.tools.get(name)
-        return ToolUse(
-            source=source,
-            tool=name,
-            description=declared.get(name, "") if tool is None else tool.declaration.description,
-            arguments=arguments,
-            effect="write" if tool is None else tool.effect,
-            ok=not (result.is_error or result.text.startswith("Error:")),
-            result=result.text,
-        )
 
     async def _stored_result(self, call: str) -> str | None:
         rows = [row for row in await self._store.list(self._run.id) if row.id.startswith(call)]

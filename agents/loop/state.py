@@ -33,7 +33,7 @@ from ...verify.verifier import Verifier, VerifierContext
 from ..planner import given_text
 from ..repairs import VerifiedAttempt, better_attempt, combined, findings_text, has_findings, with_findings
 from ..resources import RunResources
-from .executor import REPEATED, ToolExecutor
+from .executor import REPEATED, ToolExecutor, client_uses
 from .records import REJECTED, question_history
 from .tool import READ_RESULT
 
@@ -107,7 +107,12 @@ class LoopContext:
 
     async def verifiers(self, state: LoopState) -> list[tuple[Verifier, VerifierContext]]:
         """The run's verifiers and what they work with."""
-        uses = None if self.executor is None else await self.executor.uses(state.not_chosen)
+        question = self.run.question
+        uses = None
+        if self.executor is not None:
+            uses = await self.executor.uses(state.not_chosen)
+        elif question.offered_tools or question.continuation:
+            uses = client_uses(question)
         verifying = self.resources.verifying
         assert verifying is not None or not self.resources.verifiers
         return [

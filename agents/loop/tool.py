@@ -150,6 +150,31 @@ class ExecutableTool:
         return schema_fault(arguments or "{}", schema)
 
 
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect | None = None,
+    **options: Any,
+) -> Any:
+    """Make a tool from a function, as a call or as a decorator, with options or without (`tool_of`).
+
+    Args:
+        effect: "read", "idempotent" or "write", which is the default: a write is never repeated, and needs an approval.
+        options: Further fields of `ExecutableTool`, such as `seconds`.
+
+    Raises:
+        UserError: The signature has no schema; the message names the parameter.
+    """
+
+    def made(function: Callable[..., Any]) -> ExecutableTool:
+        return tool_of(function, name=name, description=description, effect=effect, **options)
+
+    return made if function is None else made(function)
+
+
 def tool_of(
     function: Callable[..., Any],
     *,

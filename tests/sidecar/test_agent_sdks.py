@@ -188,6 +188,32 @@ def test_a_turn_has_one_call_where_the_client_takes_no_more(server, runs_of, run
     assert (text, usage["turns"], usage["tool_calls"]) == (ANSWER, 3, 2)
 
 
+def looking_up(text):
+    """Looks Rome up, then answers from the result."""
+    is_looked_up = '"degrees": 24' in text.rpartition("assistant: ")[0].replace("\\", "")
+    return replies("Rome has 24 degrees." if is_looked_up else calling(city="Rome"))(text)
+
+
+@pytest.fixture(scope="module")
+def verifying_server(tmp_path_factory):
+    models = {"plain": ToolModel(looking_up, name="plain")}
+    chosen = {"verify": ("davinci",), "verifiers": {"davinci": {"judge": "lexical"}}}
+    with scripted_server(tmp_path_factory.mktemp("verifying"), models, **chosen) as running:
+        yield running
+
+
+@pytest.mark.parametrize("sdk", ["langchain chat", "openai-agents responses", "anthropic messages"])
+def test_what_the_client_executed_is_evidence(verifying_server, run_async, monkeypatch, sdk):
+    monkeypatch.setitem(DEGREES, "Rome", '{"city": "Rome", "degrees": 24}')
+    before = {run["id"] for run in httpx.get(f"{verifying_server.url}/v1/runs").json()["data"]}
+    assert run_async(LOOPS[sdk](verifying_server.url, "reason/cot:plain", False)) == "Rome has 24 degrees."
+    (name,) = {run["id"] for run in httpx.get(f"{verifying_server.url}/v1/runs").json()["data"]} - before
+    (claim,) = httpx.get(f"{verifying_server.url}/v1/runs/{name}").json()["result"]["verification"]["claims"]
+    (evidence,) = claim["evidence"]
+    assert (claim["verdict"], evidence["text"]) == ("supported", "24")
+    assert evidence["source"].startswith("weather:")
+
+
 BUDGET = {"extra_body": {"reason": {"budget": {"turns": 2}}}}
 
 

@@ -7,7 +7,7 @@ and Verification in Claim Inference for Language Models", arXiv:2604.21193.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -25,6 +25,7 @@ from ...reasoning.strategy import Stability
 from ..attribution import attribute_claims, samples_of, segments_of
 from ..claims import question_text, split_claims, split_claims_by_model
 from ..entailment.windows import WindowedEntailment
+from ..fields import as_cited, field_report, readable, stated_by
 from ..receipts import Receipt, action_report, find_receipts, use_passage, with_receipt
 from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import (
@@ -60,7 +61,8 @@ class Davinci:
     paper states the opposite order. A verdict is decided by a fitted model of the judge's probabilities and of what
     the passages contain of the claim, where the paper has a vote and a gate. Complete passages are judged and spans
     shown, as in its better ablation. Arithmetic is computed and needs no evidence.
-    Of a run with tools, results are evidence, and a claim of an action needs the receipt of its call (`receipts`).
+    Of a run with tools, results are evidence: a field that states a claim decides it (`fields`), and a claim of an
+    action needs the receipt of its call (`receipts`).
     """
 
     name: ClassVar[str] = "davinci"
@@ -133,14 +135,21 @@ class Davinci:
         if not claims:
             return []
         drafts = [check_claim_arithmetic(claim) for claim in claims]
+        uses = context.tool_uses or ()
         if context.tool_uses is not None:
-            await self._check_actions(claims, drafts, context.tool_uses, context)
+            await self._check_actions(claims, drafts, uses, context)
+        is_long = sum(len(use.result) for use in uses) > LONG_CHARS
+        open_claims = [i for i, draft in enumerate(drafts) if draft is None] if uses else []
+        stated = await off_loop(lambda: [stated_by(claims[i].text, uses) for i in open_claims], is_long=is_long)
+        for i, one in zip(open_claims, stated, strict=True):
+            drafts[i] = None if one is None else field_report(claims[i], one)
         unchecked_indices = [i for i, draft in enumerate(drafts) if draft is None]
         unchecked_claims = [claims[i] for i in unchecked_indices]
         passages = await self._passages(unchecked_claims, question, context)
         for i, report in zip(unchecked_indices, await self.check(unchecked_claims, passages, context), strict=True):
             drafts[i] = report
-        reports = [draft for draft in drafts if draft is not None]
+        by_source = {use.source: use for use in uses if use.ok}
+        reports = [_cited(draft, by_source) for draft in drafts if draft is not None]
         unchecked = sum(report.reason == "unchecked" for report in reports)
         if unchecked:
             context.run.degrade(
@@ -202,7 +211,8 @@ class Davinci:
         texts, k = [claim.text for claim in claims], self.config.k
         results: list[list[Passage]] = [[] for _ in claims]
         uses = [use for use in context.tool_uses or () if use.ok and use.result.strip()]
-        shown = {use.source: use.result if use.effect == "read" else use.statement for use in uses}
+        is_long = sum(len(use.result) for use in uses) > LONG_CHARS
+        shown = await off_loop(lambda: {use.source: readable(use) for use in uses}, is_long=is_long)
         given = (*(Document(name=source, text=text) for source, text in shown.items()), *question.documents)
         is_long = sum(len(document.text) for document in given) > LONG_CHARS
         documents = await off_loop(lambda: document_passages(given), is_long=is_long)
@@ -371,6 +381,14 @@ def fill_up(retrieved: Sequence[Passage], passages: Sequence[Passage], k: int) -
     known = {passage.id for passage in retrieved}
     others = [passage.model_copy(update={"score": 0.0}) for passage in passages if passage.id not in known]
     return [*retrieved, *others][:k]
+
+
+def _cited(report: ClaimReport, uses: Mapping[str, ToolUse]) -> ClaimReport:
+    """A report whose evidence from statements is the result that they were made from."""
+    if report.reason == "program" or not any(one.source in uses for one in report.evidence):
+        return report
+    cited = (as_cited(one, uses[one.source]) if one.source in uses else one for one in report.evidence)
+    return report.model_copy(update={"evidence": tuple(cited)})
 
 
 def _num_chars(question: Question) -> int:
