@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.concurrency import shielded
-from ..core.errors import NotVerified, ReasonError
+from ..core.errors import CapabilityMissing, NotVerified, ReasonError
 from ..core.events import RunFailed, RunFinished, RunStarted, RunWaiting
 from ..core.messages import Message
 from ..core.run import Run
@@ -21,10 +21,10 @@ from ..core.store.records import JsonText, RunStatus
 from ..core.types import Answer, AnswerCandidate, Candidate, PendingToolCall, Solution, Stopped, Verification
 from ..core.verdicts import failure_text
 from ..reasoning.conclude import no_answer_reason
-from ..reasoning.strategy import Models
+from ..reasoning.strategy import Models, require_features
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
-from ..serving.model import LanguageModel
+from ..serving.model import LanguageModel, MeasuresAgain
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
 from .loop.executor import Approver, ToolExecutor, Waiting
@@ -140,6 +140,7 @@ class PipelineRun:
         store one by one, while each step of a graph costs as much processor time as a few model calls.
         """
         if not (self._is_step and self._run.resumed):
+            await self._measure_again()
             await self._identify()
         if self._is_step:
             self._restore(self.state)
@@ -174,6 +175,29 @@ class PipelineRun:
             return await self.start()
         self._restore(state)
         return await self._execute(None, resumed=True)
+
+    async def _measure_again(self) -> None:
+        """Have servers measured again, if they are remembered to lack what the run needs."""
+        resources, question = self._resources, self._run.question
+        declared = (tool.declaration for tool in resources.tools.values())
+        question = question.model_copy(update={"tools": (*question.tools, *declared)})
+        strategy = resources.strategy
+        if strategy is None:
+            return
+        try:
+            require_features(strategy, self._context.models, question)
+        except CapabilityMissing:
+            models = [model for model in resources.models.values() if isinstance(model, MeasuresAgain)]
+            for model in models:
+                await model.measure_again()
+            self._context.models = metered_models(self._run, resources)
+            try:
+                require_features(strategy, self._context.models, question)
+            except CapabilityMissing as e:
+                if all(model.name != e.model for model in models):
+                    raise
+                hint = f"{e.hint}; this was measured, and `reason models probe {e.model} --fresh` measures it again"
+                raise CapabilityMissing(e.feature, e.model, hint=hint) from None
 
     async def _identify(self) -> None:
         """Record what the run works with."""

@@ -144,6 +144,7 @@ async def run_checks(
     report("calling endpoints")
     for check in await check_endpoints(settings):
         yield check
+    yield await asyncio.to_thread(_check_measurements, settings.data_dir)
     report("looking for servers on this machine")
     for check in await check_local_servers():
         yield check
@@ -267,6 +268,22 @@ async def _check_endpoint(name: str, base: str, settings: ProviderSettings) -> C
     except (ValueError, KeyError, TypeError):
         return Check("endpoint", "note", f"{title} responds, but does not list its models")
     return Check("endpoint", "ok", f"{title} serves {_shortened(served)}")
+
+
+def _check_measurements(directory: Path) -> Check:
+    """What is remembered of servers: when they were measured, and what they can do."""
+    from datetime import UTC, datetime
+
+    from ..serving.servers.measurements import list_measurements
+
+    shown = []
+    for one in list_measurements(directory):
+        minutes = int((datetime.now(UTC) - one.date).total_seconds() // 60)
+        age = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+        can = [name for name in ("tools", "json_schema", "logprobs", "prefix") if getattr(one.capabilities, name)]
+        shown.append(f"{one.model} {age} ago: {', '.join(can) or 'text only'}")
+    hint = "measure one again: reason models probe MODEL --fresh" if shown else ""
+    return Check("measured", "ok", "; ".join(shown) or "no server is remembered", hint)
 
 
 def _shortened(models: Sequence[str]) -> str:

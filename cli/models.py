@@ -170,7 +170,7 @@ def show(
 ) -> None:
     """Load a model and show its capabilities and its profile: how it thinks, and what it accepts.
 
-    Nothing is downloaded. A server of your own is measured with a few short requests, once a week.
+    Nothing is downloaded. A server of your own is measured with a few short requests.
     """
     from ..core.settings import load_settings
 
@@ -188,7 +188,7 @@ def probe(
 ) -> None:
     """Measure what the server of a model supports, and show it.
 
-    What was measured is remembered for a week in the data directory, and measured again if the server has changed.
+    What was measured is remembered in the data directory for a week, without tools or schemas for an hour.
     """
     from ..core.settings import load_settings
     from ..serving.servers.measurements import forget_measurements

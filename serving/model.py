@@ -118,6 +118,18 @@ class Listener(Protocol):
 
 
 @runtime_checkable
+class MeasuresAgain(Protocol):
+    """A model whose capabilities may be remembered from an earlier measurement of its server."""
+
+    async def measure_again(self) -> None:
+        """Measure what is only remembered, and take it over; identity and capabilities may change.
+
+        Raises:
+            BackendError: The server cannot be reached.
+        """
+
+
+@runtime_checkable
 class LanguageModel(Protocol):
     """A language model on any backend.
 

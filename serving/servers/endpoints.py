@@ -28,7 +28,7 @@ from ..litellm.limiter import ConcurrencyLimiter, LimiterRegistry
 from ..litellm.model import AttemptResult, Attempts, LiteLLMModel, SampleBatch
 from ..litellm.prompt_cache import prompt_start_key
 from ..litellm.providers import find_settings
-from ..model import Capabilities, Listener
+from ..model import Capabilities, Listener, MeasuresAgain
 
 MAX_CONSECUTIVE_FAILURES = 3
 """Consecutive failures after which an endpoint is taken out of use; fewer may be chance."""
@@ -296,6 +296,12 @@ class LoadBalancedModel(LiteLLMModel):
                 self._settle(endpoint, None, attempts)
                 return scored
         raise self._verdict(attempts.tried).error
+
+    async def measure_again(self) -> None:
+        """See `MeasuresAgain`: every endpoint that can be reached."""
+        models = [one.model for one in self.endpoints.all if one.model is not None]
+        await self.gather([one.measure_again for one in models if isinstance(one, MeasuresAgain)])
+        self._can = common_capabilities(models)
 
     async def aclose(self) -> None:
         """Cancel requests in flight and close all connections; idempotent."""

@@ -61,33 +61,39 @@ async def load_server_model(declared: LiteLLMModel, settings: Settings, *, is_pr
     if not is_probed:
         return plain
     served = await _find_served(plain)
+
+    async def measure() -> ServerModel:
+        spent: list[Usage] = []
+
+        def build(can: Capabilities, traits: RequestTraits) -> MeasuredModel:
+            return MeasuredModel(model(served, can, traits), spent)
+
+        context = served.context_tokens or declared.capabilities.context_tokens
+        can, traits, fields = await probe_capabilities(
+            build, lambda measured: profile_of(served, measured), context, target.vllm
+        )
+        measurement = Measurement(
+            model=target.name,
+            endpoint=target.endpoint,
+            declared=digest,
+            date=datetime.now(UTC),
+            served=served,
+            capabilities=can,
+            traits=traits,
+            fields=dict(fields),
+        )
+        await asyncio.to_thread(write_measurement, directory, measurement)
+        measured = model(served, can, traits)
+        measured.probe_usage = Usage.total(spent)
+        return measured
+
     found = await asyncio.to_thread(read_measurement, directory, target.name, target.endpoint, digest)
-    if found is not None and found.served == served:
-        profile = await asyncio.to_thread(profile_of, served, found.fields)
-        return model(served, found.capabilities.model_copy(update={"profile": profile}), found.traits)
-    spent: list[Usage] = []
-
-    def build(can: Capabilities, traits: RequestTraits) -> MeasuredModel:
-        return MeasuredModel(model(served, can, traits), spent)
-
-    context = served.context_tokens or can.context_tokens
-    can, traits, fields = await probe_capabilities(
-        build, lambda measured: profile_of(served, measured), context, target.vllm
-    )
-    measurement = Measurement(
-        model=target.name,
-        endpoint=target.endpoint,
-        declared=digest,
-        date=datetime.now(UTC),
-        served=served,
-        capabilities=can,
-        traits=traits,
-        fields=dict(fields),
-    )
-    await asyncio.to_thread(write_measurement, directory, measurement)
-    measured = model(served, can, traits)
-    measured.probe_usage = Usage.total(spent)
-    return measured
+    if found is None or found.served != served:
+        return await measure()
+    profile = await asyncio.to_thread(profile_of, served, found.fields)
+    remembered = model(served, found.capabilities.model_copy(update={"profile": profile}), found.traits)
+    remembered.remeasure = measure
+    return remembered
 
 
 async def _find_served(model: ServerModel) -> ServedModel:

@@ -1,5 +1,6 @@
-"""What the servers of one's own were measured to support, remembered for a week in the user's data directory.
+"""What the servers of one's own were measured to support, remembered in the user's data directory.
 
+It is remembered for a week; for an hour where there are no tools or no schemas, which a server's options may change.
 A measurement belongs to a model at an address, its profile before it was measured, and a version of this package.
 Deleting the directory `servers` forgets all of them.
 """
@@ -23,6 +24,7 @@ from ..model import Capabilities
 from ..profiles.profile import ModelProfile
 
 MAX_AGE: Final = timedelta(days=7)
+MAX_AGE_OF_LACK: Final = timedelta(hours=1)
 
 
 class ServedModel(Frozen):
@@ -78,8 +80,18 @@ def read_measurement(directory: Path, model: str, endpoint: str, declared: str) 
         found = Measurement.model_validate_json(_file(directory, model, endpoint).read_bytes())
     except (OSError, ValidationError):
         return None
-    is_recent = datetime.now(UTC) - found.date < MAX_AGE
+    lacks = not (found.capabilities.tools and found.capabilities.json_schema)
+    is_recent = datetime.now(UTC) - found.date < (MAX_AGE_OF_LACK if lacks else MAX_AGE)
     return found if is_recent and (found.package, found.declared) == (__version__, declared) else None
+
+
+def list_measurements(directory: Path) -> list[Measurement]:
+    """All that is remembered, the newest first; what cannot be read is left out."""
+    found = []
+    for file in (directory / "servers").glob("*.json"):
+        with suppress(OSError, ValidationError):
+            found.append(Measurement.model_validate_json(file.read_bytes()))
+    return sorted(found, key=lambda one: one.date, reverse=True)
 
 
 def write_measurement(directory: Path, measurement: Measurement) -> None:

@@ -7,8 +7,9 @@ is refused before it is sent.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,9 +37,22 @@ class ServerModel(LiteLLMModel):
 
     Attributes:
         probe_usage: What the requests used that measured the server; charged to the first sample that is generated.
+        remeasure: Measures the server, if what it supports is only remembered; else None.
     """
 
     probe_usage: Usage | None = None
+    remeasure: Callable[[], Awaitable[ServerModel]] | None = None
+    _is_measuring: asyncio.Lock | None = None
+
+    async def measure_again(self) -> None:
+        """See `MeasuresAgain`."""
+        self._is_measuring = self._is_measuring or asyncio.Lock()
+        async with self._is_measuring:
+            if self.remeasure is None:
+                return
+            fresh = await self.remeasure()
+            self._can, self.traits, self.identity = fresh.capabilities, fresh.traits, fresh.identity
+            self.probe_usage, self.remeasure = fresh.probe_usage, None
 
     async def attempt(
         self, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None

@@ -396,7 +396,8 @@ async def _completion(model: MeasuredModel, request: Request) -> Completion | No
 async def _shows_tools(model: MeasuredModel) -> bool:
     """Whether tools become part of the prompt: it has more tokens with them.
 
-    A server that counts no tokens, or the same for every prompt, is trusted if it takes them.
+    A server that counts no tokens, or the same for every prompt, is trusted if it takes them. Where the count of a
+    prompt does not include its tools, a call of a trial tool shows them.
     """
     plain = PROMPT.with_prefix("")
     longer = Prompt.user(f"{PROMPT.messages[0].content} {' '.join(['Choose any.'] * 20)}")
@@ -405,7 +406,14 @@ async def _shows_tools(model: MeasuredModel) -> bool:
     if any(count is None for count in counts):
         return False
     without, with_tools, of_longer = counts
-    return bool(with_tools > without or of_longer == without)
+    if with_tools > without or of_longer == without:
+        return True
+    asked = Prompt.user('Look up the word "tea".').model_copy(
+        update={"tools": (TRIAL_TOOL,), "tool_choice": "required"}
+    )
+    sampling = quick_sampling(model.capabilities.profile, max_tokens=TRIAL_TOKENS, seed=SEED)
+    sampled = await _tried(model.raw_sample(Request(prompt=asked, sampling=sampling)))
+    return sampled is not None and bool(sampled[0].calls)
 
 
 async def _prompt_tokens(model: MeasuredModel, prompt: Prompt) -> int | None:

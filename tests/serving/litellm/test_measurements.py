@@ -10,7 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from reason import tool
 from reason.agents.reasoner import Reasoner
+from reason.cli.doctor import _check_measurements
+from reason.core.errors import CapabilityMissing
 from reason.core.settings import Settings
 from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
@@ -143,3 +146,65 @@ async def test_gateway_that_counts_nothing_can_still_take_tools(usage):
     server = WireServer(PLAIN, shape=shape)
     async with serving(server) as settings, started(settings) as model:
         assert model.capabilities.tools
+
+
+def lacking_tools(settings, age=timedelta()):
+    """Remember that the server takes no tools."""
+    file = entry(settings)
+    kept = json.loads(file.read_bytes())
+    kept["capabilities"]["tools"] = False
+    file.write_text(json.dumps(kept | {"date": (datetime.now(UTC) - age).isoformat()}))
+
+
+@tool(effect="read")
+def look_up(word: str) -> str:
+    """Look a word up."""
+    return f"{word}: a drink"
+
+
+async def test_what_a_run_needs_is_measured_again_before_it_is_refused(tmp_path):
+    server = WireServer(PLAIN)
+    async with serving(server) as own:
+        settings = own.model_copy(update={"store": tmp_path / "runs.sqlite3"})
+        async with started(settings):
+            pass
+        lacking_tools(settings)
+        async with Reasoner(settings=settings, tools=[look_up]) as reasoner:
+            answer = await reasoner.aask("What is 5 + 7?", seed=1)
+            assert (await reasoner.areplay(answer.run_id)).text == answer.text
+        assert json.loads(entry(settings).read_bytes())["capabilities"]["tools"]
+        server.reset()
+        async with Reasoner(settings=settings, tools=[look_up]) as reasoner:
+            await reasoner.aask("What is 5 + 7?", seed=2)
+        assert len(server.generations) == 1
+
+
+async def test_a_refusal_after_a_measurement_names_the_command_that_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr("support.wires.server._shown_tools", lambda body: "")
+    monkeypatch.setattr(WireServer, "_calls", lambda *_: [])
+    server = WireServer(PLAIN)
+    async with serving(server) as own:
+        settings = own.model_copy(update={"store": tmp_path / "runs.sqlite3"})
+        async with Reasoner(settings=settings, tools=[look_up]) as reasoner:
+            with pytest.raises(CapabilityMissing, match="reason models probe hosted_vllm/plain --fresh"):
+                await reasoner.aask("What is 5 + 7?")
+        lacking = len(server.generations)
+        async with started(settings):
+            assert len(server.generations) == lacking
+        lacking_tools(settings, age=timedelta(hours=2))
+        async with started(settings):
+            assert len(server.generations) > lacking
+
+
+async def test_a_server_that_counts_no_tools_shows_them_by_a_call(monkeypatch):
+    monkeypatch.setattr("support.wires.server._shown_tools", lambda body: "")
+    server = WireServer(PLAIN)
+    async with serving(server) as settings, started(settings) as model:
+        assert model.capabilities.tools
+
+
+async def test_what_is_remembered_is_listed_with_its_age():
+    server = WireServer(PLAIN)
+    async with serving(server) as settings, started(settings):
+        check = _check_measurements(settings.data_dir)
+        assert check.detail.startswith("hosted_vllm/plain 0 min ago: tools, json_schema, logprobs")
