@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field, JsonValue
 
 from ..core.concurrency import paced
-from ..core.errors import BudgetExceeded
+from ..core.errors import BackendError, BudgetExceeded
 from ..core.events import StrategyNote
 from ..core.messages import Frozen, Prompt
 from ..core.run import Run
@@ -56,8 +56,8 @@ class BestOfN:
     A reward model's scores of a chain's steps become one by `aggregate`; "auto" is their mean if one pass of a process
     reward model scores all of them, else the last one (see `default_aggregation`).
 
-    A chain that cannot be scored does not affect the others: it ranks last, and the answer reports it. If none can be
-    scored, the answer of the majority is taken.
+    A chain that cannot be scored does not affect the others: it ranks last, and the answer reports it. If fewer than
+    half can be scored, the answer of the majority is taken: a wrong one may be the only one with a score.
 
     Model calls: 1 for the samples (more under a token budget), and 2 for each distinct chain and 2 more for the model's
     own evaluation; with "judge" 1 for each distinct chain. A reward model takes a pass for each distinct chain, or one
@@ -158,8 +158,11 @@ class BestOfN:
             classes = await answer_classes([candidate.answer for candidate in candidates], question, run)
         shares = [len(own) / len(candidates) for own in classes]
         notes: dict[str, JsonValue] = {"score": source, "unscored": num_unscored, **scored.notes}
-        if num_unscored == len(candidates):
-            run.degrade("no sample could be scored; the answer of the majority was taken")
+        is_vote = 2 * num_unscored > len(candidates)
+        if is_vote:
+            scored_text = f"only {len(candidates) - num_unscored} of {len(candidates)} samples could be scored"
+            scored_text = scored_text if num_unscored < len(candidates) else "no sample could be scored"
+            run.degrade(f"{scored_text}; the answer of the majority was taken")
             chosen, confidence = await majority_answer(candidates, question, run) or (0, 0.0)
         else:
             if num_unscored:
@@ -180,7 +183,7 @@ class BestOfN:
                     notes["weights"] = {str(candidates[c[0]].answer): w for c, w in zip(classes, weights, strict=True)}
         run.emit(StrategyNote(strategy=run.config.strategy, name="samples.scored", data=notes))
         solution = Solution(chosen=chosen, candidates=candidates, confidence=confidence, stopped=stopped, notes=notes)
-        if has_calls and (self.config.select == "weighted" or num_unscored == len(candidates)):
+        if has_calls and (self.config.select == "weighted" or is_vote):
             return settle_calls(solution, classes, shares, question)
         return with_quorum(solution, classes, question)
 
@@ -364,6 +367,8 @@ MARKS: Final = tuple("123456789")
 MARK_VALUES: Final = tuple((int(mark) - 1) / 8 for mark in MARKS)
 """Their values, from 0 to 1."""
 NO_ANSWER: Final = "(no answer)"
+_RETRY_THINKING_TOKENS: Final = 8192
+"""Room of a judge's thought where a shorter one was cut before its verdict."""
 
 
 class Rating(Frozen):
@@ -385,7 +390,8 @@ class AnswerJudge:
 
     Answers are quoted as data and anonymous.
 
-    Model calls: 1 for each rating, all of one method's call in one batch. They are quick calls; see `read_verdicts`.
+    Model calls: 1 for each rating, all of one method's call in one batch. They are quick calls; see `read_verdicts`. A
+    judge that has to think rates answers without a verdict once more, with more room.
 
     Args:
         model: The judge; preferably not the model that wrote the answers.
@@ -416,6 +422,15 @@ class AnswerJudge:
             self._stop(e)
             return [None] * len(answers)
         ratings = [None if prompt is None else _rating(next(read)) for prompt in fitted]
+        unread = [i for i, prompt in enumerate(fitted) if prompt is not None and ratings[i] is None]
+        if unread and not self._model.profile.can_skip_thinking:
+            again = [prompt for i in unread if (prompt := fitted[i]) is not None]
+            try:
+                read = iter(await read_verdicts(self._model, again, MARKS, thinking_tokens=_RETRY_THINKING_TOKENS))
+            except (BackendError, BudgetExceeded):  # what was rated stays rated
+                return [*ratings, *[None] * (len(answers) - count)]
+            for i in unread:
+                ratings[i] = _rating(next(read))
         return [*ratings, *[None] * (len(answers) - count)]
 
     async def _fitted(self, answer: str) -> Prompt | None:

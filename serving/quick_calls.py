@@ -56,7 +56,9 @@ def without_thought(prompt: Prompt, profile: ModelProfile) -> Prompt:
     return prompt.with_thought(Thought()) if is_open and profile.prefix == "thought" else prompt
 
 
-async def first_tokens(model: LanguageModel, prompts: Sequence[Prompt], top: int) -> list[NextTokenDistribution | None]:
+async def first_tokens(
+    model: LanguageModel, prompts: Sequence[Prompt], top: int, **params: Any
+) -> list[NextTokenDistribution | None]:
     """The distribution of the first token of each answer, in one batch.
 
     A model that does not think, or can continue the beginning of an answer, generates nothing. Any other generates one
@@ -64,6 +66,7 @@ async def first_tokens(model: LanguageModel, prompts: Sequence[Prompt], top: int
 
     Args:
         top: Number of most likely tokens.
+        params: Fields of `SamplingParams` for a model that thinks first.
 
     Returns:
         A distribution for each prompt; None if its sample failed, or was cut while the model thought.
@@ -76,7 +79,7 @@ async def first_tokens(model: LanguageModel, prompts: Sequence[Prompt], top: int
     prompts = [without_thought(prompt, profile) for prompt in prompts]
     if not any(profile.starts_thinking(prompt, None) for prompt in prompts):
         return list(await model.next_token(prompts, top))
-    sampling = quick_params(model, max_tokens=1, top_logprobs=top)
+    sampling = quick_params(model, max_tokens=1, top_logprobs=top, **params)
     requests = [Request(prompt=p, sampling=sampling, is_attempt=False) for p in prompts]
     samples = [s[0] for s in await model.generate(requests)]
     failures = [sample.failure for sample in samples]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field
 
@@ -162,12 +162,15 @@ def has_verdict_distribution(model: LanguageModel) -> bool:
 
 
 async def read_verdicts(
-    model: LanguageModel, prompts: Sequence[Prompt], labels: Sequence[str]
+    model: LanguageModel, prompts: Sequence[Prompt], labels: Sequence[str], **params: Any
 ) -> list[VerdictDistribution | None]:
     """The verdict on each prompt, in one batch of quick calls, one for each prompt.
 
     Nothing is generated where the model returns a distribution, unless it has to think first; else
     `NUM_VERDICTS` verdicts of a few tokens are sampled at temperature 1.
+
+    Args:
+        params: Fields of `SamplingParams` for what is generated, such as the room of a thought.
 
     Returns:
         A distribution for each prompt; None if its sample failed, or was cut while the model thought.
@@ -178,9 +181,9 @@ async def read_verdicts(
     """
     if has_verdict_distribution(model):
         top = min(TOP_LOGPROBS, quick_capabilities(model).top_logprobs)
-        firsts = await first_tokens(model, prompts, top)
+        firsts = await first_tokens(model, prompts, top, **params)
         return [None if first is None else verdict_from_token(first, labels) for first in firsts]
-    sampling = quick_params(model, max_tokens=VERDICT_TOKENS, default_temperature=1.0, n=NUM_VERDICTS)
+    sampling = quick_params(model, max_tokens=VERDICT_TOKENS, default_temperature=1.0, n=NUM_VERDICTS, **params)
     completions = await model.generate([Request(prompt=p, sampling=sampling, is_attempt=False) for p in prompts])
     report_cut(model, [sample for samples in completions for sample in samples], "verdicts")
     verdicts = [VerdictDistribution.from_samples(samples, labels) for samples in completions]

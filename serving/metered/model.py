@@ -206,7 +206,7 @@ class MeteredModel:
             UserError: It has to think, and the budget has no room for it.
         """
         profile = self.profile
-        room, ledger = profile.quick_thinking_tokens, self._run.ledger
+        room, ledger = params.get("thinking_tokens", profile.quick_thinking_tokens), self._run.ledger
         left = ledger.remaining("tokens"), ledger.remaining("thinking_tokens")
         if room and min(left[0], left[1] + max_tokens) < room + max_tokens:
             raise UserError(

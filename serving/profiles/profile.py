@@ -216,7 +216,7 @@ class ModelProfile(Frozen):
 
 def quick_sampling(profile: ModelProfile, *, max_tokens: int, **params: Any) -> SamplingParams:
     """Parameters of a quick call on a model, without a budget (see `MeteredModel.quick`)."""
-    return SamplingParams(**{"default_temperature": 0.0, "max_tokens": max_tokens, **params, **profile.quick_fields})
+    return SamplingParams(**{"default_temperature": 0.0, "max_tokens": max_tokens, **profile.quick_fields, **params})
 
 
 def check_sampling(profile: ModelProfile, model: str, sampling: SamplingParams, *, thinking: bool) -> None:

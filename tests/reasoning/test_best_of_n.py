@@ -9,8 +9,10 @@ from reason.core.budget import Budget
 from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.reasoning.best_of_n import CandidateScore, highest_scored
-from support.scripted_judge import judging
-from support.scripted_model import ScriptedModel, replies
+from reason.reasoning.strategy import Models, create_strategy
+from reason.serving.metered.model import MeteredModel
+from support.scripted_judge import judging, shown_answers
+from support.scripted_model import ALWAYS_THINKS, CLOSE, END, OPEN, ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.stored_runs import RunHarness
 
@@ -169,6 +171,39 @@ async def test_a_judge_rates_by_its_mean_mark(store):
     assert {c.answer: c.score for c in solution.candidates} == pytest.approx({"4": 1 / 8, "5": 7 / 8, "6": 5 / 8})
     assert run.spent.model_calls == 1 + 3
     assert scored(run)["off_scale"] == pytest.approx(0.1)
+
+
+async def judged_by_a_thinker(store, long_thought):
+    """A solution whose judge has to think, about the most frequent answer this many tokens."""
+    lengths = {"The answer is 4.": long_thought}
+
+    def judge(text):
+        (answer,) = shown_answers(text)
+        written = text.rpartition("assistant: ")[2]
+        if CLOSE in written:
+            return {END: 1.0} if written[-1].isdigit() else MARKS[answer]
+        return {("h" if len(written) < lengths.get(answer, 20) else CLOSE) if written else OPEN: 1.0}
+
+    harness = RunHarness(store)
+    chains = ScriptedModel(replies(*CHAINS, weights=[6, 1, 1]))
+    main = await harness.begin(model=chains, strategy="best-of-n", question=QUESTION, seed=5)
+    thinker = ScriptedModel(judge, name="thinker", profile=ALWAYS_THINKS)
+    models = Models({"main": main, "judge": MeteredModel(thinker, "judge", harness.run)})
+    strategy, _ = create_strategy("best-of-n", {"n": 12, "max_tokens": 60, "score": "judge"})
+    return await strategy.solve(QUESTION, models, harness.run), harness
+
+
+async def test_a_judge_that_was_cut_while_it_thought_gets_more_room_once(store):
+    solution, run = await judged_by_a_thinker(store, 1500)
+    assert scored(run)["unscored"] == 0
+    assert {c.score is None for c in solution.candidates} == {False}
+
+
+async def test_the_vote_decides_where_most_samples_have_no_score(store):
+    solution, run = await judged_by_a_thinker(store, 9000)
+    assert 6 < scored(run)["unscored"] < 12
+    assert solution.best.answer == "4"
+    assert any("the answer of the majority was taken" in note for note in run.run.degraded)
 
 
 @given(st.lists(st.none() | st.floats(-1e6, 0), min_size=1, max_size=20))
