@@ -60,6 +60,11 @@ class Conversation:
         self._tools, self._approve = tools, approve
         self._spent: list[Answer] = []
 
+    taken_back = ""
+    """The question before, which failed without effects, and which the last one has replaced."""
+
+    _asked = ""
+
     async def __aenter__(self) -> Conversation:
         if self._tools is not None or self._approve is not None:
             self._reasoner = await self._reasoner.variant(tools=self._tools, approve=self._approve)
@@ -82,19 +87,18 @@ class Conversation:
         """Ask the next question; arguments as `Reasoner.aask`.
 
         Raises:
-            UserError: The run before has not ended.
+            UserError: The run before has not ended. One that failed before it executed a call that changes something
+                is undone (`taken_back`).
             BudgetExceeded: The conversation's budget is spent.
         """
-        if self.unfinished:
-            raise UserError(
-                f"run {self.unfinished} of the conversation has not ended", hint="resume it, or undo its question"
-            )
+        self.taken_back = await self._take_back() if self.unfinished else ""
         if isinstance(question, str):
             question = Question(text=question)
         question = question.model_copy(update={"conversation": (*self.messages, *question.conversation)})
         if (left := self.left()) is not None:
             options["budget"] = left
         config = self.joined(self._reasoner.plan(question, **options))
+        self._asked = question.text
 
         def started(run_id: str) -> None:
             self.unfinished = run_id
@@ -104,6 +108,27 @@ class Conversation:
         )
         self._append(config.question, answer)
         return answer
+
+    async def _take_back(self) -> str:
+        """Undo the unfinished question, which failed without effects; returns its text.
+
+        Raises:
+            UserError: It may have had effects, or can be resumed.
+        """
+        store = await self._reasoner.open_store()
+        try:
+            record = await store.get_run(self.unfinished)
+        except UnknownName:  # it failed before anything was stored
+            self.unfinished = ""
+            return self._asked
+        calls = await ToolCallStore(store).list(self.unfinished)
+        if record.status != "failed" or any(call.effect != "read" and call.attempts for call in calls):
+            raise UserError(
+                f"run {self.unfinished} of the conversation has not ended",
+                hint="resume it, or undo its question (/resume, /undo in a chat)",
+            )
+        await self.undo()
+        return read_config(record).question.text
 
     def left(self) -> Budget | None:
         """What its questions have left of its budget; None without one.

@@ -255,6 +255,7 @@ class PipelineRun:
                     effort=config.effort,
                     thinking_tokens=config.thinking_tokens,
                     may_be_repaired=config.may_be_repaired,
+                    trajectories=config.trajectories,
                 )
             )
         try:

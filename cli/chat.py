@@ -17,7 +17,7 @@ import typer
 from .command import option_model
 from .interrupts import EXIT_INTERRUPTED, Interrupted, run_interruptible
 from .options import REASONING, BudgetOptions, ReasoningOptions, RunStore, ToolOptions, resume_flags
-from .render.console import say, write_line
+from .render.console import one_line, say, truncate, write_line
 
 if TYPE_CHECKING:
     from ..agents.conversation import Conversation
@@ -218,6 +218,9 @@ class Chat:
         except ReasonError as e:
             say(str(e), label="error", style="bold red")
             return
+        if self._conversation.taken_back:
+            text = truncate(one_line(self._conversation.taken_back), 80)
+            say(f'"{text}" had failed without effects, and is no part of the conversation', label="note", style="cyan")
         printed, writer = ("", None) if stream is None else (stream.printed, stream.writer)
         print_answer(answered, printed=printed, writer=writer)
         print_notes(answered, status.exhausted, value=None, with_summary=False)

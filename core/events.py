@@ -171,6 +171,7 @@ class RunStarted(Event):
         effort: How much models that think do so; None is each model's default.
         thinking_tokens: Maximum tokens of each thought; None is the effort's.
         may_be_repaired: As of the run's configuration: text of its samples is no answer before it is verified.
+        trajectories: Number of its trajectories.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -182,13 +183,19 @@ class RunStarted(Event):
     effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     thinking_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
     may_be_repaired: bool = Field(default=False, exclude_if=lambda value: not value)
+    trajectories: int = Field(default=1, exclude_if=lambda value: value == 1)
 
 
 class StageStarted(Event):
-    """A stage of the pipeline, or of a strategy that has stages, has started."""
+    """A stage of the pipeline, or of a strategy that has stages, has started.
+
+    Attributes:
+        trajectory: As of `ToolStarted`, of a trajectory's turn.
+    """
 
     type: Literal["stage.started"] = "stage.started"
     stage: str
+    trajectory: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class StageFinished(Event):
@@ -197,6 +204,7 @@ class StageFinished(Event):
     type: Literal["stage.finished"] = "stage.finished"
     stage: str
     seconds: float
+    trajectory: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class CallStarted(Event):
@@ -488,6 +496,7 @@ class ToolStarted(Event):
         arguments: JSON of the arguments, as they may have been edited.
         effect: "read", "idempotent" or "write".
         turn: Index of the model turn.
+        trajectory: Number of the trajectory that makes it, from 1; 0 in a run of one.
     """
 
     type: Literal["tool.started"] = "tool.started"
@@ -496,6 +505,7 @@ class ToolStarted(Event):
     arguments: str
     effect: str
     turn: int
+    trajectory: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class ToolProgress(Event):
@@ -513,6 +523,7 @@ class ToolFinished(Event):
     Attributes:
         text: The result, as far as the model sees it.
         is_replayed: Whether the result of an earlier execution was taken from the run store.
+        trajectory: As of `ToolStarted`.
     """
 
     type: Literal["tool.finished"] = "tool.finished"
@@ -522,6 +533,7 @@ class ToolFinished(Event):
     is_error: bool = False
     seconds: float = 0.0
     is_replayed: bool = Field(default=False, exclude_if=lambda value: not value)
+    trajectory: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class ToolChecked(Event):

@@ -10,6 +10,7 @@ in the fork, so it can be repeated after a kill, and refuses any other, which wo
 from __future__ import annotations
 
 import asyncio
+import difflib
 import fcntl
 import hashlib
 import json
@@ -36,6 +37,11 @@ MAX_FORK_DAYS: Final = 30
 """Days after which the next fork removes one that was left: its run was killed and never resumed."""
 MAX_FORK_FILES: Final = 100_000
 """Maximum number of its files and directories."""
+MAX_COMPARED_BYTES: Final = 200_000
+"""Maximum size of a text whose changed lines are shown with an approval."""
+MAX_FILE_LINES: Final = 40
+MAX_DETAIL_LINES: Final = 200
+MAX_LINE_CHARS: Final = 200
 _STAGED: Final = ".reason-commit.tmp"
 """Name of what a commit is about to rename; a name that no fork has."""
 _FICLONE: Final = 0x40049409
@@ -127,14 +133,21 @@ class DirectoryWorld:
         """What has been added, changed and removed since the origin was copied, a line for each path."""
         return await _in_thread(self._changes)
 
-    async def commit(self) -> None:
+    async def details(self) -> str:
+        """The size of each file before and after, and the difference of texts, shortened."""
+        return await _in_thread(self._details)
+
+    async def commit(self, *, outward_links: bool = False) -> None:
         """Make the origin equal to the fork; may be repeated, also after a kill.
 
+        Args:
+            outward_links: Whether symbolic links that lead out of the directory are made, too.
+
         Raises:
-            UserError: Something else has changed the origin since it was copied, or a file cannot be written. Before
-                the first change in the former case.
+            UserError: Something else has changed the origin since it was copied, a link leads out of it, or a file
+                cannot be written. Before the first change in the two former cases.
         """
-        await _in_thread(self._commit)
+        await _in_thread(lambda: self._commit(outward_links))
 
     async def close(self) -> None:
         """Kill the commands that run in it, and remove the copy; a directory that is no fork stays."""
@@ -173,18 +186,57 @@ class DirectoryWorld:
             return []
         before, after = self._base, _entries(self._files)
         return [
-            f"{_verb(before.get(path), after.get(path))} {_shown(path, after.get(path) or before[path])}"
+            f"{_verb(before.get(path), after.get(path))} {self._shown(path, after.get(path) or before[path])}"
             for path in sorted(before.keys() | after.keys())
             if before.get(path) != after.get(path)
         ]
 
-    def _commit(self) -> None:
+    def _shown(self, path: str, entry: Entry) -> str:
+        if entry.kind != "link":
+            return _text(path) + ("/" if entry.kind == "directory" else "")
+        note = " (leads out of the directory)" if self._leads_out(path, entry) else ""
+        return f"{_text(path)} -> {_text(entry.content)}{note}"
+
+    def _leads_out(self, path: str, entry: Entry) -> bool:
+        """Whether a link leads out of the directory, by its text or through other links of the fork."""
+        target = os.path.join(self._origin, os.path.dirname(path), entry.content)
+        inside = os.path.relpath(os.path.normpath(target), self._origin)
+        if inside.split(os.sep)[0] == "..":
+            return True
+        # from here on as the commands see it: an absolute target in the origin is one in the fork
+        text = os.path.relpath(entry.content, self._origin) if os.path.isabs(entry.content) else ""
+        real = os.path.realpath(self._files / text) if text else os.path.realpath(self._files / path)
+        return not Path(real).is_relative_to(os.path.realpath(self._files))
+
+    def _details(self) -> str:
+        if self._base is None:
+            return ""
+        before, after = self._base, _entries(self._files)
+        lines: list[str] = []
+        for path in sorted(before.keys() | after.keys()):
+            old, new = before.get(path), after.get(path)
+            if old == new or "file" not in (old and old.kind, new and new.kind):
+                continue
+            one, other = (_content(root / path) for root in (self._origin, self._files))
+            lines.append(f"{_text(path)}: {len(one):,} -> {len(other):,} bytes")
+            lines += _difference(one, other)
+        more = f"\n… and {len(lines) - MAX_DETAIL_LINES:,} more lines" if len(lines) > MAX_DETAIL_LINES else ""
+        return "\n".join(lines[:MAX_DETAIL_LINES]) + more
+
+    def _commit(self, outward_links: bool) -> None:
         if self._base is None:
             return
         lock = os.open(self._origin, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two commits the second one sees the first
             base, after, now = self._base, _entries(self._files), _entries(self._origin)
+            links = [path for path, new in after.items() if new.kind == "link" and new != base.get(path)]
+            outward = [self._shown(path, after[path]) for path in links if self._leads_out(path, after[path])]
+            if outward and not outward_links:
+                raise UserError(
+                    f"a link leads out of {self._origin}: {outward[0]}",
+                    hint="approve the changes yourself (--approve writes), or do without the link",
+                )
             paths = sorted(base.keys() | after.keys() | now.keys())
             if foreign := [p for p in paths if not _is_expected(now.get(p), base.get(p), after.get(p))]:
                 more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
@@ -364,8 +416,21 @@ def _verb(before: Entry | None, after: Entry | None) -> str:
     return "added" if before is None else "removed" if after is None else "changed"
 
 
-def _shown(path: str, entry: Entry) -> str:
-    return _text(path) + ("/" if entry.kind == "directory" else "")
+def _content(path: Path) -> bytes:
+    """What a file has; nothing if there is none."""
+    if path.is_symlink() or not path.is_file():
+        return b""
+    return path.read_bytes()
+
+
+def _difference(before: bytes, after: bytes) -> list[str]:
+    """The changed lines of a text with two around them, shortened; none of what is no text, or long."""
+    if max(len(before), len(after)) > MAX_COMPARED_BYTES or b"\0" in before + after:
+        return []
+    old, new = (content.decode("utf-8", "replace").splitlines() for content in (before, after))
+    lines = list(difflib.unified_diff(old, new, n=2, lineterm=""))[2:]
+    shown = [line[:MAX_LINE_CHARS] for line in lines[:MAX_FILE_LINES]]
+    return shown if len(lines) <= MAX_FILE_LINES else [*shown, f"… and {len(lines) - MAX_FILE_LINES:,} more lines"]
 
 
 def _text(path: str) -> str:

@@ -82,7 +82,11 @@ class RecordedWorld:
         """The calls that were made since it was forked."""
         return self._made[self._num_before :]
 
-    async def commit(self) -> None:
+    async def details(self) -> str:
+        """Nothing: recorded calls say what they changed."""
+        return ""
+
+    async def commit(self, *, outward_links: bool = False) -> None:
         """Let the origin have made this fork's calls."""
         if self._origin is not None:
             self._origin._made = list(self._made)

@@ -100,11 +100,17 @@ class World(Protocol):
     async def changes(self) -> list[str]:
         """Lines that show a person how it differs from the origin as that was when it was forked."""
 
-    async def commit(self) -> None:
+    async def details(self) -> str:
+        """The changes as a person who approves them sees them: sizes, and differences of texts, shortened."""
+
+    async def commit(self, *, outward_links: bool = False) -> None:
         """Make the origin equal to this fork; may be repeated, also after a kill.
 
+        Args:
+            outward_links: Whether links that lead out of it are made, too: a person has seen and approved them.
+
         Raises:
-            UserError: Something else has changed the origin meanwhile.
+            UserError: Something else has changed the origin meanwhile, or a link leads out of it.
         """
 
     async def close(self) -> None:

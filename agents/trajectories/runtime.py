@@ -30,7 +30,16 @@ from pydantic import JsonValue
 from ...core.clock import monotonic
 from ...core.concurrency import cancel_and_wait
 from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError, UserError
-from ...core.events import CallFinished, Event, SolutionFinished, StrategyNote
+from ...core.events import (
+    CallFinished,
+    Event,
+    SolutionFinished,
+    StageFinished,
+    StageStarted,
+    StrategyNote,
+    ToolFinished,
+    ToolStarted,
+)
 from ...core.messages import Chunk, Completion, Effect, Frozen, Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from ...core.run import Run
 from ...core.store.records import NewCall, call_key
@@ -98,6 +107,7 @@ class StoredChoice(Frozen):
         fork: Name of the chosen one's forks of the tools' worlds.
         forks: Names of all forks.
         changes: What the chosen one has changed in its fork.
+        details: The changes as a person who approves them sees them.
     """
 
     reason: str
@@ -105,6 +115,7 @@ class StoredChoice(Frozen):
     fork: str = ""
     forks: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    details: str = ""
 
 
 async def run_trajectories(state: LoopState, context: LoopContext) -> StateUpdate:
@@ -156,6 +167,7 @@ async def _make_choice(state: LoopState, context: LoopContext, segment: str) -> 
         last = state if chosen is None else await chosen.concluded()
         worlds = [] if chosen is None else _worlds(chosen.executor.tools)
         changes = [line for world in worlds for line in await world.changes()]
+        details = [text for world in worlds if (text := await world.details())]
     except ReasonError:
         for loop in loops:
             await _close(loop.executor.tools)
@@ -173,6 +185,7 @@ async def _make_choice(state: LoopState, context: LoopContext, segment: str) -> 
         fork="" if chosen is None else chosen.executor.fork_name,
         forks=tuple(loop.executor.fork_name for loop in loops if loop.executor.fork_name),
         changes=tuple(changes),
+        details="\n".join(details),
     )
 
 
@@ -214,15 +227,19 @@ async def _apply(context: LoopContext, choice: StoredChoice, segment: str) -> st
             raise UserError(
                 "they are gone: the copy in which they were made was removed", hint="ask the question again"
             )
+        decision = (await applier.load())[context.intent].decision
+        is_seen = (
+            decision is not None and decision.kind in ("approve", "edit") and decision.by not in ("check", "assume")
+        )
         for world in worlds:
-            await world.commit()
+            await world.commit(outward_links=is_seen)
         return "applied"
 
     declaration = Tool(name=APPLY, description="Apply the changes of the chosen attempt.", parameters={})
     tool = ExecutableTool(declaration=declaration, call=apply, effect="idempotent", seconds=APPLY_S)
     arguments = json.dumps({"changes": choice.changes}, ensure_ascii=False)
     call = ToolCall(name=APPLY, arguments=arguments, id=segment[:16])
-    applier, turn = _Applier(run, {APPLY: tool}, outer), choice.state.num_turns
+    applier, turn = _Applier(run, {APPLY: tool}, outer, choice.details), choice.state.num_turns
     if run.config.check_writes is not None:
         messages = (*choice.state.messages, Message(role="assistant", content="", tool_calls=(call,)))
         await RESOURCES.load("write_check")(replace(context, executor=applier), turn, segment, messages)
@@ -233,8 +250,12 @@ async def _apply(context: LoopContext, choice: StoredChoice, segment: str) -> st
 class _Applier(ToolExecutor):
     """Executes `apply_changes`, which no limit stops: what it applies is paid for."""
 
-    def __init__(self, run: Run, tools: Mapping[str, ExecutableTool], outer: ToolExecutor) -> None:
+    def __init__(self, run: Run, tools: Mapping[str, ExecutableTool], outer: ToolExecutor, details: str) -> None:
         super().__init__(run, tools, approve=run.config.approve or "never", approver=outer.approver)
+        self._details = details
+
+    def _approval(self, turn: int, call: ToolCall, tool: ExecutableTool) -> str | None:
+        return None if super()._approval(turn, call, tool) is None else self._details
 
     def _count(self, row: StoredToolCall) -> bool:
         return True
@@ -420,6 +441,8 @@ class _TrajectoryRun(Run):
 
     def emit(self, event: Event, parent: int | None = None) -> int:
         self.tokens += event.tokens if isinstance(event, CallFinished) else 0
+        if isinstance(event, ToolStarted | ToolFinished | StageStarted | StageFinished):
+            event = event.model_copy(update={"trajectory": self.index + 1})
         return self._outer.emit(event, self._parent if parent is None else parent)
 
     def require_open(self) -> None:

@@ -31,9 +31,16 @@ def out() -> Console:
     return _console(stderr=False)
 
 
+class _Redrawn:
+    """The live display on standard error: what is printed while it is shown goes above it."""
+
+    live: Live | None = None
+
+
 def err() -> Console:
     """Console on standard error, for everything but results."""
-    return _console(stderr=True)
+    live = _Redrawn.live
+    return _console(stderr=True) if live is None or not live.is_started else live.console
 
 
 def _console(*, stderr: bool) -> Console:
@@ -79,6 +86,7 @@ def start_live(render: Callable[[], RenderableType], frames_per_s: float) -> Liv
         redirect_stdout=False,
     )
     live.start()
+    _Redrawn.live = live
     return live
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...agents.planner import GIVEN
 from ...core.events import (
     BudgetCharged,
     BudgetExhausted,
+    CallFinished,
     CallStarted,
     Event,
     RunFinished,
     RunStarted,
     SampleFinished,
+    StageFinished,
     StageStarted,
     StrategyNote,
     TextDelta,
@@ -24,10 +28,22 @@ from ...core.events import (
 from ...core.types import Answer, Question
 from .console import printable
 from .status import ProgressView
+from .tool_calls import call_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SEPARATOR = " · "
 AMOUNTS = {"tokens": "tokens", "thinking_tokens": "of them thinking", "calls": "calls", "usd": "USD"}
 """Shown amounts, with their units."""
+
+
+@dataclass
+class _TrajectoryRow:
+    turns: int = 0
+    tokens: int = 0
+    state: str = "waiting"
+    call: str = ""
 
 
 class RunStatus(ProgressView):
@@ -67,6 +83,9 @@ class RunStatus(ProgressView):
         self._title = ""
         self._samples = self._finished = 0
         self._spent: dict[str, float] = {}
+        self._trajectories: list[_TrajectoryRow] = []
+        self._trajectory_of: dict[int, int] = {}
+        """Number of the trajectory of a turn's events."""
         self._in_flight: dict[int, dict[tuple[int, int], int]] = {}
         """Tokens of calls that are not charged yet, by call and sample."""
 
@@ -77,12 +96,17 @@ class RunStatus(ProgressView):
 
     def __call__(self, event: Event) -> None:
         """Update from an event."""
+        if self._trajectories:
+            self._follow(event)
         match event:
             case RunStarted():
                 self._first_note = self._note = ""
                 self.run_id, self.question = event.run_id, event.question
                 strategy = "verify" if event.strategy == GIVEN else event.strategy
                 self._title = " ".join(filter(None, (strategy, event.models.get("main"))))
+                self._trajectories = [
+                    _TrajectoryRow() for _ in range(event.trajectories if event.trajectories > 1 else 0)
+                ]
                 self.on_start(event.run_id)
             case StrategyNote(name="auto.chosen" | "question.routed"):
                 self._title += f" → {event.data.get('selected_strategy', '')}"
@@ -114,8 +138,53 @@ class RunStatus(ProgressView):
                 pass
         self._plain()
 
+    def _follow(self, event: Event) -> None:
+        """Update the row of the trajectory that an event is of."""
+        number = getattr(event, "trajectory", 0) or self._trajectory_of.get(event.parent or -1, 0)
+        if not number:
+            return
+        if event.number:
+            self._trajectory_of[event.number] = number
+        row = self._trajectories[number - 1]
+        match event:
+            case StageStarted():
+                row.turns, row.state = row.turns + 1, "thinking"
+            case StageFinished():
+                row.state = "ended"
+            case ToolStarted():
+                row.call, row.state = call_text(event.tool, event.arguments, 60), "calling"
+            case ToolFinished():
+                row.state = "failed call" if event.is_error else "called"
+            case CallFinished():
+                row.tokens += event.tokens
+            case _:
+                pass
+
+    def render(self) -> RenderableType:
+        """The line; of several trajectories a row for each below it."""
+        line = super().render()
+        if not self._trajectories:
+            return line
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name, justify in (
+            ("", "right"),
+            ("turns", "right"),
+            ("tokens", "right"),
+            ("state", "left"),
+            ("last call", "left"),
+        ):
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+        for number, row in enumerate(self._trajectories, 1):
+            cells = (str(number), str(row.turns), f"{row.tokens:,}", row.state, row.call)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+        return Group(line, table)
+
     def line(self) -> str:
-        """For example `self-consistency local/smollm2-135m · solve · 3/8 samples · 412/2,000 tokens · 1 calls`."""
+        """For example `self-consistency local/smollm2-135m · solve · 3/8 samples · 412/2,000 tokens · 1 call`."""
         spent = self._spent | {"tokens": self._tokens}
         samples = f"{self._finished:,}/{self._samples:,} samples" if self._samples > 1 else ""
         amounts = [self._amount(kind, spent.get(kind, 0), unit) for kind, unit in AMOUNTS.items()]
@@ -134,7 +203,9 @@ class RunStatus(ProgressView):
     def _amount(self, kind: str, spent: float, unit: str) -> str:
         """An amount with its limit; empty if nothing was spent and it has no limit."""
         shown, limit = f"{spent:.4f}" if kind == "usd" else f"{spent:,.0f}", self.limits.get(kind)
-        return f"{shown}/{limit:,g} {unit}" if limit else f"{shown} {unit}" if spent else ""
+        if limit:
+            return f"{shown}/{limit:,g} {unit}"
+        return f"{shown} {unit.removesuffix('s') if spent == 1 else unit}" if spent else ""
 
     def _charge(self, event: BudgetCharged) -> None:
         self._spent = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...core.events import Event, StrategyNote, ToolFinished, ToolStarted
+from ...core.events import Event, RunStarted, StrategyNote, ToolFinished, ToolStarted
 from ...core.messages import ToolCall
 from ...core.types import PendingToolCall
-from .console import one_line, printable, say, truncate
+from .console import err, one_line, print_line, printable, say, truncate
 
 MAX_CALL_CHARS = 160
 MAX_RESULT_CHARS = 120
@@ -15,16 +15,26 @@ MAX_QUOTATION_CHARS = 300
 
 
 class ToolLines:
-    """An event sink that prints a line for each start and end of a tool call, and for the choice of a trajectory."""
+    """An event sink that prints a line for each start and end of a tool call, and for the choice of a trajectory.
+
+    Of several trajectories each line has the number: `[2/5] → search(query="moon")`.
+    """
+
+    def __init__(self) -> None:
+        self._trajectories = 1
 
     def __call__(self, event: Event) -> None:
         """Print the line of an event."""
-        if isinstance(event, ToolStarted):
-            say(f"→ {call_text(event.tool, event.arguments)}")
+        number = getattr(event, "trajectory", 0)
+        own = f"[{number}/{self._trajectories}] " if number else ""
+        if isinstance(event, RunStarted):
+            self._trajectories = event.trajectories
+        elif isinstance(event, ToolStarted):
+            say(f"{own}→ {call_text(event.tool, event.arguments)}")
         elif isinstance(event, ToolFinished):
             first = next((line for line in event.text.splitlines() if line.strip()), "")
             facts = [f"{len(event.text):,} characters", "recorded" if event.is_replayed else f"{event.seconds:.1f} s"]
-            say(f"← {event.tool}: {truncate(one_line(first), MAX_RESULT_CHARS)} ({', '.join(facts)})")
+            say(f"{own}← {event.tool}: {truncate(one_line(first), MAX_RESULT_CHARS)} ({', '.join(facts)})")
         elif isinstance(event, StrategyNote) and event.name == "trajectories.chosen":
             say(str(event.data["choice"]))
 
@@ -36,8 +46,10 @@ def call_text(tool: str, arguments: str, max_chars: int = MAX_CALL_CHARS) -> str
 
 def print_details(call: PendingToolCall) -> None:
     """Print why a call needs an approval or what it changes, and what its check has quoted."""
+    from rich.text import Text
+
     for line in call.note.splitlines():
-        say(f"  {printable(line)}")
+        print_line(err(), Text(f"  {printable(line)}"))
     if (check := call.write_check) is not None:
         for source, quotation in (("you", check.request), ("the policy", check.policy)):
             if quotation:

@@ -9,7 +9,8 @@ from reason.agents.loop.records import StoredToolCall
 from reason.cli.approvals import TerminalApprover
 from reason.cli.interrupts import LineReader
 from reason.cli.render.tool_calls import ToolLines, call_text
-from reason.core.events import ToolFinished, ToolStarted
+from reason.core.events import RunStarted, ToolFinished, ToolStarted
+from reason.core.types import Question
 
 
 class Typed:
@@ -98,6 +99,14 @@ def test_calls_and_results_are_lines_on_standard_error(capsys):
         "← search: The Moon (21 characters, 0.2 s)",
         "← search: Error: no moon (14 characters, recorded)",
     ]
+
+
+def test_the_lines_of_several_trajectories_have_their_number(capsys):
+    lines = ToolLines()
+    lines(RunStarted(run_id="r", question=Question(text="?"), strategy="cot", models={}, seed=1, trajectories=5))
+    lines(ToolStarted(call="c", tool="look", arguments="{}", effect="read", turn=0, trajectory=2))
+    lines(ToolFinished(call="c", tool="look", text="found", seconds=0.25, trajectory=2))
+    assert capsys.readouterr().err.splitlines() == ["[2/5] → look()", "[2/5] ← look: found (5 characters, 0.2 s)"]
 
 
 def test_a_call_is_one_short_line():

@@ -11,6 +11,7 @@ from reason.cli.render.run_status import RunStatus
 from reason.core.events import (
     BudgetCharged,
     BudgetExhausted,
+    CallFinished,
     CallStarted,
     Event,
     RunStarted,
@@ -18,6 +19,7 @@ from reason.core.events import (
     StageStarted,
     StrategyNote,
     TextDelta,
+    ToolStarted,
 )
 from reason.core.messages import Completion, Usage
 from reason.core.types import Question
@@ -62,6 +64,22 @@ def on_terminal(status: RunStatus, width: int = 200) -> str:
     return line[2:].rstrip()
 
 
+def test_several_trajectories_have_a_row_each():
+    first = StageStarted(number=2, stage="trajectory 1 · turn 1", trajectory=1)
+    second = StageStarted(number=3, stage="trajectory 2 · turn 1", trajectory=2)
+    done = CallFinished(number=5, parent=2, role="main", model="m", seconds=0.1, tokens=40)
+    looks = ToolStarted(parent=3, call="c", tool="look", arguments='{"at": 1}', effect="read", turn=0, trajectory=2)
+    started = STARTED.model_copy(update={"trajectories": 2})
+    status = status_after(started, first, second, done, looks)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(status.render())
+    assert [line.split() for line in console.file.getvalue().splitlines()[1:]] == [
+        ["turns", "tokens", "state", "last", "call"],
+        ["1", "1", "40", "thinking"],
+        ["2", "1", "0", "calling", "look(at=1)"],
+    ]
+
+
 RUN = (STARTED, StageStarted(stage="solve"), call(5, 8))
 
 
@@ -76,10 +94,10 @@ RUN = (STARTED, StageStarted(stage="solve"), call(5, 8))
         ),
         (
             (*RUN, delta(0, 3), sample(0, 4), charged(5, 1504, thinking=1200, usd=0.0123, tokens=2000)),
-            "self-consistency local/tiny · solve · 1/8 samples · 1,504/2,000 tokens · 1,200 of them thinking · 1 calls"
+            "self-consistency local/tiny · solve · 1/8 samples · 1,504/2,000 tokens · 1,200 of them thinking · 1 call"
             " · 0.0123 USD",
         ),
-        ((STARTED, call(5, 1), call(6, 10, "next_token"), delta(0, 1)), "self-consistency local/tiny · 1 tokens"),
+        ((STARTED, call(5, 1), call(6, 10, "next_token"), delta(0, 1)), "self-consistency local/tiny · 1 token"),
         (
             (STARTED, StrategyNote(strategy="auto", name="auto.chosen", data={"selected_strategy": "cot"})),
             "self-consistency local/tiny → cot",

@@ -100,9 +100,9 @@ def test_a_commit_gives_exactly_the_fork_and_the_origin_is_untouched_before(befo
             assert read(origin) == before
             again = await opened().fork("run/1")
             assert not again.is_new
-            await again.commit()
+            await again.commit(outward_links=True)
             assert read(origin) == after
-            await again.commit()
+            await again.commit(outward_links=True)
             await again.close()
             assert read(origin) == after
             assert list((data / "forks").iterdir()) == []
@@ -136,10 +136,10 @@ def repeated_after_every_kill(before, after):
                 write(files_of(data), after)
                 kill_at(monkeypatch, number)
                 try:
-                    await fork.commit()
+                    await fork.commit(outward_links=True)
                 except Killed:
                     monkeypatch.undo()
-                    await (await opened().fork("run/1")).commit()
+                    await (await opened().fork("run/1")).commit(outward_links=True)
                     assert read(origin) == after
                 else:
                     monkeypatch.undo()
@@ -224,7 +224,52 @@ async def test_changes_name_each_path(tmp_path):
     write(origin, {"a": ("file", 0o644, "1"), "b": ("file", 0o644, "1"), "c": ("directory", 0o755, {})})
     fork = await opened().fork("run/1")
     write(files_of(data), {"a": ("file", 0o755, "1"), "d": ("directory", 0o755, {"e": ("link", 0, "x")})})
-    assert await fork.changes() == ["changed a", "removed b", "removed c/", "added d/", "added d/e"]
+    assert await fork.changes() == ["changed a", "removed b", "removed c/", "added d/", "added d/e -> x"]
+
+
+@pytest.mark.parametrize(
+    ("links", "shown"),
+    [
+        ({"l": ("link", 0, "/etc/passwd")}, "l -> /etc/passwd"),
+        ({"l": ("link", 0, "../x")}, "l -> ../x"),
+        ({"d": ("link", 0, "."), "l": ("link", 0, "d/../x")}, "l -> d/../x"),
+    ],
+)
+async def test_a_link_that_leads_out_is_named_and_made_only_if_that_was_approved(tmp_path, links, shown):
+    origin, data, opened = place(tmp_path)
+    write(origin, {"a": ("file", 0o644, "1")})
+    fork = await opened().fork("run/1")
+    write(files_of(data), {"a": ("file", 0o644, "1"), **links})
+    assert f"added {shown} (leads out of the directory)" in await fork.changes()
+    with pytest.raises(UserError, match=f"a link leads out of .*: {shown}"):
+        await fork.commit()
+    assert not (origin / "l").is_symlink()
+    await fork.commit(outward_links=True)
+    assert (origin / "l").is_symlink()
+
+
+async def test_links_within_the_directory_are_made(tmp_path):
+    origin, data, opened = place(tmp_path)
+    write(origin, {"d": ("directory", 0o755, {"a": ("file", 0o644, "1")})})
+    fork = await opened().fork("run/1")
+    os.symlink("../d/a", files_of(data) / "d" / "b")
+    os.symlink(origin / "d", files_of(data) / "c")
+    assert await fork.changes() == [f"added c -> {origin}/d", "added d/b -> ../d/a"]
+    await fork.commit()
+    assert (origin / "c" / "b").read_text() == "1"
+
+
+async def test_details_are_sizes_and_changed_lines(tmp_path):
+    origin, data, opened = place(tmp_path)
+    write(origin, {"a": ("file", 0o644, "1\n2\n"), "b": ("file", 0o644, "\0")})
+    fork = await opened().fork("run/1")
+    write(
+        files_of(data), {"a": ("file", 0o644, "1\n3\n"), "b": ("file", 0o644, "\0\0"), "c": ("file", 0o644, "x\n" * 99)}
+    )
+    lines = (await fork.details()).splitlines()
+    assert lines[:6] == ["a: 4 -> 4 bytes", "@@ -1,2 +1,2 @@", " 1", "-2", "+3", "b: 1 -> 2 bytes"]
+    assert lines[6:9] == ["c: 0 -> 198 bytes", "@@ -0,0 +1,99 @@", "+x"]
+    assert lines[-1] == "… and 60 more lines"
 
 
 async def test_times_are_kept_and_are_no_change(tmp_path):

@@ -6,7 +6,9 @@ import pytest
 from reason.agents.conversation import last_conversation
 from reason.agents.loop.tool import tool_of
 from reason.core.budget import Budget
-from reason.core.errors import BudgetExceeded, UserError
+from reason.core.errors import BudgetExceeded, CapabilityMissing, UserError
+from reason.core.messages import Attachment
+from reason.core.types import Question
 from support.agent_model import call
 
 
@@ -94,3 +96,21 @@ async def test_its_budget_is_that_of_all_questions(agent):
         with pytest.raises(BudgetExceeded, match="the budget of 3 calls is spent"):
             await chat.ask("Thanks")
         assert len(chat.runs) == 2
+
+
+async def test_a_question_that_failed_without_effects_is_taken_back_by_the_next(agent):
+    async with agent(TURNS, tools=[book], approve="never") as reasoner, reasoner.conversation() as chat:
+        await chat.ask("Hello")
+        with pytest.raises(CapabilityMissing):
+            await chat.ask(
+                Question(
+                    text="Look",
+                    attachments=(Attachment(kind="image", media_type="image/png", sha256="0" * 64, data="AA=="),),
+                )
+            )
+        assert chat.unfinished
+        assert (await chat.ask("A1")).answer == "A1"
+        assert (chat.taken_back, len(chat.runs)) == ("Look", 2)
+        assert "Look" not in [text for _, text in contents(chat)]
+        await chat.ask("Thanks")
+        assert chat.taken_back == ""

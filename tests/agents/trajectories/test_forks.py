@@ -80,6 +80,7 @@ async def test_the_chosen_changes_are_applied_once_they_are_approved_and_no_othe
         (pending,) = waiting.pending
         assert pending.tool == "apply_changes"
         assert json.loads(pending.arguments) == {"changes": ["added b", "removed old"]}
+        assert pending.note.splitlines()[:3] == ["b: 0 -> 2 bytes", "@@ -0,0 +1 @@", "+b"]
         answer = await reasoner.aresume("r", decisions={pending.id: Decision(kind="approve")})
         replayed = await reasoner.areplay("r")
         rows = await ToolCallStore(await reasoner.open_store()).list("r")
@@ -88,6 +89,14 @@ async def test_the_chosen_changes_are_applied_once_they_are_approved_and_no_othe
     assert (replayed.text, replayed.messages, replayed.usage.tool_calls) == (answer.text, answer.messages, 5)
     assert forks(settings) == []
     assert [row.tool for row in rows].count("shell") == answer.usage.tool_calls == 5
+
+
+async def test_a_link_out_of_the_directory_needs_a_person(agent, work):
+    script = [[sh("ln -s /etc/passwd link"), DONE], [sh("ln -s /etc/passwd link"), DONE]]
+    async with agent(script, approve="never", trajectories=2) as reasoner:
+        answer = await reasoner.aask("Work.", run_id="r")
+    assert "leads out of" in answer.text
+    assert files(work) == {"old": "old"}
 
 
 async def test_rejected_changes_are_not_applied_and_the_answer_says_so(agent, work, settings):
