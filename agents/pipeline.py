@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..core.concurrency import shielded
 from ..core.errors import CapabilityMissing, NotVerified, ReasonError
@@ -18,6 +18,7 @@ from ..core.events import RunFailed, RunFinished, RunStarted, RunWaiting
 from ..core.messages import Message
 from ..core.run import Run
 from ..core.store.records import JsonText, RunStatus
+from ..core.store.sql import to_json
 from ..core.types import Answer, AnswerCandidate, Candidate, PendingToolCall, Solution, Stopped, Verification
 from ..core.verdicts import failure_text
 from ..reasoning.conclude import no_answer_reason
@@ -28,12 +29,10 @@ from ..serving.model import LanguageModel, MeasuresAgain
 from ..serving.rewards.judge import own_judge
 from ..serving.rewards.model import RewardModel
 from .loop.executor import Approver, ToolExecutor, Waiting
+from .loop.records import LoopStateStore
 from .loop.state import END, LoopContext, LoopState, checkpointed, next_node, run_loop
 from .planner import calibration_difference, inapplicable_map
 from .resources import RecordedTool, RunResources
-
-if TYPE_CHECKING:
-    from .loop.graph import LoopGraph
 
 
 def finish(run: Run, state: LoopState) -> Answer:
@@ -105,26 +104,25 @@ class PipelineRun:
     """One run, from its start or its last checkpoint to its end, however it ends.
 
     Args:
-        graph: Makes the graph of runs with verifiers or tools.
         approver: Asks for decisions about tool calls; None leaves the run waiting for them.
         assume: Outcome to assume for interrupted calls that change something.
         step: The state from which only the next node is run; None runs to the end.
 
     Attributes:
-        state: The state after the last node, unless the graph ran it.
+        state: The state after the last node.
     """
 
     def __init__(
         self,
         run: Run,
         resources: RunResources,
-        graph: Callable[[], LoopGraph],
         *,
         approver: Approver | None = None,
         assume: Literal["done", "failed"] | None = None,
         step: LoopState | None = None,
     ) -> None:
-        self._run, self._resources, self._graph = run, resources, graph
+        self._run, self._resources = run, resources
+        self._states = LoopStateStore(run.store, run.writer)
         self._is_step, self.state = step is not None, step or LoopState()
         self._changed_sources: tuple[str, ...] = ()
         executor = None
@@ -137,7 +135,7 @@ class PipelineRun:
         """Run from the beginning, also a run that was stopped before it had a checkpoint.
 
         A run without verifiers and tools has none: all that costs anything is in its turn, whose calls are in the run
-        store one by one, while each step of a graph costs as much processor time as a few model calls.
+        store one by one.
         """
         if not (self._is_step and self._run.resumed):
             await self._measure_again()
@@ -155,7 +153,7 @@ class PipelineRun:
         self._changed_sources = self._resources.knowledge.changed
         if self._is_step:
             return await self.start()
-        if not self._uses_graph:
+        if not self._has_checkpoints:
             if waited is None:
                 return await self.start()
             turn = Candidate(text=waited.text, tool_calls=waited.tool_calls, thought=waited.thought)
@@ -169,12 +167,12 @@ class PipelineRun:
             )
             self._restore(last)
             return await self._execute(last, resumed=True)
-        graph = await asyncio.to_thread(self._graph)
-        state = await graph.last_state(self._run.id)
-        if state is None:
+        stored = await self._states.last(self._run.id)
+        if stored is None:
             return await self.start()
+        state = LoopState.model_validate(json.loads(stored))
         self._restore(state)
-        return await self._execute(None, resumed=True)
+        return await self._execute(state, resumed=True)
 
     async def _measure_again(self) -> None:
         """Have servers measured again, if they are remembered to lack what the run needs."""
@@ -215,7 +213,7 @@ class PipelineRun:
             await writer.flush()
 
     @property
-    def _uses_graph(self) -> bool:
+    def _has_checkpoints(self) -> bool:
         return bool(self._run.config.verify or self._run.config.tools)
 
     def _restore(self, state: LoopState) -> None:
@@ -229,20 +227,21 @@ class PipelineRun:
         if state.solution is not None and not (state.messages and state.node != "verify"):
             run.set_best(state.solution)
 
-    async def _loop(self, state: LoopState | None) -> Answer:
-        """Run the loop from this state; None continues from the last checkpoint."""
+    async def _loop(self, state: LoopState) -> Answer:
+        """Run the loop from this state."""
         run = self._run
-        if state is not None and (self._is_step or not (self._uses_graph and run.recording)):
-            last = await run_loop(state, self._context, is_step=self._is_step)
-            self.state = last.after(checkpointed({}, run))
-            if next_node(last, run) != END:
-                raise StepEnded
-            return finish(run, last)
-        graph = await asyncio.to_thread(self._graph)  # the first call imports LangGraph
-        await run.writer.flush()  # checkpoints need the run's row
-        return finish(run, await graph.run(state, self._context))
+        is_saved = self._has_checkpoints and run.recording and not self._is_step
+        checkpoint = self._save_state if is_saved else None
+        last = await run_loop(state, self._context, is_step=self._is_step, checkpoint=checkpoint)
+        self.state = last.after(checkpointed({}, run))
+        if next_node(last, run) != END:
+            raise StepEnded
+        return finish(run, last)
 
-    async def _execute(self, state: LoopState | None, *, resumed: bool) -> Answer:
+    async def _save_state(self, state: LoopState) -> None:
+        await self._states.save(self._run.id, str(to_json(state)))
+
+    async def _execute(self, state: LoopState, *, resumed: bool) -> Answer:
         run, config = self._run, self._run.config
         if not (self._is_step and self.state.node):
             run.emit(

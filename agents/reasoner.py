@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
@@ -69,47 +68,11 @@ if TYPE_CHECKING:
 
     from ..serving.token_counts import PromptCount, TokenCounter
     from .conversation import Conversation
-    from .loop.graph import LoopGraph
 
 
 async def _check_schema(question: str | Question) -> None:
     if isinstance(question, Question) and question.answer_schema is not None:
         await asyncio.to_thread(check_schema, question.answer_schema, "answer_schema")
-
-
-class LazyGraph:
-    """Makes the graph at the first call, always the same one. To be called in a thread: the first imports LangGraph."""
-
-    def __init__(self, store: RunStore | None) -> None:
-        self._store = store
-        self._graph: LoopGraph | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self) -> LoopGraph:
-        """The graph."""
-        with self._lock:
-            if self._graph is None:
-                with without_collections():
-                    from .loop.graph import LoopGraph
-                self._graph = LoopGraph(self._store)
-            return self._graph
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """Collect no garbage meanwhile: among all that an import makes, a collection holds up the event loop.
-
-    In a process whose heap is frozen, such as a server, what was made is frozen too.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if gc.get_freeze_count():
-            gc.freeze()
-        if was_enabled:
-            gc.enable()
 
 
 class Reasoner:
@@ -256,7 +219,6 @@ class Reasoner:
         )
         self._providers = ProviderPool()
         self._store: RunStore | None = None
-        self._graph = LazyGraph(None)
         self._is_variant = False
         self._in_flight: dict[str, _RunInFlight] = {}
         self._counter: TokenCounter | None = None
@@ -356,7 +318,7 @@ class Reasoner:
                 await store.create_run(run.id, config, tenant=config.tenant)
             in_flight.begin(run)
             with names_run(run_id):
-                return await PipelineRun(run, resources, self._graph, approver=self._approver).start()
+                return await PipelineRun(run, resources, approver=self._approver).start()
 
     def conclude(self, run_id: str) -> bool:
         """Ask a run of this reasoner for its answer now; the call that waits for the run returns it.
@@ -534,7 +496,7 @@ class Reasoner:
                 run.ledger.carry_lost(Answer.model_validate(record.answer).usage)
             on_start(run)
             in_flight.begin(run)
-            pipeline = PipelineRun(run, resources, self._graph, approver=self._approver, assume=assume, step=step)
+            pipeline = PipelineRun(run, resources, approver=self._approver, assume=assume, step=step)
             ends = [event.answer for event in events if isinstance(event, RunFinished)]
             waited = next((end for end in reversed(ends) if end.stopped == "waiting"), None)
             with suppress(StepEnded):
@@ -562,7 +524,7 @@ class Reasoner:
         is_concluded = (record.answer or {}).get("stopped") == "user"
         conclusion = find_conclusion(await store.list_events(record.id)) if is_concluded else None
         run = Run(record.id, replay_config, store, sinks=sinks, recording=False, conclusion=conclusion)
-        return PipelineRun(run, self._recorded(record, config), LazyGraph(None), step=step)
+        return PipelineRun(run, self._recorded(record, config), step=step)
 
     async def variant(
         self,
@@ -601,7 +563,7 @@ class Reasoner:
             settings=self.settings,
             progress=self._progress,
         )
-        other._store, other._graph, other._lock = await self.open_store(), self._graph, self._lock
+        other._store, other._lock = await self.open_store(), self._lock
         other._models, other._providers = self._models, self._providers
         other._sources = self._sources if context is None else other._sources
         other._tools = self._tools if tools is None else other._tools
@@ -718,14 +680,13 @@ class Reasoner:
             async with CrossLoopLock(self._lock):
                 if self._store is None:
                     self._store = await open_store(self.settings.store)
-                    self._graph = LazyGraph(self._store)
         return self._store
 
     async def aclose(self) -> None:
         """Close models and store; idempotent."""
         if self._is_variant:
             return
-        store, self._store, self._graph = self._store, None, LazyGraph(None)
+        store, self._store = self._store, None
         async with AsyncExitStack() as stack:  # which closes the rest too if a part of it fails
             if store is not None:
                 stack.push_async_callback(store.aclose)

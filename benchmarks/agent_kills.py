@@ -42,8 +42,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 from reason import Reasoner
-from reason.agents.loop.records import Decision
-from reason.agents.loop.saver import LoopSaver
+from reason.agents.loop.records import Decision, LoopStateStore
 from reason.agents.loop.tool import tool_of
 from reason.core.errors import UnknownName
 from reason.core.settings import Settings
@@ -92,6 +91,10 @@ class World:
             setattr(saver, name, self._watched(name, getattr(saver, name)))
             setattr(saver, f"a{name}", self._watched_async(name, getattr(saver, f"a{name}")))
         return saver
+
+    def watch_states(self, store: Any) -> None:
+        """Make points of what stores the states of our own loop."""
+        store.save = self._watched_async("put", store.save)
 
     def note(self, file: str, line: str) -> None:
         with (self.directory / file).open("a") as lines:
@@ -253,7 +256,7 @@ async def ours(world: World, saver: str) -> None:
             await stack.enter_async_context(reasoner)
             store = await reasoner.open_store()
             if not saver:
-                world.watch(LoopSaver)
+                world.watch_states(LoopStateStore)
                 try:
                     record = await store.get_run("r")
                 except UnknownName:

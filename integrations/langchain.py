@@ -14,7 +14,7 @@ from langgraph.config import get_config
 from ..agents.loop.records import ToolCallStore, client_results, question_history
 from ..agents.loop.tool import tool_of
 from ..agents.pipeline import PipelineRun
-from ..agents.reasoner import LazyGraph, Reasoner
+from ..agents.reasoner import Reasoner
 from ..agents.resources import RunResources
 from ..core.concurrency import gather
 from ..core.errors import CapabilityMissing, UnknownName, UserError
@@ -126,7 +126,7 @@ class StrategyMiddleware(AgentMiddleware[Any, Any]):
     def _pipeline(self, run: Run, model: _HandlerModel) -> PipelineRun:
         config = run.config
         strategy = STRATEGIES.load(config.strategy)(strategy_config(config.strategy, config.parameters))
-        return PipelineRun(run, RunResources({"main": model}, strategy), LazyGraph(None))
+        return PipelineRun(run, RunResources({"main": model}, strategy))
 
 
 class _HandlerModel:

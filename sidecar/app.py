@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .. import agents
 from ..agents.reasoner import Reasoner
 from ..core.errors import ReasonError, UserError
 from ..core.extras import missing_package
@@ -45,19 +43,15 @@ if TYPE_CHECKING:
 
 
 def load_registries(settings: Settings) -> None:
-    """Import all strategies and verifiers, and LangGraph if the settings name verifiers or tools.
+    """Import all strategies and verifiers.
 
     No request waits for an import, and an upgrade on disk does not mix versions in a running process. A plug-in that
-    fails to load does not affect the others; requests that use it get the error. LangGraph takes half a second and
-    45 MB, so where only requests name verifiers, the first of them imports it, in a thread.
+    fails to load does not affect the others; requests that use it get the error.
     """
     for registry in (STRATEGIES, VERIFIERS):
         for name in registry.names():
             with suppress(ReasonError):
                 registry.load(name)
-    has_tools = settings.tools.use or settings.serve.tools
-    if settings.verify or has_tools or any(alias.verify for alias in settings.serve.aliases.values()):
-        import_module(f"{agents.__name__}.loop.graph")
 
 
 def validate_aliases(reasoner: Reasoner) -> None:

@@ -151,6 +151,29 @@ def _digest(value: list[Any]) -> str:
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class LoopStateStore:
+    """The states of runs' loops after their last nodes, as JSON."""
+
+    def __init__(self, store: RunStore, writer: RunWriter) -> None:
+        self._store, self._writer = store, writer
+
+    async def save(self, run_id: str, state: str) -> None:
+        """Store a state, in one transaction with the samples that it rests on."""
+        await self._writer.execute(lambda db: db.write(_PUT_STATE, (run_id, state)))
+
+    async def last(self, run_id: str) -> str | None:
+        """The state of a run; None if no node has ended."""
+        rows = await self._store.commits.read(
+            lambda db: db.execute("SELECT state FROM loop_states WHERE run_id = ?", (run_id,))
+        )
+        return str(rows[0][0]) if rows else None
+
+
+_PUT_STATE = (
+    "INSERT INTO loop_states (run_id, state) VALUES (?, ?) ON CONFLICT (run_id) DO UPDATE SET state = excluded.state"
+)
+
+
 class ToolCallStore:
     """The tool calls of runs. Methods raise `StoreError` if another process has the run.
 

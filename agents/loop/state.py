@@ -4,9 +4,9 @@
       ├────► verify ──► model (repair) ──► verify …    with verifiers
       └────► end
 
-A driver calls `run_node` with the name that `next_node` gives, until the end: `run_loop`, or the LangGraph graph of
-`graph.py`, which has a checkpoint after each node. A search never runs as graph steps: a strategy is one node, and its
-durability is the run store's, call by call.
+A driver calls `run_node` with the name that `next_node` gives, until the end: `run_loop`, with the state in the run
+store after each node, or a LangGraph graph (`Reasoner.graph`). A search never runs as steps of the loop: a strategy is
+one node, and its durability is the run store's, call by call.
 """
 
 from __future__ import annotations
@@ -164,8 +164,17 @@ async def run_node(name: NodeName, state: LoopState, context: LoopContext) -> St
     return update
 
 
-async def run_loop(state: LoopState, context: LoopContext, *, is_step: bool = False) -> LoopState:
-    """Run the nodes to the end, without checkpoints; as a step only the next one, unless the user wants the answer now.
+async def run_loop(
+    state: LoopState,
+    context: LoopContext,
+    *,
+    is_step: bool = False,
+    checkpoint: Callable[[LoopState], Awaitable[None]] | None = None,
+) -> LoopState:
+    """Run the nodes to the end; as a step only the next one, unless the user wants the answer now.
+
+    Args:
+        checkpoint: Stores the state after each node.
 
     Raises:
         Waiting: Tool calls need decisions or results; `context.state` is the state before their node.
@@ -173,6 +182,8 @@ async def run_loop(state: LoopState, context: LoopContext, *, is_step: bool = Fa
     while (name := next_node(state, context.run)) != END:
         update = await run_node(name, state, context)
         state = state.after(update)
+        if checkpoint is not None:
+            await checkpoint(state.after(checkpointed({}, context.run)))
         if is_step and not context.run.ledger.is_closed:
             break
     return state

@@ -103,6 +103,10 @@ CREATE TABLE events (
     events TEXT NOT NULL,
     PRIMARY KEY (run_id, number)
 ){end};
+CREATE TABLE loop_states (
+    run_id {name} NOT NULL PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    state TEXT NOT NULL
+){end};
 CREATE TABLE checkpoints (
     thread_id {name} NOT NULL,
     checkpoint_ns {name} NOT NULL DEFAULT '',

@@ -13,7 +13,6 @@ from langgraph.graph import END, START, StateGraph
 from reason.agents.reasoner import Reasoner
 from reason.core.settings import Settings
 from reason.core.types import Document
-from reason.integrations.checkpoints import RunStoreSaver
 from support.scripted_model import ScriptedModel, replies
 
 THREAD: Any = {"configurable": {"thread_id": "theirs"}}
@@ -68,8 +67,10 @@ async def test_an_outer_graph_gets_none_of_our_stages(reasoner: Reasoner) -> Non
         assert set(saver.storage["theirs"]) == {""}
         store = await reasoner.open_store()
         for run_id in update["reason"]["runs"]:
-            kept = await RunStoreSaver(store).aget_tuple({"configurable": {"thread_id": run_id}})
-            assert (kept is not None) == bool(reasoner.settings.verify)  # ours are in our store
+            kept = await store.commits.read(
+                lambda db, run_id=run_id: db.execute("SELECT 1 FROM loop_states WHERE run_id = ?", (run_id,))
+            )
+            assert bool(kept) == bool(reasoner.settings.verify)  # ours are in our store
 
 
 async def test_listeners_of_an_outer_graph_get_only_its_own_nodes(reasoner: Reasoner) -> None:

@@ -247,6 +247,7 @@ async def test_everything_is_deleted_with_its_run(store):
     call = NewCall("k", "main", "m", {"request": "q" * 2000}, {})
     await store.save("r", RunWrites(calls=[call], events=[stage(1)]))
     tables = {
+        "loop_states": "run_id, state",
         "checkpoints": "thread_id, checkpoint_id, type, checkpoint, metadata",
         "checkpoint_writes": "thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value",
         "tool_calls": "run_id, id, turn, position, tool, effect, executor, arguments, status, created",

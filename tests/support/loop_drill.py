@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from reason.agents.loop.records import Decision, ToolCallStore
-from reason.agents.loop.saver import LoopSaver
+from reason.agents.loop.records import Decision, LoopStateStore, ToolCallStore
 from reason.agents.loop.tool import ExecutableTool, ToolCallContext, schema_tool
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import UnknownName
@@ -120,7 +119,7 @@ def _in_child(killer: Killer, directory: Path, outcome: Literal["done", "failed"
     if child == 0:
         try:
             killer.watch(ToolCallStore, "add", "decide", "start", "finish")
-            killer.watch(LoopSaver, "aput", "aput_writes")
+            killer.watch(LoopStateStore, "save")
             killer.watch(Run, "save_calls")
             asyncio.run(work(directory, killer, outcome))
             os._exit(0)
