@@ -137,12 +137,10 @@ class PipelineRun:
         A run without verifiers and tools has none: all that costs anything is in its turn, whose calls are in the run
         store one by one.
         """
-        if not (self._is_step and self._run.resumed):
-            await self._measure_again()
-            await self._identify()
         if self._is_step:
             self._restore(self.state)
-        return await self._execute(self.state, resumed=self._run.resumed)
+        is_new = not (self._is_step and self._run.resumed)
+        return await self._execute(self.state, resumed=self._run.resumed, is_new=is_new)
 
     async def resume(self, waited: Answer | None = None) -> Answer:
         """Continue from the last checkpoint; a run stopped before its first solution starts at the beginning.
@@ -241,7 +239,7 @@ class PipelineRun:
     async def _save_state(self, state: LoopState) -> None:
         await self._states.save(self._run.id, str(to_json(state)))
 
-    async def _execute(self, state: LoopState, *, resumed: bool) -> Answer:
+    async def _execute(self, state: LoopState, *, resumed: bool, is_new: bool = False) -> Answer:
         run, config = self._run, self._run.config
         if not (self._is_step and self.state.node):
             run.emit(
@@ -258,6 +256,9 @@ class PipelineRun:
                 )
             )
         try:
+            if is_new:  # what fails here has failed the run
+                await self._measure_again()
+                await self._identify()
             if resumed:  # who follows it from another process sees at once that it goes on
                 await run.writer.flush()
             difference = calibration_difference(

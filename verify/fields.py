@@ -174,11 +174,8 @@ _IDENTITY: Final = word_set("id name title no number key ref code login path sku
 
 def statements(text: str) -> list[Statement]:
     """The fields of a text as sentences, one for each object; none of prose."""
-    found: dict[int, list[Field]] = {}
-    for field in fields_of(text):
-        found.setdefault(field.record, []).append(field)
     results = []
-    for fields in found.values():
+    for fields in _by_record(fields_of(text)).values():
         named = [f for f in fields if _IDENTITY.intersection(tool_words(f.name))][: len(fields) > 1]
         subject = " ".join((*tool_words(" ".join(fields[0].path[:-1])), *(f.value for f in named)))
         parts = [_stated(f) for f in fields if f not in named]
@@ -186,6 +183,13 @@ def statements(text: str) -> list[Statement]:
         start, end = min(f.start for f in fields), max(f.end for f in fields)
         results.append(Statement(f"{prefix}{'; '.join(parts)}.", start, end))
     return results
+
+
+def _by_record(fields: Sequence[Field]) -> dict[int, list[Field]]:
+    found: dict[int, list[Field]] = {}
+    for field in fields:
+        found.setdefault(field.record, []).append(field)
+    return found
 
 
 def _stated(field: Field) -> str:
@@ -268,12 +272,16 @@ class StatedBy:
     end: int
 
 
-def stated_by(claim: str, uses: Sequence[ToolUse]) -> StatedBy | None:
-    """The field of a successful call that states a claim; None if there is none, or several differ."""
+def stated_by(claims: Sequence[str], uses: Sequence[ToolUse]) -> list[StatedBy | None]:
+    """The field of a successful call that states each claim; None if there is none, or several differ."""
+    records = [record for use in uses if use.ok for record in _records(use)] if claims else []
+    return [_stated_by(claim, records) for claim in claims]
+
+
+def _stated_by(claim: str, records: Sequence[_Record]) -> StatedBy | None:
     tokens = _tokens(claim)
     if not tokens or claim.rstrip().endswith("?"):
         return None
-    records = [record for use in uses if use.ok for record in _records(use)]
     for i in reversed(range(len(records))):
         facts = records[i].facts(tokens)
         if facts and not any(
@@ -296,11 +304,10 @@ def _tokens(text: str) -> list[str]:
 
 
 def _records(use: ToolUse) -> Iterator[_Record]:
-    found = fields_of(use.result)
+    found = _by_record(fields_of(use.result))
     arguments = _Json(use.arguments).read() or []
-    for number in dict.fromkeys(field.record for field in found):
-        own = [field for field in found if field.record == number]
-        around = [field for field in found if field.record in own[0].parents and field.value != ""]
+    for own in found.values():
+        around = [field for parent in own[0].parents for field in found.get(parent, ()) if field.value != ""]
         yield _Record(use, own, [*around, *arguments])
 
 
@@ -376,12 +383,9 @@ class _Record:
             return bool(_STATES.intersection(tool_words(field.name))) and not re.search(r"\d", field.value)
         distance = {i: at.start - i if i < at.start else i - at.stop + 1 for i in mentions}
         nearest = min(distance.values())
-        closest = [i for i in mentions if distance[i] == nearest]
-        return any(field in mentions[i] for i in closest[:1]) and not self._is_ambiguous(field, mentions[closest[0]])
-
-    def _is_ambiguous(self, field: Field, others: Sequence[Field]) -> bool:
-        """Whether the same word names another field with another value, and does so better."""
-        return any(other.name != field.name and canonical(other.value) != canonical(field.value) for other in others)
+        named = next(fields for i, fields in mentions.items() if distance[i] == nearest)
+        others = (other for other in named if other.name != field.name)
+        return field in named and all(canonical(other.value) == canonical(field.value) for other in others)
 
 
 def _has_name(token: str, field: Field) -> bool:
@@ -405,9 +409,7 @@ def _position(value: Sequence[str], claim: Sequence[str]) -> int | None:
 
 def _differs(record: _Record, facts: Sequence[Field], other: _Record, claim: Sequence[str]) -> bool:
     """Whether another object may be meant, in which a field of the name has another value."""
-    named = {token for token in claim if token in record.identity and not token.isalpha()} | {
-        token for token in claim if token in record.identity and token not in _PLAIN | _KINDS
-    }
+    named = {token for token in claim if token in record.identity and token not in _PLAIN | _KINDS}
     if named and not named <= other.identity:
         return False
     values = {field.name: canonical(field.value) for field in facts}

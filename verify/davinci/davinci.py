@@ -140,7 +140,7 @@ class Davinci:
             await self._check_actions(claims, drafts, uses, context)
         is_long = sum(len(use.result) for use in uses) > LONG_CHARS
         open_claims = [i for i, draft in enumerate(drafts) if draft is None] if uses else []
-        stated = await off_loop(lambda: [stated_by(claims[i].text, uses) for i in open_claims], is_long=is_long)
+        stated = await off_loop(lambda: stated_by([claims[i].text for i in open_claims], uses), is_long=is_long)
         for i, one in zip(open_claims, stated, strict=True):
             drafts[i] = None if one is None else field_report(claims[i], one)
         unchecked_indices = [i for i, draft in enumerate(drafts) if draft is None]

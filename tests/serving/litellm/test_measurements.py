@@ -187,7 +187,8 @@ async def test_a_refusal_after_a_measurement_names_the_command_that_measures(tmp
         settings = own.model_copy(update={"store": tmp_path / "runs.sqlite3"})
         async with Reasoner(settings=settings, tools=[look_up]) as reasoner:
             with pytest.raises(CapabilityMissing, match="reason models probe hosted_vllm/plain --fresh"):
-                await reasoner.aask("What is 5 + 7?")
+                await reasoner.aask("What is 5 + 7?", run_id="refused")
+            assert (await (await reasoner.open_store()).get_run("refused")).status == "failed"
         lacking = len(server.generations)
         async with started(settings):
             assert len(server.generations) == lacking
