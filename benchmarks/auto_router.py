@@ -3,7 +3,7 @@
     python benchmarks/auto_router.py --pools DIR --docs docs --vectors FILE.npz
 
 An action is a model, its effort, and the number of its samples that vote: fixed, or by a stopping rule. The arms,
-features, fits and areas are those of `reason train auto`; every question is routed by a fit without its fold.
+features, fits and areas are those of `training/routers`; every question is routed by a fit without its fold.
 `--vectors` is a file of the questions' embeddings, as of `benchmarks/recorded/routing.py`; those that it lacks are
 computed and added. `--texts` is a directory with the questions of GSM8K and AIME, whose texts the pools lack.
 """
@@ -28,17 +28,18 @@ from reason.evals.calibration import assign_folds
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare_paired
-from reason.evals.training.routers.arm_table import ArmSpec, ArmTable, Sample
-from reason.evals.training.routers.auto import cross_validated_arms
-from reason.evals.training.routers.fitting import FOLDS, QuestionSignals
-from reason.evals.training.routers.policies import MeasuredArms, PredictedArms
 from reason.reasoning.stopping import Lead, Tally
 from reason.routers.features import QuestionFeatures, named_features
 from reporting import Comparison, compared, comparisons_table, table, write_results
 
 sys.path.append(str(Path(__file__).resolve().parent / "recorded"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training" / "routers"))
 
+from arm_table import ArmSpec, ArmTable, Sample
+from auto_training import cross_validated_arms
 from data import Row, arguments, fingerprint, read
+from fitting import FOLDS, QuestionSignals
+from policies import MeasuredArms, PredictedArms
 from routing import COMPLETION_TOKENS, LARGE_PRICE, PROMPT_TOKENS, SMALL_PRICE, Embedded, key_of, smallest, vectors_of
 
 NAME = "auto_router"

@@ -6,12 +6,17 @@ of the gap between the two that is recovered.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from reason.evals.statistics.outcomes import Array
-from reason.evals.training.routers.policies import (
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training" / "routers"))
+
+from policies import (
     MeasuredArms,
     PolicyOutcomes,
     PredictedArms,

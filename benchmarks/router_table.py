@@ -1,6 +1,6 @@
 r"""Routers that share a chain of thought between two models: a table for each dataset.
 
-    reason train glimprouter runs/calibrate --out pair.json
+    python training/routers/train_router.py glimprouter runs/calibrate --out pair.json
     python benchmarks/router_table.py plan --large LARGE --small SMALL --data gsm8k=FILE math500=FILE --limit 100 \
         --routers pair.json --rates 0.1 0.5 --out plans
     reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 1 --reuse none

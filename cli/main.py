@@ -47,7 +47,6 @@ def complete_app() -> typer.Typer:
     from .serve import EXAMPLES as SERVE_EXAMPLES
     from .serve import MCP_EXAMPLES, mcp, serve
     from .tools import tools_app
-    from .train import train_app
     from .verify import EXAMPLES as VERIFY_EXAMPLES
     from .verify import verify
 
@@ -57,7 +56,6 @@ def complete_app() -> typer.Typer:
     app.command("mcp", epilog=MCP_EXAMPLES)(mcp)
     app.add_typer(eval_app, name="eval")
     app.add_typer(pool_app, name="pool")
-    app.add_typer(train_app, name="train")
     app.add_typer(strategies_app, name="strategies")
     app.command("chat", epilog=CHAT_EXAMPLES)(chat)
     app.add_typer(verifiers_app, name="verifiers")

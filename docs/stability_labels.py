@@ -71,7 +71,6 @@ MEMBERS: MappingProxyType[str, Stability] = MappingProxyType(
 
 EXPERIMENTAL = frozenset(
     {
-        "reason.evals.training",
         "reason.reasoning.rlot",
         "reason.routers.router_files",
         "reason.routers.auto",

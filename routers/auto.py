@@ -84,7 +84,7 @@ class Auto:
 
         router: Annotated[
             str,
-            Field(description="file of `reason train auto`; by default the main model's; without one, cot answers"),
+            Field(description="file of `train_router.py auto`; by default the main model's; without one, cot answers"),
         ] = ""
         router_digest: Annotated[
             str, Field(description="digest of the file, set automatically: a run resumes with no other")

@@ -121,9 +121,9 @@ class GlimpRouter:
     Requests: a probe of one token before each step, then the step. The answer is one more request, unless the writer of
     the last step is to answer and has stated the answer.
 
-    The threshold depends on the two models and on the kind of entropy; `reason train glimprouter` fits one on other
-    problems. The default is the authors' program's, of entropies over 20 tokens; if it is compared with another kind,
-    the answer reports it. The policies other than "entropy" compute no entropy; they are baselines.
+    The threshold depends on the two models and on the kind of entropy; `training/routers/train_router.py` fits one
+    on other problems. The default is the authors' program's, of entropies over 20 tokens; if it is compared with
+    another kind, the answer reports it. The policies other than "entropy" compute no entropy; they are baselines.
 
     Of models that think, the steps are those of the thought, as in the paper, and the entropy is that of the first
     token of a step of it.
@@ -204,7 +204,7 @@ class GlimpRouter:
                 "that it is of"
             ),
         ] = "auto"
-        router: Annotated[str, Field(description="file of `reason train glimprouter` that contains the threshold")] = ""
+        router: Annotated[str, Field(description="file of `train_router.py glimprouter` with the threshold")] = ""
         rate: Annotated[
             float | None,
             Field(ge=0, le=1, description="share of steps for the large model, by the router's file or by chance"),
@@ -368,8 +368,8 @@ class _EntropyPolicy:
         if is_default and self.kind != "top_k":
             context.run.degrade(
                 f"threshold={DEFAULT_THRESHOLD:g}: the default is of {scale('top_k', TOP_K)} entropies, and those of "
-                f"this run are {scale(self.kind, self.probe.k)} ones, another scale; reason train glimprouter finds a "
-                "threshold for them"
+                f"this run are {scale(self.kind, self.probe.k)} ones, another scale; "
+                "training/routers/train_router.py finds a threshold for them"
             )
 
     async def next_step(self, index: int) -> RoutingDecision:

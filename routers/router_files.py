@@ -173,13 +173,13 @@ def quantiles_of(values: Sequence[float]) -> tuple[float, ...]:
 
 GLIMPROUTER_KIND: Final = "reason glimprouter thresholds"
 GLIMPROUTER_FORMAT: Final = 1
-GLIMPROUTER_MADE_BY: Final = "reason train glimprouter RUN --out FILE makes one"
+GLIMPROUTER_MADE_BY: Final = "training/routers/train_router.py glimprouter RUN --out FILE makes one"
 STEP_PARAMETERS: Final = ("max_step_tokens", "steps", "temperature")
 """Parameters of the step loop that change what a step is, and so the entropy of its first token."""
 
 
 class GlimpRouterFile(FittedFile):
-    """Entropies of the first tokens of steps, as quantiles, with their provenance. Made by `evals.training.routers`.
+    """Entropies of the first tokens of steps, as quantiles, with their provenance. Made by `training/routers`.
 
     Attributes:
         kind: Kind of the file.
@@ -328,7 +328,7 @@ def load_glimprouter_file(path: Path) -> GlimpRouterFile:
 
 AUTO_KIND: Final = "reason auto router"
 AUTO_FORMAT: Final = 1
-AUTO_MADE_BY: Final = "reason train auto RUN RUN… makes one"
+AUTO_MADE_BY: Final = "training/routers/train_router.py auto RUN RUN… makes one"
 
 
 class TokenModel(Frozen):

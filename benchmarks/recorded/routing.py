@@ -24,26 +24,20 @@ import numpy as np
 from data import Row, arguments, fingerprint, read
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "training" / "routers"))
 
-from non_inferiority import NonInferiority, non_inferiority
-from reason.core.blas_threads import one_blas_thread
-from reason.core.files import question_digest
-from reason.core.settings import load_settings
-from reason.core.types import Candidate, Question
-from reason.evals.calibration import assign_folds
-from reason.evals.statistics.outcomes import Outcomes, number_groups
-from reason.evals.statistics.paired import PairedComparison, compare_paired
-from reason.evals.training.routers.arm_table import ArmSpec, ArmTable
-from reason.evals.training.routers.auto import fit_arms as fit_auto
-from reason.evals.training.routers.auto import predict_arms
-from reason.evals.training.routers.fitting import (
+from arm_table import ArmSpec, ArmTable
+from auto_training import fit_arms as fit_auto
+from auto_training import predict_arms
+from fitting import (
     QuestionSignals,
     feature_matrix,
     fit_logistic,
     fit_right,
     make_space,
 )
-from reason.evals.training.routers.policies import (
+from non_inferiority import NonInferiority, non_inferiority
+from policies import (
     PredictedArms,
     at_cost,
     best_random_mix,
@@ -51,6 +45,13 @@ from reason.evals.training.routers.policies import (
     policies_of,
     single_policies,
 )
+from reason.core.blas_threads import one_blas_thread
+from reason.core.files import question_digest
+from reason.core.settings import load_settings
+from reason.core.types import Candidate, Question
+from reason.evals.calibration import assign_folds
+from reason.evals.statistics.outcomes import Outcomes, number_groups
+from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.reasoning.sampling import SampleSet
 from reason.reasoning.voting.self_consistency import majority_solution
 from reason.routers.cascade import belief_in, reason_for_large
@@ -819,7 +820,7 @@ python benchmarks/recorded/routing.py --pools POOLS --docs docs --vectors vector
 ```
 
 The cascade's confidence and decision are `majority_solution`, `belief_in` and `reason_for_large`; routers are fitted
-by `reason.evals.training.routers`, with the features of `auto` without the first-token entropy, which
+by `training/routers`, with the features of `auto` without the first-token entropy, which
 needs the model, and embeddings of {embedding}. `question-router` is the fit that chooses between two models,
 as `auto` does now. With two models each question is routed by a fit without its fold
 (five folds of question groups); with several, `auto`'s arms are fitted on the source's training rows and measured on

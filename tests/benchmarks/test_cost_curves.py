@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cost_curves import cost_curves
-from reason.evals.training.routers.policies import MeasuredArms, PredictedArms
+from policies import MeasuredArms, PredictedArms
 
 N = 40
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import navigator_training as training
 import pytest
 import train_navigator
+import train_router
 from reason.reasoning.rlot.navigator import load_navigator
 from support.eval_tasks import write_sums
 from support.navigation_model import SumsModel, SumsWorld, step_chance
@@ -84,12 +85,12 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, train, world, data):
     assert {row["id"].partition("/")[2] for row in held_out} & trained == set()
     assert all(int(name[1:]) % 4 for name in trained)  # the others are right when asked directly
 
-    status, out, _ = cli("train", "show", "nav.safetensors")
+    status, out, _ = cli("show", "nav.safetensors", app=train_router.app)
     assert status == 0
     assert "2,566" in out
     assert "12 episodes" in out
     assert "the bare problem" in out
-    status, out, _ = cli("train", "show", "nav.safetensors", "--json")
+    status, out, _ = cli("show", "nav.safetensors", "--json", app=train_router.app)
     shown = json.loads(out)
     assert shown["card"]["episodes"] == 12
     navigator = load_navigator("nav.safetensors")
@@ -125,7 +126,7 @@ def test_a_training_reports_itself_and_its_runs_can_be_shown(cli, train, world):
     for run in runs:
         status, _, err = cli("runs", "show", run["id"], "--store", "work/store.sqlite3")
         assert status == 0, err
-    assert cli("train", "show", payload["navigator"])[0] == 0
+    assert cli("show", payload["navigator"], app=train_router.app)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_invalid_trainings_are_refused(train, world, more, message):
 def test_training_without_data_is_refused(cli, world):
     status, _, err = cli("-m", "scripted/sums", app=train_navigator.app)
     assert (status, "no dataset to train on is named" in err) == (2, True)
-    status, _, err = cli("train", "show", "nowhere.safetensors")
+    status, _, err = cli("show", "nowhere.safetensors", app=train_router.app)
     assert (status, "nowhere.safetensors" in err) == (2, True)
 
 

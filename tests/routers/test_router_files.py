@@ -29,7 +29,7 @@ def test_files_survive_writing_and_reading(tmp_path):
 def test_damaged_files_name_the_file_and_the_command(tmp_path):
     made, load = AUTO, load_auto_router_file
     path = tmp_path / "mine.json"
-    with pytest.raises(DataError, match=r"there is no .*mine\.json.*reason train"):
+    with pytest.raises(DataError, match=r"there is no .*mine\.json.*train_router.py"):
         load(path)
     whole = made.model_dump_json()
     for text, why in (
@@ -43,7 +43,7 @@ def test_damaged_files_name_the_file_and_the_command(tmp_path):
         with pytest.raises(DataError, match=why) as caught:
             load(path)
         assert "mine.json" in caught.value.message
-        assert "reason train" in caught.value.hint
+        assert "train_router.py" in caught.value.hint
 
 
 def test_inconsistent_files_are_rejected():

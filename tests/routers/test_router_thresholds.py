@@ -72,7 +72,7 @@ def test_file_survives_writing_and_reading(tmp_path):
 
 def test_invalid_files(tmp_path):
     path = tmp_path / "r.json"
-    with pytest.raises(DataError, match=r"there is no router file .*train glimprouter"):
+    with pytest.raises(DataError, match=r"there is no router file .*train_router.py glimprouter"):
         load_glimprouter_file(path)
     with pytest.raises(DataError, match="cannot read the router file"):
         load_glimprouter_file(tmp_path)

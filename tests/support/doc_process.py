@@ -60,8 +60,8 @@ HUB = {
 
 def install_replacements(tiny: Path) -> None:
     """Replace models and hub datasets."""
+    import fitting
     import reason.agents.reasoner
-    import reason.evals.training.routers.fitting
     import reason.serving.factory
     import reason.serving.rewards.factory
     from reason.evals.datasets import loading
@@ -96,7 +96,7 @@ def install_replacements(tiny: Path) -> None:
 
     for module in (
         reason.agents.reasoner,
-        reason.evals.training.routers.fitting,
+        fitting,
         reason.serving.factory,
         reason.serving.rewards.factory,
     ):

@@ -22,6 +22,7 @@ REASONS = {
     "it needs a large model of the hub": r"local/Qwen/",
     "it asks a provider that costs money": r"(openai|anthropic|gemini|deepseek)/",
     "it trains for hours": r"train_navigator",
+    "it needs a checkout": r"training/routers",
     "it measures for hours": r"benchmarks/|tests/drills/|DATA|reason eval sweep",
 }
 """Regular expressions that the blocks must match, by reason."""

@@ -41,7 +41,7 @@ EXAMPLES = """
 
 python training/navigator/train_navigator.py --data gsm8k -m local/smollm2-135m --episodes 300 --out nav.safetensors
 python training/navigator/train_navigator.py --data gpqa=gpqa.csv --reward prm --reward-model local/DIR
-reason train show nav.safetensors
+python training/routers/train_router.py show nav.safetensors
 reason eval runs/nav/held_out.jsonl -s rlot --set navigator=nav.safetensors
 
 An interrupted training continues when the same command is run again.

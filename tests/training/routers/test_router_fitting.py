@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from reason.evals.training.routers.fitting import (
+from fitting import (
     feature_matrix,
     fit_linear,
     fit_logistic,

@@ -15,19 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
-
-from ....core.errors import DataError, UserError
-from ....core.files import question_digest
-from ....core.messages import Effort
-from ....core.settings import jurors_of
-from ....core.types import Question
-from ....routers.nested_strategy import ROUTING
-from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
-from ...calibration import engine_identities
-from ...datasets.loading import open_dataset
-from ...results import ResultRow
-from ...run_directory import EvalRun
-from ...statistics.outcomes import Array, Index, number_groups
+from reason.core.errors import DataError, UserError
+from reason.core.files import question_digest
+from reason.core.messages import Effort
+from reason.core.settings import jurors_of
+from reason.core.types import Question
+from reason.evals.calibration import engine_identities
+from reason.evals.datasets.loading import open_dataset
+from reason.evals.results import ResultRow
+from reason.evals.run_directory import EvalRun
+from reason.evals.statistics.outcomes import Array, Index, number_groups
+from reason.routers.nested_strategy import ROUTING
+from reason.routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-
-from ....core.blas_threads import one_blas_thread
-from ....core.errors import UserError
-from ....core.version import __version__
-from ....routers.auto import estimate_arm
-from ....routers.features import FeatureSpace, QuestionFeatures
-from ....routers.router_files import Arm, AutoRouterFile, TrainedOn
-from ...calibration import assign_folds
-from ...datasets.items import is_held_out
-from ...statistics.outcomes import Array
-from .arm_table import ArmTable
-from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
-from .policies import MeasuredArms, PolicyValue, PredictedArms, value_of
+from arm_table import ArmTable
+from fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
+from policies import MeasuredArms, PolicyValue, PredictedArms, value_of
+from reason.core.blas_threads import one_blas_thread
+from reason.core.errors import UserError
+from reason.core.version import __version__
+from reason.evals.calibration import assign_folds
+from reason.evals.datasets.items import is_held_out
+from reason.evals.statistics.outcomes import Array
+from reason.routers.auto import estimate_arm
+from reason.routers.features import FeatureSpace, QuestionFeatures
+from reason.routers.router_files import Arm, AutoRouterFile, TrainedOn
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.evals.training.routers.policies import (
+from policies import (
     MeasuredArms,
     PolicyOutcomes,
     PredictedArms,

@@ -15,9 +15,8 @@ from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
-
-from ...statistics.intervals import Interval, bootstrap
-from ...statistics.outcomes import Array, Index
+from reason.evals.statistics.intervals import Interval, bootstrap
+from reason.evals.statistics.outcomes import Array, Index
 
 MAX_PRICES: Final = 200
 Reach = Literal["equal", "auto costs less", "auto costs more"]

@@ -1,15 +1,16 @@
-"""`reason train auto` and `question-router` as a user types them: trained, shown, used, refused."""
+"""The script that trains `auto`, as a user runs it: trained, shown, used, refused."""
 
 import json
 import random
 import shlex
 from pathlib import Path
 
+import fitting as gathering
 import pytest
+import train_router
 from reason.cli.terminal_run import TextStream
 from reason.core.events import CallStarted, RunStarted, StrategyNote, TextDelta
 from reason.core.types import Question
-from reason.evals.training.routers import fitting as gathering
 from reason.routers.router_files import load_auto_router_file
 from support.scripted_model import replies
 from support.trained_routers import hard, question_text, sums_file, write_way
@@ -61,7 +62,9 @@ def opened(monkeypatch, scripted):
 
 @pytest.mark.nightly
 def test_a_router_is_trained_shown_and_used(cli, ways, opened):
-    status, out, err = cli("train", "auto", *ways, "--price", "6", "--out", "auto.json", "--store", "s.sqlite3")
+    status, out, err = cli(
+        "auto", *ways, "--price", "6", "--out", "auto.json", "--store", "s.sqlite3", app=train_router.app
+    )
     assert status == 0, err
     assert "cot max_tokens=30" in out
     assert "cross-validation, 40 questions" in out
@@ -73,7 +76,7 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     message = shlex.split(err.splitlines()[-1].partition("; ")[2])
     assert message[:5] == ["reason", "ask", "QUESTION", "-s", "auto"]
 
-    status, out, err = cli("train", "show", "auto.json")
+    status, out, err = cli("show", "auto.json", app=train_router.app)
     assert status == 0, err
     assert file.digest in out
     assert "self-consistency n=3 max_tokens=30" in out
@@ -91,13 +94,13 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
 
 def test_json_has_the_values(cli, ways, opened):
     arguments = ("--holdout", "0.3", "--no-entropy", "--json", "--store", "s.sqlite3")
-    status, out, err = cli("train", "auto", *ways, "--out", "auto.json", *arguments)
+    status, out, err = cli("auto", *ways, "--out", "auto.json", *arguments, app=train_router.app)
     assert status == 0, err
     payload = json.loads(out)
     assert payload["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
     assert payload["held"]["questions"] + payload["crossed"]["questions"] == N
     assert not opened.made
-    assert json.loads(cli("train", "show", "auto.json", "--json")[1])["digest"] == payload["digest"]
+    assert json.loads(cli("show", "auto.json", "--json", app=train_router.app)[1])["digest"] == payload["digest"]
 
 
 def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home, data):
@@ -107,7 +110,7 @@ def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home,
         (ways, str(home), 3, "it is a directory"),
         (("nowhere",), "a.json", 2, "holds no evaluation"),
     ):
-        status, _, err = cli("train", "auto", *runs, "--out", out)
+        status, _, err = cli("auto", *runs, "--out", out, app=train_router.app)
         assert (status, message in err) == (expected, True), err
 
 

@@ -3,16 +3,16 @@
 import asyncio
 import random
 
+import fitting as gathering
 import numpy as np
 import pytest
+from arm_table import arm_table
+from auto_training import train_auto
+from fitting import QuestionSignals, compute_signals
 from reason.core.errors import UserError
 from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.datasets.items import is_held_out
-from reason.evals.training.routers import fitting as gathering
-from reason.evals.training.routers.arm_table import arm_table
-from reason.evals.training.routers.auto import train_auto
-from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
 from support.scripted_model import THINKS, ScriptedModel, replies
 from support.trained_routers import asked, hard, sums_file, way

@@ -20,29 +20,28 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-
-from ....core.concurrency import gather, shielded
-from ....core.errors import BackendUnavailable, UnknownName, UserError
-from ....core.extras import missing_package
-from ....core.files import Progress
-from ....core.run import Run, RunConfig
-from ....core.settings import Settings
-from ....core.store import open_store
-from ....core.store.records import RunStatus
-from ....core.store.sql import RunStore
-from ....core.types import Question
-from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
-from ....routers.router_files import TokenModel
-from ....serving.encoders.embeddings import load_embedding_model
-from ....serving.encoders.protocols import EmbeddingModel
-from ....serving.factory import load_model
-from ....serving.litellm.limiter import LimiterRegistry
-from ....serving.metered.model import MeteredModel
-from ....serving.metered.scorers import MeteredEmbedding
-from ....serving.model import LanguageModel
-from ...calibration import assign_folds
-from ...statistics.intervals import standard_error
-from ...statistics.outcomes import Array, number_groups
+from reason.core.concurrency import gather, shielded
+from reason.core.errors import BackendUnavailable, UnknownName, UserError
+from reason.core.extras import missing_package
+from reason.core.files import Progress
+from reason.core.run import Run, RunConfig
+from reason.core.settings import Settings
+from reason.core.store import open_store
+from reason.core.store.records import RunStatus
+from reason.core.store.sql import RunStore
+from reason.core.types import Question
+from reason.evals.calibration import assign_folds
+from reason.evals.statistics.intervals import standard_error
+from reason.evals.statistics.outcomes import Array, number_groups
+from reason.routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
+from reason.routers.router_files import TokenModel
+from reason.serving.encoders.embeddings import load_embedding_model
+from reason.serving.encoders.protocols import EmbeddingModel
+from reason.serving.factory import load_model
+from reason.serving.litellm.limiter import LimiterRegistry
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredEmbedding
+from reason.serving.model import LanguageModel
 
 try:
     from sklearn.linear_model import LogisticRegression, Ridge

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from arm_table import arm_table
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.files import question_digest
 from reason.evals.results import RowLedger
-from reason.evals.training.routers.arm_table import arm_table
 from support.trained_routers import question_text, sums_file, way
 
 

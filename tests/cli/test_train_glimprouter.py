@@ -1,4 +1,4 @@
-"""`reason train glimprouter`: exact thresholds of two scripted models, refused input."""
+"""The script that finds the threshold of `glimprouter`: exact thresholds of two scripted models, refused input."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import train_router
 from reason.core.settings import Settings
 from reason.routers.router_files import load_glimprouter_file, quantiles_of
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
@@ -41,7 +42,7 @@ def run(models, cli):
 
 
 def calibrate(cli, *more, out="pair.json"):
-    return cli("train", "glimprouter", "dev", "--out", out, *more)
+    return cli("glimprouter", "dev", "--out", out, *more, app=train_router.app)
 
 
 ENTROPIES = [entropy_of(a) for a in range(N)] + [0.0] * (2 * N)
@@ -112,7 +113,7 @@ def test_steps_of_the_large_model_are_reported(models, cli):
     ],
 )
 def test_invalid_calibrations_are_refused(models, cli, arguments, why):
-    status, _, err = cli("train", "glimprouter", *arguments, "--out", "pair.json")
+    status, _, err = cli("glimprouter", *arguments, "--out", "pair.json", app=train_router.app)
     assert status == 2
     assert why in err
     assert not Path("pair.json").exists()
@@ -120,6 +121,6 @@ def test_invalid_calibrations_are_refused(models, cli, arguments, why):
 
 def test_runs_of_other_strategies_are_refused(models, cli):
     assert cli("eval", "sums.jsonl", "--limit", "2", "-m", LARGE, "--out", "cot")[0] == 0
-    status, _, err = cli("train", "glimprouter", "cot", "--out", "pair.json")
+    status, _, err = cli("glimprouter", "cot", "--out", "pair.json", app=train_router.app)
     assert status == 2
     assert "the run is one of cot" in err

@@ -1,32 +1,36 @@
-"""`reason train`: train routers for `auto` and `glimprouter`; show a trained file."""
+"""Train routers for `auto` and `glimprouter`, and show trained files.
+
+See docs/choosing-a-strategy.md and docs/routers.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import shlex
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from .command import option_model
-from .interrupts import EXIT_INTERRUPTED, run_interruptible
-from .options import (
+from reason.cli.command import option_model
+from reason.cli.interrupts import EXIT_INTERRUPTED, run_interruptible
+from reason.cli.main import main
+from reason.cli.options import (
     Json,
     MainModel,
     SmallModel,
     Store,
 )
-from .render.console import print_facts, say, write_json
+from reason.cli.render.console import print_facts, say, write_json
 
 if TYPE_CHECKING:
-    from ..core.settings import LocalSettings
-    from ..evals.training.routers.arm_table import ArmTable
-    from ..evals.training.routers.fitting import QuestionSignals
-    from ..evals.training.routers.glimprouter import PooledEntropies
-    from ..routers.router_files import GlimpRouterFile
+    from arm_table import ArmTable
+    from fitting import QuestionSignals
+    from glimprouter_training import PooledEntropies
+    from reason.core.settings import LocalSettings
+    from reason.routers.router_files import GlimpRouterFile
 
 LEARNING = "Learning"
 
@@ -34,8 +38,8 @@ AUTO_EXAMPLES = """
 [b]Examples[/b]
 
 reason eval sweep sweep.toml --out runs/gsm8k
-reason train auto runs/gsm8k/*/ --price 0.1
-reason train auto runs/cot runs/votes --holdout 0.3 --no-entropy --out auto.json
+python training/routers/train_router.py auto runs/gsm8k/*/ --price 0.1
+python training/routers/train_router.py auto runs/cot runs/votes --holdout 0.3 --no-entropy --out auto.json
 reason ask "…" -s auto
 
 [b]Exit status[/b]
@@ -49,7 +53,7 @@ GLIMPROUTER_EXAMPLES = """
 
 reason eval gsm8k --limit 50 -s glimprouter --set threshold=100 --set answer=writer -m LARGE \\
   --small-model SMALL --out runs/dev
-reason train glimprouter runs/dev --rate 0.3 --out pair.json
+python training/routers/train_router.py glimprouter runs/dev --rate 0.3 --out pair.json
 reason ask "…" -s glimprouter --set router=pair.json -m LARGE --small-model SMALL
 
 [b]Exit status[/b]
@@ -60,15 +64,19 @@ reason ask "…" -s glimprouter --set router=pair.json -m LARGE --small-model SM
 MAX_RATE_ERROR = 0.02
 """Difference between the requested and the measured rate above which a warning is printed."""
 
-train_app = typer.Typer(
+app = typer.Typer(
+    name="train_router.py",
     help="Train routers for auto and glimprouter; show trained files.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainAutoOptions:
-    """Options of `reason train auto`."""
+    """Options of `train_router.py auto`."""
 
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs of the same questions.")]
     out: Annotated[
@@ -121,7 +129,7 @@ class TrainAutoOptions:
     store: Store = None
 
 
-@train_app.command(epilog=AUTO_EXAMPLES)
+@app.command(epilog=AUTO_EXAMPLES)
 @option_model
 def auto(options: TrainAutoOptions) -> None:
     """Train the router of auto, which chooses model, effort, strategy and samples for a question.
@@ -130,12 +138,12 @@ def auto(options: TrainAutoOptions) -> None:
     share at least 40 questions. The value of routing is estimated by cross-validation, next to each action at equal
     average tokens.
     """
-    from ..core.files import check_writable
-    from ..evals.run_directory import load_runs
-    from ..evals.training.routers.arm_table import arm_table
-    from ..evals.training.routers.auto import train_auto
-    from ..routers.router_files import router_path, save_router_file
-    from .render.trained_files import print_auto
+    from arm_table import arm_table
+    from auto_training import train_auto
+    from reason.core.files import check_writable
+    from reason.evals.run_directory import load_runs
+    from reason.routers.router_files import router_path, save_router_file
+    from router_tables import print_auto
 
     if options.out is not None:
         check_writable(options.out)
@@ -183,9 +191,9 @@ def auto(options: TrainAutoOptions) -> None:
 
 def _gather(options: TrainAutoOptions, recorded: LocalSettings, table: ArmTable) -> QuestionSignals:
     """Compute the signals of the questions with the main model, under the engine settings of its runs."""
-    from ..core.settings import load_settings
-    from ..evals.training.routers.fitting import compute_signals
-    from .render.status import CountView
+    from fitting import compute_signals
+    from reason.cli.render.status import CountView
+    from reason.core.settings import load_settings
 
     model = table.models["main"]
     settings = load_settings(model=model, store=options.store)
@@ -209,7 +217,7 @@ def _gather(options: TrainAutoOptions, recorded: LocalSettings, table: ArmTable)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGlimpRouterOptions:
-    """Options of `reason train glimprouter`."""
+    """Options of `train_router.py glimprouter`."""
 
     run: Annotated[
         Path,
@@ -227,7 +235,7 @@ class TrainGlimpRouterOptions:
     as_json: Json = False
 
 
-@train_app.command(epilog=GLIMPROUTER_EXAMPLES)
+@app.command(epilog=GLIMPROUTER_EXAMPLES)
 @option_model
 def glimprouter(options: TrainGlimpRouterOptions) -> None:
     """Find the entropy above which glimprouter routes a step to the large model, for a given share of steps.
@@ -235,11 +243,11 @@ def glimprouter(options: TrainGlimpRouterOptions) -> None:
     The entropies of the first tokens of the run's steps are pooled. The file is valid for this pair of models and this
     kind of entropy; it has the thresholds of other rates, too.
     """
-    from ..core.errors import UserError
-    from ..core.files import check_writable
-    from ..evals.run_directory import load_run, read_solution_notes, run_store_path
-    from ..evals.training.routers.glimprouter import fit_router, save_router
-    from ..routers.router_files import scale
+    from glimprouter_training import fit_router, save_router
+    from reason.core.errors import UserError
+    from reason.core.files import check_writable
+    from reason.evals.run_directory import load_run, read_solution_notes, run_store_path
+    from reason.routers.router_files import scale
 
     if options.rate == 0:
         raise UserError("--rate 0 routes no step to the large model", hint="--set policy=small needs no router")
@@ -277,7 +285,7 @@ def glimprouter(options: TrainGlimpRouterOptions) -> None:
 
 
 def _say_calibration_warnings(fitted: GlimpRouterFile, pooled: PooledEntropies) -> None:
-    from ..evals.training.routers.glimprouter import MIN_RELIABLE_STEPS
+    from glimprouter_training import MIN_RELIABLE_STEPS
 
     if pooled.without:
         say(f"{pooled.without} rows have no entropies and are left out", label="note", style="cyan")
@@ -307,7 +315,7 @@ def _say_calibration_warnings(fitted: GlimpRouterFile, pooled: PooledEntropies) 
 
 @dataclass(frozen=True, kw_only=True)
 class ShowTrainedOptions:
-    """Options of `reason train show`."""
+    """Options of `train_router.py show`."""
 
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="File of a navigator, or default for the shipped one; or of a router.")
@@ -315,11 +323,15 @@ class ShowTrainedOptions:
     as_json: Json = False
 
 
-@train_app.command()
+@app.command()
 @option_model
 def show(options: ShowTrainedOptions) -> None:
     """Show a navigator (its card and its choices in typical states) or a router (its arms, signals and origin)."""
-    from .render.trained_files import show_navigator, show_router
+    from router_tables import show_navigator, show_router
 
     if not show_router(options.file, as_json=options.as_json):
         show_navigator(options.file, as_json=options.as_json)
+
+
+if __name__ == "__main__":
+    sys.exit(main(app=app))

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from pydantic import JsonValue
-
-from ....core.errors import UserError
-from ....core.files import write_file
-from ....core.version import __version__
-from ....routers.router_files import GlimpRouterFile, quantiles_of
-from ....serving.entropy import EntropyKind
-from ...calibration import engine_identities
-from ...plan import EvalPlan
-from ...results import ResultRow
-from ...run_directory import SolutionNotes
+from reason.core.errors import UserError
+from reason.core.files import write_file
+from reason.core.version import __version__
+from reason.evals.calibration import engine_identities
+from reason.evals.plan import EvalPlan
+from reason.evals.results import ResultRow
+from reason.evals.run_directory import SolutionNotes
+from reason.routers.router_files import GlimpRouterFile, quantiles_of
+from reason.serving.entropy import EntropyKind
 
 STRATEGY: Final = "glimprouter"
 MIN_RELIABLE_STEPS: Final = 100

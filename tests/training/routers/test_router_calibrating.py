@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import pytest
+from glimprouter_training import fit_router, pool_entropies, save_router
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.evals.plan import EvalPlan
 from reason.evals.results import ResultRow
-from reason.evals.training.routers.glimprouter import fit_router, pool_entropies, save_router
 from reason.routers.router_files import load_glimprouter_file
 from support.calibration_maps import make_plan, make_row
 

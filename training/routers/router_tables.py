@@ -6,16 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from auto_training import TrainedAuto
+from policies import PolicyValue, ScoreDifference
+from reason.cli.render.console import out, plain_table, print_facts, printable, write_json
+from reason.reasoning.rlot.assessment import ASPECTS, State
+from reason.reasoning.rlot.blocks import LETTERS, NAMES, legal_blocks
+from reason.reasoning.rlot.navigator import PARAMETERS, load_navigator
+from reason.routers.features import EMBEDDING, FeatureSpace, LinearModel
+from reason.routers.router_files import AUTO_KIND, AutoRouterFile, load_auto_router_file
 from rich.table import Table
-
-from ...evals.training.routers.auto import TrainedAuto
-from ...evals.training.routers.policies import PolicyValue, ScoreDifference
-from ...reasoning.rlot.assessment import ASPECTS, State
-from ...reasoning.rlot.blocks import LETTERS, NAMES, legal_blocks
-from ...reasoning.rlot.navigator import PARAMETERS, load_navigator
-from ...routers.features import EMBEDDING, FeatureSpace, LinearModel
-from ...routers.router_files import AUTO_KIND, AutoRouterFile, load_auto_router_file
-from .console import out, plain_table, print_facts, printable, write_json
 
 
 def print_auto(trained: TrainedAuto) -> None:

@@ -1,1 +1,0 @@
-"""Training of navigators, entailment models and routers."""

@@ -1,1 +1,0 @@
-"""Fitting of routers to evaluation runs."""
